@@ -1,0 +1,1 @@
+"""What is said: frozen values with no I/O. Evidence proves them, the ledger keeps them, nothing here knows either."""

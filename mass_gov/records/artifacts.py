@@ -1,0 +1,148 @@
+"""What an artifact holds: the contents that stay out of the leaf, and the reference by which the leaf names them.
+
+Rules: whatever a person wrote or a model generated stands in an artifact, encrypted, never in a leaf. A leaf names an
+artifact by the digest of its *stored* (encrypted) bytes and by a key commitment, so that destroying a subject's key
+keeps every proof intact (DESIGN section 6). This module does not know how artifacts are encrypted.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from mass_gov.records.base import BigInteger, Count, Digest, Finite, Record, Slug, SubjectHandle
+
+ArtifactRole = Literal[
+    "request",
+    "config",
+    "fingerprint",
+    "samples",
+    "update",
+    "delta.adapter_config",
+    "delta.adapter_model",
+    "delta.signature",
+    "regression",
+    "gates",
+    "answer",
+    "policy",
+    "suite",
+    "reason",
+]
+
+
+class ArtifactRef(Record):
+    """How a leaf names an artifact."""
+
+    role: ArtifactRole
+    index: Count
+    digest: Digest
+    """SHA-256 of the stored bytes."""
+    size: Count
+    """Length of the stored bytes."""
+    commitment: Digest
+    """Commitment to the data key, so that no second plaintext can be shown for the same ciphertext."""
+    subject: SubjectHandle
+    """Whose key wraps the data key."""
+
+
+class RequestContent(Record):
+    """The problem as it came in. Gold answers never enter: they must not be able to reach the learner."""
+
+    question: str
+    task_id: str
+    source: str
+
+
+class SampleGateContent(Record):
+    """What one sample gate found about one sample."""
+
+    gate: Slug
+    value: Finite
+    verdict: Literal["pass", "fail"]
+    detail: str
+
+
+class SampleContent(Record):
+    """One self-generated question-answer pair, as generated, parsed and judged."""
+
+    index: Count
+    seed: BigInteger
+    tokens: tuple[int, ...]
+    text: str
+    finished: bool
+    question: str | None
+    solution: str | None
+    answer: str | None
+    unparseable: str | None
+    score: Finite | None
+    weight: Finite
+    gates: tuple[SampleGateContent, ...]
+    dropped_by: tuple[Slug, ...]
+
+
+class SamplesContent(Record):
+    """Every sample of one change, the dropped ones included, and the batch they were decoded in."""
+
+    prompt_tokens: tuple[int, ...]
+    batch_size: Count
+    forced: bool
+    """True when the samples were supplied by the caller instead of generated (marked everywhere)."""
+    samples: tuple[SampleContent, ...]
+
+
+class UpdateContent(Record):
+    """What the update did, step by step and module by module."""
+
+    losses: tuple[Finite, ...]
+    """Weighted loss before each step and after the last: steps + 1 values."""
+    gradient_norms: tuple[Finite, ...]
+    step_norms: dict[str, Finite]
+    """Relative Frobenius norm of this update's weight change per module."""
+    cumulative_norms: dict[str, Finite]
+    """Relative Frobenius norm of the state's weight change against the base per module."""
+
+
+class CaseContent(Record):
+    """One regression case: right or not before, after, and on the frozen base, with the answers given."""
+
+    case_id: str
+    domain: str
+    critical: bool
+    before: bool
+    after: bool
+    base: bool
+    before_answer: str | None
+    after_answer: str | None
+    base_answer: str | None
+
+
+class RegressionContent(Record):
+    """Outcome per case of one suite run."""
+
+    suite: Digest
+    batch_size: Count
+    cases: tuple[CaseContent, ...]
+
+
+class AnswerText(Record):
+    """One greedy answer by one state."""
+
+    state: Digest
+    tokens: tuple[int, ...]
+    text: str
+    answer: str | None
+    """The parsed final answer; None when the text holds none (an outcome, not an error)."""
+    finished: bool
+
+
+class AnswerContent(Record):
+    """The answers to the task by the new state, by its parent and by the frozen base."""
+
+    adapted: AnswerText | None
+    parent: AnswerText
+    base: AnswerText
+
+
+class ReasonContent(Record):
+    """Why a person decided as they did, in their own words."""
+
+    text: str

@@ -1,0 +1,185 @@
+"""The change event's leaf (DESIGN section 5): what stands in the log about one test-time update.
+
+Rules: nothing that a person wrote or the model generated, and no digest of a short plaintext; only identities, digests
+of long or random bytes, counts, norms, bounds and verdicts. Every gate value can be derived again from the other
+fields of the leaf, which is how `verify` re-derives decisions with no model at hand.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from mass_gov.records.base import (
+    BigInteger,
+    Count,
+    Digest,
+    Finite,
+    Record,
+    Slug,
+    SubjectHandle,
+    Timestamp,
+    Uuid,
+)
+
+Scope = Literal["instance", "deployment"]
+GateLevel = Literal["sample", "update", "regression", "window"]
+GateVerdict = Literal["pass", "fail", "inconclusive"]
+OnFail = Literal["drop", "hold", "reject"]
+Verdict = Literal["apply", "hold", "reject"]
+UpdateOutcome = Literal["stepped", "no_valid_samples", "no_movement", "not_finite"]
+
+
+class Identity(Record):
+    """Whose change it is, and when."""
+
+    change_id: Uuid
+    tenant: Slug
+    deployment: Slug
+    scope: Scope
+    requester: Slug
+    subject: SubjectHandle
+    request_commitment: Digest
+    """HMAC-SHA256 of the task id under a key outside the database: finds a repeated task, reveals none."""
+    requested_at: Timestamp
+    recorded_at: Timestamp
+
+
+class Parents(Record):
+    """What the change was made from, by digest."""
+
+    base_model: Digest
+    parent_state: Digest
+    pointer_head: Count | None
+    """Log index of the event that last moved the pointer when its state was read; None if it never moved."""
+    config: Digest
+    seed: BigInteger
+    prompt_template: Digest
+    policy: Digest
+    suite: Digest
+    fingerprint: Digest
+
+
+class SynthesisSummary(Record):
+    """Counts of samples; what was generated stands in the artifact."""
+
+    generated: Count
+    unparseable: Count
+    near_duplicate: Count
+    target_leakage: Count
+    kept: Count
+    forced: bool
+    generator: Digest
+    """State whose weights wrote the samples."""
+    scorer: Digest | None
+    """Digest of the scorer's weights; None while every kept sample weighs the same."""
+
+
+class ModuleStep(Record):
+    """Step size and relative weight change of one module."""
+
+    module: str = Field(pattern=r"^[A-Za-z0-9_.]{1,200}$")
+    step_size: Finite
+    step_norm: Finite | None
+    """Relative Frobenius norm of the step as taken; None when it is not a finite number."""
+    cumulative_norm: Finite | None
+    """The same for base -> new state."""
+
+
+class UpdateSummary(Record):
+    """The step that was taken."""
+
+    outcome: UpdateOutcome
+    steps: Count
+    modules: tuple[ModuleStep, ...]
+    projected: bool
+    """True when the step was projected into the trust region (a policy's choice)."""
+    norm_before_projection: Finite | None
+    norm_after_projection: Finite | None
+    loss_before: Finite | None
+    loss_after: Finite | None
+    anchor_kl: Finite | None
+    """Mean KL divergence to the base on anchors; None when the policy asks for none."""
+    delta: Digest | None
+    """Digest of the delta's folder as model-signing computes it; None when nothing was learned."""
+    delta_key: Digest | None
+    """Key id of the P-256 key that signed the delta."""
+    state: Digest
+    """The state that serving this change means; the parent state when nothing was learned."""
+
+
+class PairedCounts(Record):
+    """Paired outcomes of the same cases under two states."""
+
+    both_right: Count
+    lost: Count
+    """Right before, wrong after."""
+    gained: Count
+    both_wrong: Count
+    difference: Finite
+    """(gained - lost) / n."""
+    lower_bound: Finite
+    """One-sided 95% lower bound of the difference."""
+
+
+class RegressionSummary(Record):
+    """Counts and bounds; outcomes per case stand in the artifact."""
+
+    n: Count
+    margin: Finite
+    against_previous: PairedCounts
+    against_base: PairedCounts
+    critical_n: Count
+    critical_lost: Count
+
+
+class GateResult(Record):
+    """One check: a statistic, its limit and the verdict."""
+
+    name: Slug
+    level: GateLevel
+    statistic: Slug
+    value: Finite | None
+    """None when the statistic is missing or not finite, which never passes."""
+    limit: Finite
+    comparison: Literal["<=", ">="]
+    n: Count
+    verdict: GateVerdict
+    on_fail: OnFail
+
+
+class Decision(Record):
+    """What the policy (or a person) said."""
+
+    verdict: Verdict
+    envelope: Slug
+    violated: tuple[Slug, ...]
+    """Gates and envelope limits that stood in the way, in the order they were judged."""
+    decided_by: Slug
+    """`policy` for an automatic decision, else the principal."""
+    reason: Slug
+    """A code from the catalogue in `mass_gov.policy.decision`."""
+
+
+class Cost(Record):
+    """What the change cost. FLOPs and tokens are metered and reproducible; seconds are not."""
+
+    flops: BigInteger
+    generated_tokens: Count
+    seconds: dict[str, Finite]
+    """Wall seconds by stage."""
+
+
+class ChangeBody(Record):
+    """Body of `change.recorded`."""
+
+    identity: Identity
+    parents: Parents
+    synthesis: SynthesisSummary
+    update: UpdateSummary
+    regression: RegressionSummary | None
+    """None when there was no new state to test."""
+    gates: tuple[GateResult, ...]
+    decision: Decision
+    cost: Cost

@@ -1,0 +1,259 @@
+"""The event catalogue, in one place: every type of log entry, its body, and the in-toto subjects it names.
+
+An event is an in-toto Statement v1 whose predicate is `Predicate`; `mass_gov.evidence` signs it and the ledger keeps it.
+Reserved types have a name (so that readers know it) and no body yet; nothing can write them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from mass_gov.records.artifacts import ArtifactRef
+from mass_gov.records.base import BigInteger, Count, Digest, Record, Slug, Timestamp, Uuid
+from mass_gov.records.change import ChangeBody
+
+PREDICATE_TYPE = "urn:mass-gov:event:v1"
+
+RESERVED_TYPES: tuple[str, ...] = (
+    "change.submitted",
+    "key.rotated",
+    "subject.erased",
+    "control.frozen",
+    "control.unfrozen",
+    "export.made",
+    "incident.opened",
+    "incident.closed",
+)
+"""Names that later formats fill; a log that holds one of them needs a newer reader."""
+
+Role = Literal["requester", "operator", "auditor", "admin", "system"]
+Stage = Literal["samples", "gates", "delta", "regression", "decision", "answer"]
+
+
+class Actor(Record):
+    """Who caused the event."""
+
+    principal: Slug
+    role: Role
+
+
+class Predecessor(Record):
+    """The sealed log that this one succeeds."""
+
+    origin: str
+    size: Count
+    root: Digest
+
+
+class LogOpened(Record):
+    """First event of every log: its origin and the keys that speak for it."""
+
+    type: Literal["log.opened"] = "log.opened"
+    log_key: Digest
+    log_public_key: str = Field(pattern=r"^[A-Za-z0-9+/=]{1,400}$")
+    """SubjectPublicKeyInfo DER, base64."""
+    delta_key: Digest
+    delta_public_key: str = Field(pattern=r"^[A-Za-z0-9+/=]{1,400}$")
+    predecessor: Predecessor | None
+    software: str = Field(pattern=r"^mass-gov/[0-9A-Za-z.+-]{1,40}$")
+
+
+class ModelRegistered(Record):
+    """A base model that changes may be made from."""
+
+    type: Literal["model.registered"] = "model.registered"
+    model: Digest
+    prompt_template: Digest
+    parameters: BigInteger
+
+
+class SuiteRegistered(Record):
+    """A regression suite; the file is the artifact `suite`."""
+
+    type: Literal["suite.registered"] = "suite.registered"
+    suite: Digest
+    name: Slug
+    cases: Count
+
+
+class PolicyActivated(Record):
+    """The policy that decides from here on; the file is the artifact `policy`."""
+
+    type: Literal["policy.activated"] = "policy.activated"
+    policy: Digest
+    name: Slug
+    version: Count
+    approvers: tuple[Slug, ...]
+    self_approved: bool
+
+
+class ChangeRecorded(Record):
+    """One test-time update with its decision."""
+
+    type: Literal["change.recorded"] = "change.recorded"
+    change: ChangeBody
+
+
+class ChangeApproved(Record):
+    """A person's yes, bound to exactly what they saw."""
+
+    type: Literal["change.approved"] = "change.approved"
+    change_id: Uuid
+    recorded: Digest
+    """RFC 6962 leaf hash of the `change.recorded` event that is approved."""
+    parent_state: Digest
+    expected_head: Count | None
+    policy: Digest
+    suite: Digest
+    meaning: Literal["apply", "promote"]
+    self_approved: bool
+    approvals: Count
+    """How many approvals the change has with this one."""
+    required: Count
+
+
+class ChangeRejected(Record):
+    """A person's no."""
+
+    type: Literal["change.rejected"] = "change.rejected"
+    change_id: Uuid
+    recorded: Digest
+
+
+class ChangeActivated(Record):
+    """The pointer moved to the change's state; compare-and-swap on `expected_head`."""
+
+    type: Literal["change.activated"] = "change.activated"
+    change_id: Uuid
+    expected_head: Count | None
+    from_state: Digest
+    to_state: Digest
+    cause: Literal["envelope", "approval", "promotion"]
+
+
+class ChangeRolledBack(Record):
+    """The change was undone: the pointer moved back, or an instance-scope answer was withdrawn."""
+
+    type: Literal["change.rolled_back"] = "change.rolled_back"
+    change_id: Uuid
+    moved_pointer: bool
+    expected_head: Count | None
+    from_state: Digest
+    to_state: Digest
+    cascade_of: Uuid | None
+    """The change whose rollback took this one with it."""
+    affected_responses: Count
+
+
+class ResponseServed(Record):
+    """An answer left the system, and from which state."""
+
+    type: Literal["response.served"] = "response.served"
+    response_id: Uuid
+    change_id: Uuid
+    state: Digest
+    served: Literal["adapted", "parent", "base"]
+    """Whose answer was served; anything but `adapted` means that the change did not apply."""
+
+
+class AccessDenied(Record):
+    """A refusal, aggregated so that a flood cannot fill the log."""
+
+    type: Literal["access.denied"] = "access.denied"
+    action: Slug
+    policy: Digest
+    """The policy that refused."""
+    change_id: Uuid | None
+    count: Count
+
+
+class ReplayPerformed(Record):
+    """Somebody replayed a change or a response, and what came out."""
+
+    type: Literal["replay.performed"] = "replay.performed"
+    target: Uuid
+    start: Literal["delta", "samples", "scratch"]
+    verdict: Literal["equal", "equal, other fingerprint", "differs", "not replayable"]
+    first_difference: Stage | None
+    fingerprint: Digest
+
+
+Body = Annotated[
+    LogOpened
+    | ModelRegistered
+    | SuiteRegistered
+    | PolicyActivated
+    | ChangeRecorded
+    | ChangeApproved
+    | ChangeRejected
+    | ChangeActivated
+    | ChangeRolledBack
+    | ResponseServed
+    | AccessDenied
+    | ReplayPerformed,
+    Field(discriminator="type"),
+]
+
+
+class Predicate(Record):
+    """Everything that one log entry says."""
+
+    format: Literal[1] = 1
+    event_id: Uuid
+    origin: str = Field(pattern=r"^[A-Za-z0-9./_-]{1,200}$")
+    time: Timestamp
+    actor: Actor
+    tenant: Slug
+    deployment: Slug
+    body: Body
+    artifacts: tuple[ArtifactRef, ...]
+
+
+class Subject(Record):
+    """An in-toto subject: what the event is about, by digest."""
+
+    name: str
+    sha256: Digest
+
+
+def subjects_of(body: Body) -> tuple[Subject, ...]:  # noqa: PLR0911 - one line per event type reads as the table it is
+    """Return the in-toto subjects of an event: the digests it is about (DESIGN section 5, last line)."""
+    match body:
+        case LogOpened():
+            return (
+                Subject(name="log-key", sha256=body.log_key),
+                Subject(name="delta-key", sha256=body.delta_key),
+            )
+        case ModelRegistered():
+            return (Subject(name="model", sha256=body.model),)
+        case SuiteRegistered():
+            return (Subject(name="suite", sha256=body.suite),)
+        case PolicyActivated():
+            return (Subject(name="policy", sha256=body.policy),)
+        case ChangeRecorded():
+            return _change_subjects(body.change)
+        case ChangeApproved() | ChangeRejected():
+            return (Subject(name="change", sha256=body.recorded),)
+        case ChangeActivated() | ChangeRolledBack():
+            return (Subject(name="state", sha256=body.to_state),)
+        case ResponseServed():
+            return (Subject(name="state", sha256=body.state),)
+        case AccessDenied():
+            return (Subject(name="policy", sha256=body.policy),)
+        case ReplayPerformed():
+            return (Subject(name="fingerprint", sha256=body.fingerprint),)
+
+
+def _change_subjects(change: ChangeBody) -> tuple[Subject, ...]:
+    named = {
+        "state": change.update.state,
+        "delta": change.update.delta,
+        "parent-state": change.parents.parent_state,
+        "base-model": change.parents.base_model,
+        "policy": change.parents.policy,
+        "suite": change.parents.suite,
+        "config": change.parents.config,
+    }
+    return tuple(Subject(name=name, sha256=digest) for name, digest in named.items() if digest is not None)
