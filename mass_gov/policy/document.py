@@ -1,0 +1,208 @@
+"""One policy file: YAML in, a frozen and fully typed `Policy` out, or one clear error that names the line.
+
+Rules: unknown keys, duplicate keys, aliases, tags, NaN, infinities and wrong types are refused, because a limit that is
+not understood is a limit that does not hold. A policy is never edited: a new version is a new file. Its digest is the
+SHA-256 of the file's bytes, so what was read is what was approved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mass_gov.errors import PolicyError
+from mass_gov.records.base import Slug
+from mass_gov.records.change import OnFail, Scope
+
+MAX_BYTES = 256 * 1024
+SUPPORTED_FORMAT = 1
+
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
+Limit = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Natural = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ShareGate(_Part):
+    """A share of all samples that must stay at or below `limit`. Offending samples are dropped in any case."""
+
+    limit: Share
+    on_fail: OnFail
+
+
+class NearDuplicateGate(ShareGate):
+    """Samples whose estimated Jaccard similarity to an earlier sample reaches `similarity` are offending."""
+
+    similarity: Share
+
+
+class FiniteGate(_Part):
+    """Every loss and norm is a finite number."""
+
+    on_fail: Literal["hold", "reject"]
+
+
+class LimitGate(_Part):
+    """A number that must stay at or below `limit`."""
+
+    limit: Limit
+    on_fail: Literal["hold", "reject"]
+
+
+class MarginGate(_Part):
+    """The one-sided 95% lower bound of the paired difference must reach `-margin`."""
+
+    margin: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
+    on_fail: Literal["hold", "reject"]
+
+
+class Gates(_Part):
+    """The gates of this policy; every one of them is always judged."""
+
+    sample_format: ShareGate = Field(alias="sample.format")
+    sample_near_duplicate: NearDuplicateGate = Field(alias="sample.near_duplicate")
+    sample_target_leakage: ShareGate = Field(alias="sample.target_leakage")
+    update_finite: FiniteGate = Field(alias="update.finite")
+    update_steps: LimitGate = Field(alias="update.steps")
+    update_step_norm: LimitGate = Field(alias="update.step_norm")
+    update_cumulative_norm: LimitGate = Field(alias="update.cumulative_norm")
+    regression_previous: MarginGate = Field(alias="regression.previous")
+    regression_base: MarginGate = Field(alias="regression.base")
+    regression_critical: LimitGate = Field(alias="regression.critical")
+
+
+class Envelope(_Part):
+    """The pre-approved limits inside which an update applies by itself (the predetermined change)."""
+
+    id: Slug
+    scopes: tuple[Scope, ...]
+    step_norm: Limit
+    cumulative_norm: Limit
+
+
+class Approvals(_Part):
+    """What it takes when an update does not apply by itself."""
+
+    required: Annotated[int, Field(ge=1, le=16, strict=True)]
+    self_approval: Annotated[bool, Field(strict=True)]
+    """Whether the requester's own yes counts. Marked in every event where it does."""
+
+
+class PolicyDocument(_Part):
+    """The file, field by field."""
+
+    format: Literal[1]
+    name: Slug
+    version: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+    description: Annotated[str, Field(max_length=2000)]
+    suite: Slug
+    envelope: Envelope
+    gates: Gates
+    approvals: Approvals
+    while_pending: Literal["base", "parent", "none"]
+    """Whose answer is served while a change is held, and after a reject."""
+
+
+class Policy(_Part):
+    """A validated policy with its digest and its bytes."""
+
+    document: PolicyDocument
+    digest: str
+    source: bytes = Field(repr=False)
+
+    @property
+    def label(self) -> str:
+        """Name and version, for people: `default/v1`."""
+        return f"{self.document.name}/v{self.document.version}"
+
+
+def load_policy(source: bytes, where: str = "policy") -> Policy:
+    """Validate the bytes of one policy file.
+
+    Raises:
+        PolicyError: with `where`, the line, what is wrong, and what is accepted.
+    """
+    tree = _compose(source, where)
+    lines: dict[tuple[str, ...], int] = {}
+    data = _plain(tree, (), lines, where)
+    try:
+        document = PolicyDocument.model_validate(data)
+    except ValidationError as error:
+        raise PolicyError(_explain(error, lines, where)) from None
+    return Policy(document=document, digest=hashlib.sha256(source).hexdigest(), source=source)
+
+
+def _compose(source: bytes, where: str) -> yaml.Node:
+    if len(source) > MAX_BYTES:
+        raise PolicyError(f"{where}: {len(source)} bytes is more than the {MAX_BYTES} a policy may have; shorten it.")
+    try:
+        tree = yaml.compose(source.decode("utf-8"), Loader=yaml.SafeLoader)
+    except UnicodeDecodeError as error:
+        raise PolicyError(f"{where}: not UTF-8 at byte {error.start}; save the file as UTF-8.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise PolicyError(f"{where}{line}: {problem}; mend the YAML and run `mass-gov policy check` again.") from None
+    except RecursionError:
+        raise PolicyError(f"{where}: nested too deeply; a policy has three levels.") from None
+    if not isinstance(tree, yaml.MappingNode):
+        raise PolicyError(f"{where}: empty or not a mapping; start from `policies/default/v1.yaml`.")
+    return tree
+
+
+def _plain(node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int], where: str) -> Any:
+    """Turn a YAML node into plain values, remembering the line of every path."""
+    line = node.start_mark.line + 1
+    lines.setdefault(path, line)
+    if len(path) > 8:
+        raise PolicyError(f"{where}, line {line}: nested too deeply; a policy has three levels.")
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, path, lines, where)
+    if isinstance(node, yaml.SequenceNode):
+        return tuple(_plain(item, (*path, str(i)), lines, where) for i, item in enumerate(node.value))
+    if not node.tag.startswith("tag:yaml.org,2002:"):
+        raise PolicyError(f"{where}, line {line}: the tag {node.tag} is not accepted in a policy; remove it.")
+    try:
+        value = yaml.SafeLoader("").construct_object(node)
+    except (yaml.YAMLError, ValueError, OverflowError):
+        raise PolicyError(
+            f"{where}, line {line}: {node.value!r} is not a plain value; write a number or text."
+        ) from None
+    return value
+
+
+def _mapping(
+    node: yaml.MappingNode, path: tuple[str, ...], lines: dict[tuple[str, ...], int], where: str
+) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key_node, value_node in node.value:
+        line = key_node.start_mark.line + 1
+        key = key_node.value
+        if not isinstance(key, str) or key_node.tag != "tag:yaml.org,2002:str":
+            raise PolicyError(f"{where}, line {line}: keys are plain words; write the key without quotes or tags.")
+        if key in result:
+            raise PolicyError(f"{where}, line {line}: `{key}` stands here a second time; keep one of them.")
+        lines[(*path, key)] = line
+        result[key] = _plain(value_node, (*path, key), lines, where)
+    return result
+
+
+def _explain(error: ValidationError, lines: dict[tuple[str, ...], int], where: str) -> str:
+    # An unknown key comes first: a misspelt key is also reported as a missing one, which would mislead.
+    first = min(
+        error.errors(include_url=False, include_input=False, include_context=False),
+        key=lambda item: item["type"] != "extra_forbidden",
+    )
+    path = tuple(str(part) for part in first["loc"])
+    known = next(path[:n] for n in range(len(path), -1, -1) if path[:n] in lines)
+    dotted = " > ".join(path)
+    what = "unknown key; remove it or mend its spelling" if first["type"] == "extra_forbidden" else first["msg"]
+    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}, line {lines[known]}: {dotted}: {what}.{more} See docs/reference/policy.md."

@@ -1,0 +1,150 @@
+"""The gates, judged: each one a statistic of the change's facts, a limit of the policy, and a verdict.
+
+Rules: a value that is missing or not finite never passes. Inconclusive is not a pass. The facts are the leaf's own
+summaries, so whoever holds a leaf and the policy can judge again (`rederive`); the artifacts are not needed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mass_gov.policy.decision import decide
+from mass_gov.policy.document import Gates, Policy
+from mass_gov.records.change import (
+    ChangeBody,
+    Decision,
+    GateLevel,
+    GateResult,
+    GateVerdict,
+    OnFail,
+    PairedCounts,
+    RegressionSummary,
+    Scope,
+    SynthesisSummary,
+    UpdateSummary,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is judged: three summaries of one change, and the scope that was asked for."""
+
+    scope: Scope
+    synthesis: SynthesisSummary
+    update: UpdateSummary
+    regression: RegressionSummary | None
+
+
+def judge(facts: Facts, policy: Policy) -> tuple[GateResult, ...]:
+    """Judge every gate that applies, in the order of the sentence: samples, update, regression."""
+    gates = policy.document.gates
+    results = list(_sample_gates(facts.synthesis, gates))
+    if facts.update.outcome != "no_valid_samples":
+        results += _update_gates(facts.update, gates)
+    if facts.regression is not None:
+        results += _regression_gates(facts.regression, gates)
+    return tuple(results)
+
+
+def rederive(change: ChangeBody, policy: Policy) -> tuple[tuple[GateResult, ...], Decision]:
+    """Judge and decide again from a recorded change."""
+    facts = Facts(change.identity.scope, change.synthesis, change.update, change.regression)
+    gates = judge(facts, policy)
+    return gates, decide(gates, facts.update, facts.scope, policy)
+
+
+def _sample_gates(synthesis: SynthesisSummary, gates: Gates) -> Iterator[GateResult]:
+    n = synthesis.generated
+    for name, count, gate in (
+        ("sample.format", synthesis.unparseable, gates.sample_format),
+        ("sample.near_duplicate", synthesis.near_duplicate, gates.sample_near_duplicate),
+        ("sample.target_leakage", synthesis.target_leakage, gates.sample_target_leakage),
+    ):
+        share = count / n if n else None
+        yield _at_most(name, "sample", "share", share, gate.limit, n, gate.on_fail)
+
+
+def _update_gates(update: UpdateSummary, gates: Gates) -> Iterator[GateResult]:
+    steps = [module.step_norm for module in update.modules]
+    totals = [module.cumulative_norm for module in update.modules]
+    unusable = sum(not _usable(value) for value in (*steps, *totals, update.loss_before, update.loss_after))
+    n = len(update.modules)
+    yield _at_most("update.finite", "update", "not_finite", float(unusable), 0.0, n, gates.update_finite.on_fail)
+    yield _at_most(
+        "update.steps",
+        "update",
+        "steps",
+        float(update.steps),
+        gates.update_steps.limit,
+        update.steps,
+        gates.update_steps.on_fail,
+    )
+    for name, values, gate in (
+        ("update.step_norm", steps, gates.update_step_norm),
+        ("update.cumulative_norm", totals, gates.update_cumulative_norm),
+    ):
+        yield _at_most(name, "update", "max_relative_frobenius", largest(values), gate.limit, n, gate.on_fail)
+
+
+def _regression_gates(regression: RegressionSummary, gates: Gates) -> Iterator[GateResult]:
+    for name, counts, gate in (
+        ("regression.previous", regression.against_previous, gates.regression_previous),
+        ("regression.base", regression.against_base, gates.regression_base),
+    ):
+        yield GateResult(
+            name=name,
+            level="regression",
+            statistic="lower_bound_95",
+            value=counts.lower_bound,
+            limit=-gate.margin,
+            comparison=">=",
+            n=regression.n,
+            verdict=_non_inferior(counts, gate.margin),
+            on_fail=gate.on_fail,
+        )
+    critical = gates.regression_critical
+    yield _at_most(
+        "regression.critical",
+        "regression",
+        "critical_lost",
+        float(regression.critical_lost),
+        critical.limit,
+        regression.critical_n,
+        critical.on_fail,
+    )
+
+
+def _non_inferior(counts: PairedCounts, margin: float) -> GateVerdict:
+    """Pass on the bound; fail when even the estimate is below the margin; otherwise the suite could not tell."""
+    if counts.lower_bound >= -margin:
+        return "pass"
+    return "fail" if counts.difference < -margin else "inconclusive"
+
+
+def _at_most(  # one argument per field of the record
+    name: str, level: GateLevel, statistic: str, value: float | None, limit: float, n: int, on_fail: OnFail
+) -> GateResult:
+    usable = value if _usable(value) else None
+    return GateResult(
+        name=name,
+        level=level,
+        statistic=statistic,
+        value=usable,
+        limit=limit,
+        comparison="<=",
+        n=n,
+        verdict="pass" if usable is not None and usable <= limit else "fail",
+        on_fail=on_fail,
+    )
+
+
+def largest(values: list[float | None]) -> float | None:
+    """Return the largest value, or None when one of them is missing: a maximum over unknowns is unknown."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return max(known) if known and len(known) == len(values) else None
+
+
+def _usable(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
