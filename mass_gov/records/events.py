@@ -1,6 +1,6 @@
 """The event catalogue, in one place: every type of log entry, its body, and the in-toto subjects it names.
 
-An event is an in-toto Statement v1 whose predicate is `Predicate`; `mass_gov.evidence` signs it and the ledger keeps it.
+An event is an in-toto Statement v1 whose predicate is `Predicate`; `mass_gov.evidence` signs it, the ledger keeps it.
 Reserved types have a name (so that readers know it) and no body yet; nothing can write them.
 """
 
