@@ -29,7 +29,7 @@ class LoraSpec(Record):
     """The shape and the initial value of the LoRA adapter."""
 
     rank: PositiveInt = 8
-    alpha: PositiveFloat = 16.0
+    alpha: PositiveInt = 16
     target_modules: tuple[str, ...] = ()
     """Module name suffixes; empty means the architecture's default (attention output and MLP down projection)."""
     seed: BigInteger = "0"

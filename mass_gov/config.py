@@ -1,0 +1,76 @@
+"""The only reader of the environment: `MASS_GOV_*` variables in, one frozen `Settings` out.
+
+Every setting has a default under which a fresh laptop works. Secrets are `SecretStr`, so that no log or repr shows them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import platformdirs
+from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mass_gov.errors import SettingsError
+
+_Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+
+
+def _default_home() -> Path:
+    return Path(platformdirs.user_data_path("mass-gov", appauthor=False))
+
+
+class Settings(BaseSettings):
+    """All settings. `docs/reference/settings.md` is held against this class by a test."""
+
+    model_config = SettingsConfigDict(env_prefix="MASS_GOV_", frozen=True, extra="ignore", env_ignore_empty=True)
+
+    home: Path = Field(default_factory=_default_home, description="Folder of the ledger, the keys and the checkpoints.")
+    checkpoints: Path | None = Field(
+        default=None, description="Folder outside the database for signed checkpoints (default: HOME/checkpoints)."
+    )
+    keys: Path | None = Field(
+        default=None, description="Folder of the key store, outside database back-ups (default: HOME/keys)."
+    )
+    passphrase: SecretStr | None = Field(default=None, description="Passphrase of the key store.")
+    model: Path | None = Field(
+        default=None, description="Folder of a Hugging Face causal language model (default: the shipped one)."
+    )
+    tenant: _Name = Field(default="local", description="Tenant that changes belong to.")
+    deployment: _Name = Field(default="default", description="Deployment whose pointer adapts.")
+    principal: _Name = Field(default="local", description="Who acts on the command line.")
+    threads: int = Field(default=1, ge=1, le=256, description="CPU threads of the learner; part of the fingerprint.")
+    busy_timeout: float = Field(default=30.0, gt=0, le=3600, description="Seconds to wait for another writer.")
+
+    @property
+    def database(self) -> Path:
+        """The embedded ledger's file."""
+        return self.home / "ledger.sqlite3"
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where signed checkpoints go, outside the database."""
+        return self.checkpoints or self.home / "checkpoints"
+
+    @property
+    def key_folder(self) -> Path:
+        """Where the key store lies."""
+        return self.keys or self.home / "keys"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment; `overrides` (from the command line) win where they are not None.
+
+    Raises:
+        SettingsError: naming the variable, what is wrong with it and what it accepts.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]  # values are validated by the model itself
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        raise SettingsError(
+            f"MASS_GOV_{name.upper()} is not usable: {first['msg']}. See docs/reference/settings.md."
+        ) from None

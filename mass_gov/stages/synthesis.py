@@ -1,0 +1,81 @@
+"""Step 1, synthesis: the model writes practice problems, with answers, for the task at hand.
+
+Each sample has its own counter-based generator, so that sample i does not depend on how far the others went. What is
+parsed here is kept whether or not it parses: an unparseable sample is recorded with weight 0. This step does not know
+gates, and never sees a gold answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mass_gov.errors import TaskError
+from mass_gov.mass.learner import Learner
+from mass_gov.mass.lora import Adapter
+from mass_gov.mass.prompting import ParsedSample, Unparseable, parse_sample
+from mass_gov.mass.values import SamplingSettings
+from mass_gov.records.artifacts import SampleContent, SamplesContent
+from mass_gov.records.settings import SamplingSpec
+
+MAX_FORCED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ForcedSample:
+    """A sample that the caller supplies instead of the model: marked as forced wherever it is recorded."""
+
+    question: str
+    solution: str
+
+
+def synthesise(learner: Learner, question: str, adapter: Adapter, seed: int, spec: SamplingSpec) -> SamplesContent:
+    """Let the model write `spec.count` samples for `question`, starting from the state in `adapter`."""
+    settings = SamplingSettings(temperature=spec.temperature, max_new_tokens=spec.max_new_tokens)
+    written = learner.write_samples(question, adapter, count=spec.count, seed=seed, settings=settings)
+    samples = tuple(
+        _content(
+            generation.index,
+            str(seed),
+            generation.tokens,
+            generation.text,
+            generation.finished,
+            parse_sample(generation.text, learner.template, finished=generation.finished),
+        )
+        for generation in written
+    )
+    return SamplesContent(
+        prompt_tokens=written[0].prompt_tokens, batch_size=len(written), forced=False, samples=samples
+    )
+
+
+def force(learner: Learner, samples: Sequence[ForcedSample]) -> SamplesContent:
+    """Take the caller's samples as if the model had written them, in the same format and through the same parser."""
+    if not 1 <= len(samples) <= MAX_FORCED:
+        raise TaskError(f"{len(samples)} forced samples were given; give 1 to {MAX_FORCED}.")
+    texts = [sample.question + learner.template.separator + sample.solution for sample in samples]
+    contents = tuple(
+        _content(index, "0", (), text, True, parse_sample(text, learner.template)) for index, text in enumerate(texts)
+    )
+    return SamplesContent(prompt_tokens=(), batch_size=len(samples), forced=True, samples=contents)
+
+
+def _content(
+    index: int, seed: str, tokens: tuple[int, ...], text: str, finished: bool, parsed: ParsedSample | Unparseable
+) -> SampleContent:
+    readable = parsed if isinstance(parsed, ParsedSample) else None
+    return SampleContent(
+        index=index,
+        seed=seed,
+        tokens=tokens,
+        text=text,
+        finished=finished,
+        question=readable.question if readable else None,
+        solution=readable.solution if readable else None,
+        answer=readable.answer if readable else None,
+        unparseable=parsed.reason if isinstance(parsed, Unparseable) else None,
+        score=None,
+        weight=0.0,
+        gates=(),
+        dropped_by=(),
+    )
