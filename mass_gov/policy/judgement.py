@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mass_gov.errors import IntegrityError
+from mass_gov.policy.bounds import paired_lower_bound
 from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Gates, Policy
 from mass_gov.records.change import (
@@ -49,10 +51,30 @@ def judge(facts: Facts, policy: Policy) -> tuple[GateResult, ...]:
 
 
 def rederive(change: ChangeBody, policy: Policy) -> tuple[tuple[GateResult, ...], Decision]:
-    """Judge and decide again from a recorded change."""
+    """Judge and decide again from a recorded change, trusting its counts and nothing that follows from them.
+
+    Raises:
+        IntegrityError: a recorded difference or bound is not what its own counts give.
+    """
+    if change.regression is not None:
+        for name, counts in (
+            ("previous", change.regression.against_previous),
+            ("base", change.regression.against_base),
+        ):
+            _check_bound(name, counts, change.regression.n)
     facts = Facts(change.identity.scope, change.synthesis, change.update, change.regression)
     gates = judge(facts, policy)
     return gates, decide(gates, facts.update, facts.scope, policy)
+
+
+def _check_bound(name: str, counts: PairedCounts, n: int) -> None:
+    total = counts.both_right + counts.lost + counts.gained + counts.both_wrong
+    expected = (
+        (counts.gained - counts.lost) / n if n else 0.0,
+        paired_lower_bound(counts.gained, counts.lost, n),
+    )
+    if total != n or (counts.difference, counts.lower_bound) != expected:
+        raise IntegrityError(f"regression against {name}: the recorded bound is not what its counts give.")
 
 
 def _sample_gates(synthesis: SynthesisSummary, gates: Gates) -> Iterator[GateResult]:
@@ -69,7 +91,8 @@ def _sample_gates(synthesis: SynthesisSummary, gates: Gates) -> Iterator[GateRes
 def _update_gates(update: UpdateSummary, gates: Gates) -> Iterator[GateResult]:
     steps = [module.step_norm for module in update.modules]
     totals = [module.cumulative_norm for module in update.modules]
-    unusable = sum(not _usable(value) for value in (*steps, *totals, update.loss_before, update.loss_after))
+    unusable = sum(not _usable(value) for value in (*steps, *totals, update.loss_first, update.loss_last))
+    unusable += update.outcome == "not_finite"
     n = len(update.modules)
     yield _at_most("update.finite", "update", "not_finite", float(unusable), 0.0, n, gates.update_finite.on_fail)
     yield _at_most(
@@ -97,11 +120,11 @@ def _regression_gates(regression: RegressionSummary, gates: Gates) -> Iterator[G
             name=name,
             level="regression",
             statistic="lower_bound_95",
-            value=counts.lower_bound,
+            value=paired_lower_bound(counts.gained, counts.lost, regression.n),
             limit=-gate.margin,
             comparison=">=",
             n=regression.n,
-            verdict=_non_inferior(counts, gate.margin),
+            verdict=_non_inferior(counts, regression.n, gate.margin),
             on_fail=gate.on_fail,
         )
     critical = gates.regression_critical
@@ -116,11 +139,11 @@ def _regression_gates(regression: RegressionSummary, gates: Gates) -> Iterator[G
     )
 
 
-def _non_inferior(counts: PairedCounts, margin: float) -> GateVerdict:
+def _non_inferior(counts: PairedCounts, n: int, margin: float) -> GateVerdict:
     """Pass on the bound; fail when even the estimate is below the margin; otherwise the suite could not tell."""
-    if counts.lower_bound >= -margin:
+    if paired_lower_bound(counts.gained, counts.lost, n) >= -margin:
         return "pass"
-    return "fail" if counts.difference < -margin else "inconclusive"
+    return "fail" if n == 0 or (counts.gained - counts.lost) / n < -margin else "inconclusive"
 
 
 def _at_most(  # one argument per field of the record

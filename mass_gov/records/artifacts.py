@@ -93,7 +93,7 @@ class UpdateContent(Record):
     """What the update did, step by step and module by module."""
 
     losses: tuple[Finite, ...]
-    """Weighted loss before each step and after the last: steps + 1 values."""
+    """Weighted loss before each step."""
     gradient_norms: tuple[Finite, ...]
     step_norms: dict[str, Finite]
     """Relative Frobenius norm of this update's weight change per module."""

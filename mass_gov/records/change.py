@@ -97,8 +97,10 @@ class UpdateSummary(Record):
     """True when the step was projected into the trust region (a policy's choice)."""
     norm_before_projection: Finite | None
     norm_after_projection: Finite | None
-    loss_before: Finite | None
-    loss_after: Finite | None
+    loss_first: Finite | None
+    """Weighted loss before the first step; None when no step was taken."""
+    loss_last: Finite | None
+    """Weighted loss before the last step (the same number when there was one step)."""
     anchor_kl: Finite | None
     """Mean KL divergence to the base on anchors; None when the policy asks for none."""
     delta: Digest | None
@@ -121,13 +123,14 @@ class PairedCounts(Record):
     """(gained - lost) / n."""
     lower_bound: Finite
     """One-sided 95% lower bound of the difference."""
+    margin: Finite
+    """What the policy lets the bound fall below zero by."""
 
 
 class RegressionSummary(Record):
     """Counts and bounds; outcomes per case stand in the artifact."""
 
     n: Count
-    margin: Finite
     against_previous: PairedCounts
     against_base: PairedCounts
     critical_n: Count

@@ -72,8 +72,12 @@ def _judge(sample: SampleContent, task: str, kept: list[str], threshold: float) 
         nearest = max((similarity(sample.question, other, task) for other in kept), default=0.0)
         gates = [
             _gate("sample.format", 0.0, True, "parses"),
-            _gate("sample.near_duplicate", nearest, nearest < threshold, f"similarity to an earlier sample {nearest:.3f}"),
-            _gate("sample.target_leakage", float(leaks), not leaks, "asks the task itself" if leaks else "asks another"),
+            _gate(
+                "sample.near_duplicate", nearest, nearest < threshold, f"similarity to an earlier sample {nearest:.3f}"
+            ),
+            _gate(
+                "sample.target_leakage", float(leaks), not leaks, "asks the task itself" if leaks else "asks another"
+            ),
         ]
     failed = tuple(gate.gate for gate in gates if gate.verdict == "fail")
     # One reason per sample, the first, so that the counts add up to the samples.
