@@ -1,0 +1,68 @@
+"""The decode loop: a batch of prompts in, tokens out, one forward pass per position with a key-value cache.
+
+Rules: prompts are padded on the left to one length; the batch keeps its composition until every row has finished (a
+finished row is fed padding and ignored), because a logit's last bits depend on the shape of the batch; only the last
+position's logits are computed.
+
+Does not know where a token comes from (the caller chooses) or what the text means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+Choose = Callable[[Tensor, int], Tensor]  # (logits (batch, vocabulary), position) -> ids (batch,)
+Ends = Callable[[list[int]], bool]  # the row's tokens so far -> whether it has finished
+
+
+def left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """ids and mask, both (batch, longest prompt); mask 1 where a token is real."""
+    length = max(map(len, prompts))
+    ids = torch.tensor([[pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    return ids, mask
+
+
+@torch.inference_mode()
+def decode(
+    model: Any, prompts: Sequence[Sequence[int]], pad_id: int, choose: Choose, ends: Ends, max_new_tokens: int
+) -> tuple[list[list[int]], int]:
+    """The tokens of every row, its end token included, and the number of positions computed (for the meter)."""
+    ids, prompt_mask = left_padded(prompts, pad_id)
+    batch, length = ids.shape
+    mask = torch.ones(batch, length + max_new_tokens, dtype=torch.long)
+    mask[:, :length] = prompt_mask
+    positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
+    cache = DynamicCache(config=model.config)
+    rows: list[list[int]] = [[] for _ in prompts]
+    active = list(range(batch))
+    start, stop = 0, length
+    for step in range(max_new_tokens):
+        logits = model(
+            input_ids=ids,
+            attention_mask=mask[:, :stop],
+            position_ids=positions[:, start:stop],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        chosen = choose(logits, step)
+        active = _extend(rows, active, chosen.tolist(), ends)
+        if not active:
+            break
+        ids = torch.full((batch, 1), pad_id)
+        ids[active, 0] = chosen[active]
+        start, stop = stop, stop + 1
+    return rows, batch * stop
+
+
+def _extend(rows: list[list[int]], active: list[int], chosen: list[int], ends: Ends) -> list[int]:
+    """Append each active row's token; return the rows that go on."""
+    for row in active:
+        rows[row].append(chosen[row])
+    return [row for row in active if not ends(rows[row])]

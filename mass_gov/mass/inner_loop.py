@@ -1,0 +1,104 @@
+"""The inner loop: K gradient steps on the adapter, phi_{k+1} = phi_k - alpha * grad_phi L(phi_k).
+
+Rules: an optimiser is an (init, update) pair of pure functions over `{name: tensor}` (the shape of optax's
+GradientTransformation); parameters are never changed in place, so every phi_k stays valid; the loop proves that it
+took the steps it was asked for. With `differentiable`, each step stays on the autograd graph (naive unrolling).
+
+Does not know models, samples or LoRA: it is given a loss of the parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Parameters = dict[str, Tensor]
+Loss = Callable[[Parameters], Tensor]
+StepSize = float | Tensor
+
+
+@dataclass(frozen=True)
+class InnerState:
+    """How many updates were made."""
+
+    step: int
+
+
+class InnerOptimizer(NamedTuple):
+    """init(parameters) -> state; update(gradients, state, parameters) -> (additive updates, state)."""
+
+    init: Callable[[Parameters], InnerState]
+    update: Callable[[Parameters, InnerState, Parameters], tuple[Parameters, InnerState]]
+
+
+def gradient_descent(step_sizes: Mapping[str, StepSize]) -> InnerOptimizer:
+    """Plain descent, u = -alpha_name * g_name, with a step size per parameter (a number or a learned scalar)."""
+
+    def init(parameters: Parameters) -> InnerState:
+        return InnerState(step=0)
+
+    def update(gradients: Parameters, state: InnerState, parameters: Parameters) -> tuple[Parameters, InnerState]:
+        updates = {name: -step_sizes[name] * gradient for name, gradient in gradients.items()}
+        return updates, InnerState(state.step + 1)
+
+    return InnerOptimizer(init, update)
+
+
+@dataclass(frozen=True)
+class InnerTrace:
+    """What K steps did: phi_K, the loss before each step, each gradient's norm over all parameters, K as counted.
+
+    A non-finite loss or gradient ends the loop early, `finite` is then False and `parameters` is the last finite phi.
+    """
+
+    parameters: Parameters
+    losses: tuple[float, ...]
+    gradient_norms: tuple[float, ...]
+    steps_done: int
+    finite: bool = True
+
+
+def run_inner_loop(
+    loss: Loss, parameters: Parameters, optimizer: InnerOptimizer, steps: int, *, differentiable: bool = False
+) -> InnerTrace:
+    """Take `steps` steps of `optimizer` on `loss`, from `parameters` (not changed).
+
+    Raises AssertionError if fewer steps ran than were asked for while everything stayed finite: a loop that silently
+    takes one step has happened to others.
+    """
+    state, losses, norms = optimizer.init(parameters), list[float](), list[float]()
+    for _ in range(steps):
+        value, gradients = _value_and_gradients(loss, parameters, differentiable)
+        norm = _norm(gradients)
+        updates, moved_state = optimizer.update(gradients, state, parameters)
+        moved = {name: parameter + updates[name] for name, parameter in parameters.items()}
+        if not (torch.isfinite(value) and torch.isfinite(norm) and _all_finite(moved)):
+            return InnerTrace(parameters, tuple(losses), tuple(norms), state.step, finite=False)
+        parameters, state = moved, moved_state
+        losses.append(float(value))
+        norms.append(float(norm))
+    if not state.step == len(losses) == steps:
+        raise AssertionError(f"the inner loop took {state.step} of {steps} steps")
+    return InnerTrace(parameters, tuple(losses), tuple(norms), state.step)
+
+
+def _value_and_gradients(loss: Loss, parameters: Parameters, differentiable: bool) -> tuple[Tensor, Parameters]:
+    leaves = {
+        name: p if differentiable and p.requires_grad else p.detach().requires_grad_() for name, p in parameters.items()
+    }
+    value = loss(leaves)
+    gradients = torch.autograd.grad(value, list(leaves.values()), create_graph=differentiable)
+    return value.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+def _norm(tensors: Parameters) -> Tensor:
+    squares = [tensor.detach().double().square().sum() for tensor in tensors.values()]
+    return torch.stack(squares).sum().sqrt()
+
+
+def _all_finite(tensors: Parameters) -> bool:
+    return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())

@@ -1,0 +1,240 @@
+"""The learner: one model folder opened for writing practice, taking steps on it, and answering.
+
+Rules: every method is a pure function of its arguments and the folder: adapters go in and come out as values, seeds are
+given, nothing is remembered between calls but the counters. On the same machine with the same number of threads the
+same call gives the same bits in any process. One thread at a time: a lock keeps concurrent callers apart.
+
+Does not know gates, policies, records or whether an answer is right.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.func import functional_call
+
+from mass_gov.mass import adapter_files, fingerprint, loading, losses
+from mass_gov.mass.decoding import Choose, decode
+from mass_gov.mass.inner_loop import InnerTrace, Parameters, gradient_descent, run_inner_loop
+from mass_gov.mass.lora import Adapter, LoraModel, module_of
+from mass_gov.mass.metering import Meter
+from mass_gov.mass.model_folder import base_digest
+from mass_gov.mass.norms import base_norms, project, update_norms
+from mass_gov.mass.prompting import PromptTemplate
+from mass_gov.mass.sampling import draw, uniform_table
+from mass_gov.mass.text import Text, Tokens
+from mass_gov.mass.values import (
+    Generation,
+    LoraSettings,
+    SamplingSettings,
+    TrainingSample,
+    UpdateOutcome,
+    UpdateResult,
+    UpdateSettings,
+)
+
+BATCH_SIZE = 48
+
+
+class Learner:
+    """A causal language model that can practise. Make one with `Learner.open`."""
+
+    def __init__(self, model: LoraModel, text: Text, digest: str) -> None:
+        self._model = model
+        self._text = text
+        self._lock = threading.RLock()
+        self._total = Meter()
+        self.base_digest = digest
+
+    @classmethod
+    def open(cls, folder: Path, *, threads: int = 1) -> Learner:
+        """Open a Hugging Face model folder (local files only).
+
+        Sets this process's torch thread counts and deterministic algorithms. Raises ModelError with what to do next
+        for a folder that is missing, damaged, unsafe or unknown.
+        """
+        _set_up_torch(threads)
+        model, text = loading.load(folder)
+        return cls(LoraModel(model), text, base_digest(folder))
+
+    @property
+    def template(self) -> PromptTemplate:
+        """How problems are put to this model."""
+        return self._text.template
+
+    def fingerprint(self) -> fingerprint.Fingerprint:
+        """The numeric environment of this process."""
+        return fingerprint.fingerprint()
+
+    @contextmanager
+    def meter(self) -> Iterator[Meter]:
+        """Count FLOPs and generated tokens inside the block: `with learner.meter() as cost: ...`."""
+        before, spent = Meter(self._total.flops, self._total.generated_tokens), Meter()
+        try:
+            yield spent
+        finally:
+            spent.flops = self._total.flops - before.flops
+            spent.generated_tokens = self._total.generated_tokens - before.generated_tokens
+
+    def initial_adapter(self, lora: LoraSettings) -> Adapter:
+        """The adapter that changes nothing: A drawn from `lora.seed`, B zero, the targets spelled out."""
+        with self._lock:
+            return self._model.initial(lora)
+
+    def read_adapter(self, files: Mapping[str, bytes]) -> Adapter:
+        """An adapter from the bytes of its two files, exactly as `write_adapter` makes them; else ModelError."""
+        settings = adapter_files.read_settings(files)
+        with self._lock:
+            self._model.attach(settings)
+            return Adapter(settings, adapter_files.read_tensors(files, self._model.shapes()))
+
+    def write_adapter(self, adapter: Adapter) -> dict[str, bytes]:
+        """`adapter_config.json` and `adapter_model.safetensors`, the same bytes each time."""
+        return adapter_files.write_adapter(adapter)
+
+    def write_samples(
+        self, question: str, adapter: Adapter | None, *, count: int, seed: int, settings: SamplingSettings
+    ) -> list[Generation]:
+        """Let the model write `count` practice problems with solutions for `question`, in one batch.
+
+        Parse each with `prompting.parse_sample`. Raises TaskError if the question cannot be posed.
+        """
+        prompts = [self._text.practise_prompt(question)] * count
+        numbers = uniform_table(seed, count, settings.max_new_tokens)
+
+        def choose(logits: Tensor, step: int) -> Tensor:
+            return draw(logits, numbers[:, step], settings.temperature)
+
+        return self._generate(prompts, adapter, choose, settings.max_new_tokens, seed)
+
+    def answer(
+        self,
+        questions: Sequence[str],
+        adapter: Adapter | None,
+        *,
+        max_new_tokens: int,
+        batch_size: int = BATCH_SIZE,
+    ) -> list[Generation]:
+        """Solve each question greedily, in order, in batches of at most `batch_size`; None asks the frozen base."""
+        prompts = [self._text.solve_prompt(question) for question in questions]
+        found: list[Generation] = []
+        for start in range(0, len(prompts), batch_size):
+            batch = prompts[start : start + batch_size]
+            found += self._generate(batch, adapter, lambda logits, _: logits.argmax(dim=-1), max_new_tokens, None)
+        return found
+
+    def nll(
+        self, pairs: Sequence[tuple[str, str]], adapter: Adapter | None, *, batch_size: int = BATCH_SIZE
+    ) -> list[tuple[float, ...]]:
+        """Negative log-likelihood (nats) of every token of each (question, solution)'s solution, end token included."""
+        found: list[tuple[float, ...]] = []
+        with self._lock, self._model.using(adapter) as model, torch.inference_mode():
+            for start in range(0, len(pairs), batch_size):
+                batch = self._solutions(pairs[start : start + batch_size])
+                values = losses.token_losses(lambda **inputs: model(**inputs).logits, batch)
+                self._total.forward(self._parameters(adapter), batch.positions_computed)
+                rows = zip(values, batch.counted.bool(), strict=True)
+                found += [tuple(row[counted].tolist()) for row, counted in rows]
+        return found
+
+    def update(self, samples: Sequence[TrainingSample], adapter: Adapter, settings: UpdateSettings) -> UpdateResult:
+        """K weighted steps, phi_{k+1} = phi_k - alpha * grad sum_i w_i l_i(phi_k), from `adapter`.
+
+        l_i is the token-mean cross-entropy of sample i's solution given its own solve prompt. Samples of weight 0 are
+        left out of the batch. No weight, a step that moves nothing and a non-finite step are outcomes, not errors.
+        """
+        weighted = [sample for sample in samples if sample.weight > 0]
+        if not weighted:
+            return UpdateResult(adapter, UpdateOutcome.NO_WEIGHT, 0)
+        with self._lock, self._model.using(adapter):
+            trace = self._descend(weighted, adapter, settings)
+            return self._judge_step(adapter, trace, settings)
+
+    def _descend(self, samples: Sequence[TrainingSample], adapter: Adapter, settings: UpdateSettings) -> InnerTrace:
+        batch = self._solutions([(sample.question, sample.solution) for sample in samples])
+        weights = torch.tensor([sample.weight for sample in samples])
+        loss = self._weighted_loss(batch, weights, adapter, settings.softening)
+        sizes = {name: settings.step_size_of(module_of(name)) for name in adapter.tensors}
+        trace = run_inner_loop(loss, dict(adapter.tensors), gradient_descent(sizes), settings.steps)
+        for _ in range(len(trace.losses) + (not trace.finite)):
+            self._total.forward(self._parameters(adapter), batch.positions_computed)
+            self._total.backward(self._parameters(adapter), batch.positions_computed)
+        return trace
+
+    def _weighted_loss(
+        self, batch: losses.SolutionBatch, weights: Tensor, adapter: Adapter, softening: float
+    ) -> Callable[[Parameters], Tensor]:
+        """sum_i w_i l_i as a function of the adapter's tensors alone."""
+        slots = self._model.slot_names(adapter)
+
+        def loss(parameters: Parameters) -> Tensor:
+            swapped = {slots[name]: tensor for name, tensor in parameters.items()}
+
+            def forward(**inputs: object) -> Tensor:
+                logits: Tensor = functional_call(self._model.model, swapped, (), inputs).logits
+                return logits
+
+            return (weights * losses.sample_losses(forward, batch, softening)).sum()
+
+        return loss
+
+    def _judge_step(self, parent: Adapter, trace: InnerTrace, settings: UpdateSettings) -> UpdateResult:
+        done = (trace.steps_done, trace.losses, trace.gradient_norms)
+        if not trace.finite:
+            return UpdateResult(parent, UpdateOutcome.NON_FINITE, *done)
+        new = Adapter(parent.settings, trace.parameters)
+        base = base_norms(self._model)
+        norms = update_norms(parent, new, base)
+        if not any(norm.step for norm in norms):
+            return UpdateResult(parent, UpdateOutcome.UNMOVED, *done, norms)
+        if settings.max_norm is None:
+            return UpdateResult(new, UpdateOutcome.STEPPED, *done, norms, 1.0, norms)
+        projected, factor, shortened = project(parent, new, base, settings.max_norm)
+        return UpdateResult(projected, UpdateOutcome.STEPPED, *done, norms, factor, shortened)
+
+    def _generate(
+        self,
+        prompts: Sequence[Tokens],
+        adapter: Adapter | None,
+        choose: Choose,
+        max_new_tokens: int,
+        seed: int | None,
+    ) -> list[Generation]:
+        for prompt in prompts:
+            self._text.check_room(prompt, max_new_tokens)
+        with self._lock, self._model.using(adapter) as model:
+            rows, computed = decode(model, prompts, self._text.pad_id, choose, self._has_ended, max_new_tokens)
+        self._total.forward(self._parameters(adapter), computed)
+        self._total.generated(sum(map(len, rows)))
+        return [
+            Generation(prompt, tuple(row), self._text.decode(row), self._has_ended(row), seed, index, len(prompts))
+            for index, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
+        ]
+
+    def _has_ended(self, row: list[int]) -> bool:
+        return row[-1] in self._text.end_ids or self._text.stops(row)
+
+    def _solutions(self, pairs: Sequence[tuple[str, str]]) -> losses.SolutionBatch:
+        tokens = [(self._text.solve_prompt(question), self._text.solution(s)) for question, s in pairs]
+        for prompt, solution in tokens:
+            self._text.check_room(prompt, len(solution))
+        return losses.solution_batch(tokens, self._text.pad_id)
+
+    def _parameters(self, adapter: Adapter | None) -> int:
+        added = sum(tensor.numel() for tensor in adapter.tensors.values()) if adapter else 0
+        return self._model.parameter_count + added
+
+
+def _set_up_torch(threads: int) -> None:
+    """One way of computing per process. Interop threads can only be set before the first parallel work."""
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:
+        with suppress(RuntimeError):  # too late in this process; the fingerprint says how many there are
+            torch.set_num_interop_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.set_float32_matmul_precision("highest")

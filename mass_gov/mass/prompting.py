@@ -1,0 +1,152 @@
+"""How a problem is put to a model, and how what it writes is read back.
+
+Rules: a prompt is made by replacing `{question}`, never by `str.format` (a question may hold braces). Reading is
+strict: a sample either parses into question, solution and answer, or gets a reason code; nothing is repaired.
+
+Does not know tokens, models, or whether an answer is right.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import rfc8785
+
+from mass_gov.errors import ModelError
+
+FILE_NAME = "prompt_template.json"
+_SLOT = "{question}"
+
+
+@dataclass(frozen=True)
+class PromptTemplate:
+    """The texts around a question.
+
+    solve: what the solver continues with "{working}{marker}{answer}"; practise: what the generator continues with
+    "{practice question}{separator}{working}{marker}{answer}"; stop: strings that end a generation besides the end
+    token; chat: render the prompts as one user message through the tokenizer's chat template.
+    """
+
+    solve: str
+    practise: str
+    separator: str
+    marker: str
+    stop: tuple[str, ...] = ()
+    chat: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("solve", "practise"):
+            if _SLOT not in getattr(self, name):
+                raise ModelError(f"the prompt template's {name!r} lacks {_SLOT}. Add it to {FILE_NAME}.")
+        if not self.separator or not self.marker or not all(self.stop):
+            raise ModelError(f"the prompt template has an empty separator, marker or stop. Mend {FILE_NAME}.")
+
+    def solve_prompt(self, question: str) -> str:
+        """The text that asks for a solution of `question`."""
+        return self.solve.replace(_SLOT, question)
+
+    def practise_prompt(self, question: str) -> str:
+        """The text that asks for a practice problem, with its solution, that helps with `question`."""
+        return self.practise.replace(_SLOT, question)
+
+    def to_json(self) -> bytes:
+        """RFC 8785 canonical JSON; what a prompt template digest is taken over."""
+        return rfc8785.dumps({**asdict(self), "stop": list(self.stop)})
+
+
+GENERIC_PLAIN = PromptTemplate(
+    solve="Problem: {question}\nSolution:",
+    practise=(
+        "Problem: {question}\n"
+        "A smaller problem of the same kind, with its solution, ending in #### and the answer.\n"
+        "Problem:"
+    ),
+    separator="\nSolution:",
+    marker="####",
+    stop=("\nProblem:",),
+)
+GENERIC_CHAT = PromptTemplate(
+    solve=("Solve this problem step by step. End with a line that holds #### and then the answer alone.\n\n{question}"),
+    practise=(
+        "Here is a problem:\n\n{question}\n\nDo not solve it. Write one smaller problem of the same kind that would "
+        "be good practice for it. Then write a line that begins with 'Solution:', the solution step by step, and a "
+        "last line that holds #### and then the answer alone. Write nothing else."
+    ),
+    separator="\nSolution:",
+    marker="####",
+    chat=True,
+)
+
+
+def read_template(folder: Path, *, chat: bool) -> PromptTemplate:
+    """The template in a model folder, or the generic one for chat or plain models if the folder has none.
+
+    Raises ModelError for a file that is not exactly the known keys with the known types.
+    """
+    path = folder / FILE_NAME
+    if not path.exists():
+        return GENERIC_CHAT if chat else GENERIC_PLAIN
+    try:
+        return _template_from(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{path} is not a prompt template: {error}. Mend or remove it.") from error
+
+
+def _template_from(raw: Any) -> PromptTemplate:
+    if not isinstance(raw, dict):
+        raise TypeError("it is not a JSON object")
+    unknown = set(raw) - {field.name for field in fields(PromptTemplate)}
+    missing = {"solve", "practise", "separator", "marker"} - set(raw)
+    if unknown or missing:
+        raise ValueError(f"unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
+    stop, chat = raw.get("stop", []), raw.get("chat", False)
+    texts = (raw["solve"], raw["practise"], raw["separator"], raw["marker"])
+    if not isinstance(stop, list) or not all(isinstance(text, str) for text in [*texts, *stop]):
+        raise TypeError("its values must be strings, and 'stop' a list of strings")
+    if not isinstance(chat, bool):
+        raise TypeError("'chat' must be true or false")
+    return PromptTemplate(*texts, tuple(stop), chat)
+
+
+@dataclass(frozen=True)
+class ParsedSample:
+    """A practice problem as the model wrote it; `answer` is what stands after the last marker of `solution`."""
+
+    question: str
+    solution: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Unparseable:
+    """Why a sample does not parse: unfinished, no-separator, second-separator, no-question, no-marker, no-answer."""
+
+    reason: str
+
+
+def parse_sample(text: str, template: PromptTemplate, *, finished: bool = True) -> ParsedSample | Unparseable:
+    """Read "{question}{separator}{working}{marker}{answer}". The solution is kept as written, spaces and all."""
+    if not finished:
+        return Unparseable("unfinished")
+    question, separator, solution = text.partition(template.separator)
+    answer = parse_answer(solution, template)
+    wrong = {
+        "no-separator": not separator,
+        "second-separator": template.separator in solution,
+        "no-question": not question.strip(),
+        "no-marker": template.marker not in solution,
+        "no-answer": answer is None,
+    }
+    reason = next((reason for reason, holds in wrong.items() if holds), None)
+    if reason is not None or answer is None:
+        return Unparseable(reason or "no-answer")
+    return ParsedSample(question.strip(), solution, answer)
+
+
+def parse_answer(text: str, template: PromptTemplate) -> str | None:
+    """What stands after the last marker, stripped; None where there is no marker or nothing after it."""
+    _, marker, answer = text.rpartition(template.marker)
+    return answer.strip() or None if marker else None

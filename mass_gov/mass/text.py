@@ -1,0 +1,106 @@
+"""Between text and tokens, for one model folder.
+
+Rules: a question is always read as ordinary text: the name of a special token inside it never becomes that token.
+Text that the tokenizer cannot represent, or that leaves no room in the context, is refused before anything is
+computed. A chat template is rendered with a fixed date, since a prompt must be the same tomorrow.
+
+Does not know what the tokens are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import TemplateError
+
+from mass_gov.errors import ModelError, TaskError
+from mass_gov.mass.prompting import PromptTemplate
+
+_FIXED_DATE = "26 Jul 2024"  # the date that Llama's own templates fall back to
+
+Tokens = tuple[int, ...]
+
+
+class Text:
+    """Encodes prompts and solutions, and decodes what was generated."""
+
+    def __init__(self, tokenizer: Any, template: PromptTemplate, end_ids: Sequence[int], context: int | None) -> None:
+        """`end_ids`: tokens that end a text, the first is the one solutions are trained to end with."""
+        self._tokenizer = tokenizer
+        self.template = template
+        self.end_ids = frozenset(end_ids)
+        self.end_id = end_ids[0]
+        self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_id
+        self._context = context
+
+    def solve_prompt(self, question: str) -> Tokens:
+        """The tokens that a solution of `question` continues. Raises TaskError for unrepresentable text."""
+        return self._prompt(self.template.solve_prompt(question), question)
+
+    def practise_prompt(self, question: str) -> Tokens:
+        """The tokens that a practice problem for `question` continues. Raises TaskError likewise."""
+        return self._prompt(self.template.practise_prompt(question), question)
+
+    def solution(self, text: str) -> Tokens:
+        """A solution's tokens, end token included, as they would follow a prompt."""
+        return (*self._encode(text, add_special=False, literal=True), self.end_id)
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of generated tokens, special tokens dropped, cut before the first stop string."""
+        text: str = self._tokenizer.decode(list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        cuts = [text.find(stop) for stop in self.template.stop if stop in text]
+        return text[: min(cuts)] if cuts else text
+
+    def stops(self, tokens: Sequence[int]) -> bool:
+        """Whether a stop string has been written. The end tokens are checked by id, not here."""
+        if not self.template.stop:
+            return False
+        tail = tokens[-4 * max(map(len, self.template.stop)) :]  # a character is at most four bytes, so four tokens
+        text = self._tokenizer.decode(list(tail), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return any(stop in text for stop in self.template.stop)
+
+    def check_room(self, prompt: Tokens, new_tokens: int) -> None:
+        """Raise TaskError where `prompt` and `new_tokens` more do not fit the model's context."""
+        if self._context is not None and len(prompt) + new_tokens > self._context:
+            raise TaskError(
+                f"the task is too long: {len(prompt)} tokens with its prompt, and {new_tokens} to write, exceed the "
+                f"model's limit of {self._context}. Shorten the task or lower max_new_tokens."
+            )
+
+    def _prompt(self, text: str, question: str) -> Tokens:
+        if not self.template.chat:
+            return self._encode(text, add_special=True, literal=True)
+        for special in self._tokenizer.all_special_tokens:
+            if special in question:
+                raise TaskError(f"the task contains the model's control token {special!r}. Remove it.")
+        return self._encode(self._render_chat(text), add_special=False, literal=False)
+
+    def _render_chat(self, text: str) -> str:
+        message = [{"role": "user", "content": text}]
+        fixed = {"date_string": _FIXED_DATE, "strftime_now": lambda _format: _FIXED_DATE}
+        try:
+            rendered: str = self._tokenizer.apply_chat_template(
+                message, tokenize=False, add_generation_prompt=True, **fixed
+            )
+        except (TemplateError, ValueError, TypeError) as error:
+            raise ModelError(
+                f"the model's chat template does not render a single user message: {error}. "
+                'Add a prompt_template.json with "chat": false to the model folder.'
+            ) from error
+        return rendered
+
+    def _encode(self, text: str, *, add_special: bool, literal: bool) -> Tokens:
+        """`literal`: read the names of special tokens as plain characters."""
+        encoded = self._tokenizer(
+            text, add_special_tokens=add_special, split_special_tokens=literal, return_offsets_mapping=True
+        )
+        unknown = self._tokenizer.unk_token_id
+        if unknown is not None and unknown not in self.end_ids:  # GPT-2 has one token for both and never needs unk
+            for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
+                if token == unknown:
+                    raise TaskError(
+                        f"the model has no token for {text[start:end]!r} (character {start + 1} of the prompt). "
+                        "Rewrite the task without it."
+                    )
+        return tuple(encoded["input_ids"])
