@@ -1,0 +1,257 @@
+"""The key store: a folder outside the database and outside its back-ups.
+
+    master.key            32 random bytes. Without a passphrase: base64. With one: JSON naming scrypt's parameters, and
+                          the key wrapped (RFC 3394) under what scrypt makes of the passphrase
+    log-ed25519.pem       PKCS8: signs events and checkpoints. In a store with a passphrase both PEMs are encrypted
+    delta-p256.pem        PKCS8: signs adapter deltas.   under 256 bits derived from the master key, never under the
+                          passphrase itself, because PKCS8 as written here stretches it too little
+    request.key           HMAC key that blinds short texts, wrapped by the master key; written last: it marks the
+                          store as whole
+    subjects/H.key        the 32-byte key of subject H, wrapped by the master key
+    subjects/H.destroyed  the subject was erased; outlives any restored H.key
+
+Rules: handles are `s-` and 32 hex digits; nothing else becomes a path. A store that lost its master key is never given
+a new one. No key is logged or shown by `repr`. This module does not know who a subject is or what its key seals.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
+from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from mass_gov.errors import InputError, KeyUnavailableError, NotFoundError, NotRetainedError
+from mass_gov.evidence.keyfiles import (
+    check_private_folder,
+    create_secret,
+    decode_secret,
+    destroy_secret,
+    encode_secret,
+    make_private_folder,
+    read_secret,
+)
+from mass_gov.evidence.signing import Ed25519Signer, P256Signer
+
+MASTER, LOG, DELTA, REQUEST, SUBJECTS = (
+    "master.key",
+    "log-ed25519.pem",
+    "delta-p256.pem",
+    "request.key",
+    "subjects",
+)
+KEY_BYTES = 32
+WRAPPED_BYTES = 40
+MASTER_FORMAT = "mass-gov:master-key:v1"
+# OWASP's floor for scrypt: 128 MiB and about 0.3 s, once per process.
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**17, 8, 1
+
+_HANDLE = re.compile(r"s-[0-9a-f]{32}")
+_PEM_INFO = b"mass-gov:keystore:pem:v1"
+
+
+def new_subject_handle() -> str:
+    """A random name for a subject: `s-` and 32 hex digits. It says nothing about who the subject is."""
+    return f"s-{secrets.token_hex(16)}"
+
+
+class KeyStore:
+    """The keys of one installation. Open it with `KeyStore.open`.
+
+    Attributes:
+        folder: where it lies.
+        log_signer: Ed25519, for events and checkpoints.
+        delta_signer: P-256, for adapter deltas.
+    """
+
+    def __init__(
+        self, folder: Path, master: bytes, log_signer: Ed25519Signer, delta_signer: P256Signer, request: bytes
+    ) -> None:
+        self.folder = folder
+        self.log_signer = log_signer
+        self.delta_signer = delta_signer
+        self._master = master
+        self._request = request
+
+    @classmethod
+    def open(cls, folder: Path, passphrase: str | None = None, create: bool = False) -> KeyStore:
+        """Open a key store, or with `create` make what is missing of a new one.
+
+        Raises:
+            KeyUnavailableError: missing, incomplete, unreadable, truncated, open to others, or a passphrase that is
+                wrong, missing or superfluous; the message says what to do.
+        """
+        if create:
+            make_private_folder(folder)
+            make_private_folder(folder / SUBJECTS)
+        check_private_folder(folder)
+        check_private_folder(folder / SUBJECTS)
+        if create and not (folder / REQUEST).exists():
+            _refuse_orphans(folder)
+            _create(folder, passphrase)
+        master, protected = _open_master(folder / MASTER, passphrase)
+        password = _pem_password(master) if protected else None
+        log, delta = _load_pem(folder / LOG, password), _load_pem(folder / DELTA, password)
+        if not isinstance(log, Ed25519PrivateKey):
+            raise _unusable(folder / LOG, "is not an Ed25519 key")
+        if not isinstance(delta, ec.EllipticCurvePrivateKey) or not isinstance(delta.curve, ec.SECP256R1):
+            raise _unusable(folder / DELTA, "is not a P-256 key")
+        request = _open_wrapped(folder / REQUEST, master)
+        return cls(folder, master, Ed25519Signer(log), P256Signer(delta), request)
+
+    def subject_key(self, handle: str, create: bool = False) -> bytes:
+        """The 32-byte key of a subject; with `create`, made on first use. Secret.
+
+        Raises:
+            InputError: not a handle.
+            NotRetainedError: the subject was erased.
+            KeyUnavailableError: there is no such key, or it does not open.
+        """
+        path = self._subject_path(handle)
+        self._refuse_erased(handle)
+        if create and not path.exists():
+            create_secret(path, encode_secret(aes_key_wrap(self._master, secrets.token_bytes(KEY_BYTES))))
+            self._refuse_erased(handle)  # an erasure may have run in between; its mark wins
+        return _open_wrapped(path, self._master)
+
+    def destroy_subject(self, handle: str) -> None:
+        """Destroy a subject's key for good; what it sealed is erased. Calling again finishes or does nothing.
+
+        Raises:
+            InputError: not a handle.
+            NotFoundError: no subject of that handle was ever known here.
+            KeyUnavailableError: the key cannot be removed.
+        """
+        path = self._subject_path(handle)
+        if not path.exists() and not self.is_destroyed(handle):
+            raise NotFoundError(f"The key store knows no subject {handle}. Check the handle.")
+        # The mark first: a crash right after it leaves a key that nobody reads any more, and this call finishes it.
+        create_secret(self._mark_path(handle), b"")
+        destroy_secret(path)
+
+    def is_destroyed(self, handle: str) -> bool:
+        """Whether the subject was erased.
+
+        Raises:
+            InputError: not a handle.
+        """
+        return self._mark_path(handle).exists()
+
+    def request_commitment(self, data: bytes) -> str:
+        """HMAC-SHA256 of `data` under the request key, hex: names a short text without a guessable digest of it."""
+        return hmac.new(self._request, data, hashlib.sha256).hexdigest()
+
+    def __repr__(self) -> str:
+        return f"KeyStore({str(self.folder)!r})"
+
+    def _refuse_erased(self, handle: str) -> None:
+        if self.is_destroyed(handle):
+            raise NotRetainedError(f"The subject {handle} was erased. What was sealed for it cannot be read any more.")
+
+    def _subject_path(self, handle: str) -> Path:
+        if not _HANDLE.fullmatch(handle):
+            raise InputError(f"{handle!r} is no subject handle. A handle is `s-` and 32 hex digits.")
+        return self.folder / SUBJECTS / f"{handle}.key"
+
+    def _mark_path(self, handle: str) -> Path:
+        return self._subject_path(handle).with_suffix(".destroyed")
+
+
+def _create(folder: Path, passphrase: str | None) -> None:
+    """Make what is missing. A crash after any line leaves a store that the next call completes."""
+    create_secret(folder / MASTER, _encode_master(secrets.token_bytes(KEY_BYTES), passphrase))
+    master, protected = _open_master(folder / MASTER, passphrase)  # another process may have been first
+    password = _pem_password(master) if protected else None
+    create_secret(folder / LOG, Ed25519Signer.generate().private_pem(password))
+    create_secret(folder / DELTA, P256Signer.generate().private_pem(password))
+    create_secret(folder / REQUEST, encode_secret(aes_key_wrap(master, secrets.token_bytes(KEY_BYTES))))
+
+
+def _refuse_orphans(folder: Path) -> None:
+    orphans = [name for name in (LOG, DELTA) if (folder / name).exists()]
+    orphans += [path.name for path in sorted((folder / SUBJECTS).glob("*.key"))]
+    # Looked at after the others: they are only ever written once a master key stands.
+    if orphans and not (folder / MASTER).exists():
+        raise KeyUnavailableError(
+            f"{folder / MASTER} is missing while {orphans[0]} is there. Restore it from a back-up of the keys; a new "
+            "one would make every sealed artifact unreadable."
+        )
+
+
+def _encode_master(master: bytes, passphrase: str | None) -> bytes:
+    if passphrase is None:
+        return encode_secret(master)
+    salt = secrets.token_bytes(16)
+    wrapped = aes_key_wrap(_stretch(passphrase, salt, SCRYPT_N, SCRYPT_R, SCRYPT_P), master)
+    fields: dict[str, str | int] = {"format": MASTER_FORMAT, "kdf": "scrypt"}
+    fields |= {"n": SCRYPT_N, "r": SCRYPT_R, "p": SCRYPT_P, "salt": salt.hex(), "wrapped": wrapped.hex()}
+    return json.dumps(fields, indent=1).encode("ascii") + b"\n"
+
+
+def _open_master(path: Path, passphrase: str | None) -> tuple[bytes, bool]:
+    """(master key, whether a passphrase protects it)."""
+    data = read_secret(path)
+    if not data.startswith(b"{"):
+        if passphrase is not None:
+            raise _unusable(path, "is not protected by a passphrase, and one was given", "Open it without.")
+        return decode_secret(data, KEY_BYTES, path), False
+    if not passphrase:
+        raise _unusable(path, "is protected by a passphrase", "Give the passphrase.")
+    salt, n, r, p, wrapped = _parse_master(data, path)
+    try:
+        return aes_key_unwrap(_stretch(passphrase, salt, n, r, p), wrapped), True
+    except (InvalidUnwrap, ValueError) as error:
+        raise _unusable(path, "does not open with this passphrase", "Give the right one.") from error
+
+
+def _parse_master(data: bytes, path: Path) -> tuple[bytes, int, int, int, bytes]:
+    try:
+        fields = json.loads(data)
+        n, r, p = int(fields["n"]), int(fields["r"]), int(fields["p"])
+        salt, wrapped = bytes.fromhex(fields["salt"]), bytes.fromhex(fields["wrapped"])
+        known = fields["format"] == MASTER_FORMAT and fields["kdf"] == "scrypt"
+    except (ValueError, KeyError, TypeError) as error:
+        raise _unusable(path, "is truncated or altered") from error
+    # Bounds keep an altered file from asking for all the memory there is.
+    if not (known and 2 <= n <= 2**20 and n & (n - 1) == 0 and 1 <= r <= 32 and 1 <= p <= 16):
+        raise _unusable(path, "is of an unknown kind")
+    return salt, n, r, p, wrapped
+
+
+def _stretch(passphrase: str, salt: bytes, n: int, r: int, p: int) -> bytes:
+    return Scrypt(salt=salt, length=KEY_BYTES, n=n, r=r, p=p).derive(passphrase.encode("utf-8"))
+
+
+def _pem_password(master: bytes) -> bytes:
+    derived = HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=_PEM_INFO).derive(master)
+    return derived.hex().encode("ascii")
+
+
+def _load_pem(path: Path, password: bytes | None) -> object:
+    try:
+        return load_pem_private_key(read_secret(path), password)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _unusable(path, "is truncated, altered or of another key store") from error
+
+
+def _open_wrapped(path: Path, master: bytes) -> bytes:
+    wrapped = decode_secret(read_secret(path), WRAPPED_BYTES, path)
+    try:
+        return aes_key_unwrap(master, wrapped)
+    except (InvalidUnwrap, ValueError) as error:
+        raise _unusable(path, "does not open with this store's master key") from error
+
+
+def _unusable(path: Path, why: str, remedy: str = "Restore it from a back-up of the keys.") -> KeyUnavailableError:
+    return KeyUnavailableError(f"The key file {path} {why}. {remedy}")
