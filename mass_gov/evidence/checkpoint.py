@@ -114,9 +114,13 @@ def sign_checkpoint(checkpoint: Checkpoint, signer: Signer) -> bytes:
     check_origin(checkpoint.origin)
     if not 0 <= checkpoint.size <= MAX_SIZE or len(checkpoint.root) != HASH_BYTES:
         raise InputError("A checkpoint has a size from 0 to 2^63 - 1 and a root of 32 bytes. Rebuild it from the log.")
-    text = checkpoint.text()
-    blob = key_id(checkpoint.origin, signer.public_key) + signer.sign(text.encode("utf-8"))
-    return f"{text}\n{_DASH}{checkpoint.origin} {_b64(blob)}\n".encode()
+    return sign_note(checkpoint.text(), checkpoint.origin, signer)
+
+
+def sign_note(text: str, name: str, signer: Signer) -> bytes:
+    """The signed note of `text` (its last newline included) with one signature line, by `signer` under `name`."""
+    blob = key_id(name, signer.public_key) + signer.sign(text.encode("utf-8"))
+    return f"{text}\n{_DASH}{name} {_b64(blob)}\n".encode()
 
 
 def verify_checkpoint(note: bytes, origin: str, key: VerificationKey) -> Checkpoint:
@@ -125,16 +129,25 @@ def verify_checkpoint(note: bytes, origin: str, key: VerificationKey) -> Checkpo
     Raises:
         IntegrityError: one of the steps (1) to (5) above fails; the message says which.
     """
-    text, signatures = open_note(note)
-    mine = [s for s in signatures if (s.name, s.key_id) == (origin, key_id(origin, key))]  # (3)
-    if len(mine) != 1:
-        raise _refuse(f"{len(mine)} of its lines are signed by the key of {origin}, instead of one")
-    if not key.verify(mine[0].signature, text.encode("utf-8")):  # (4)
-        raise _refuse(f"the signature of {origin} does not verify")
-    checkpoint = _parse_text(text)  # (5)
+    checkpoint = _parse_text(verify_note(note, origin, key))  # (5)
     if checkpoint.origin != origin:
         raise _refuse(f"it is a head of another log than {origin}")
     return checkpoint
+
+
+def verify_note(note: bytes, name: str, key: VerificationKey) -> str:
+    """Verify a signed note under one key and its name; returns the text, its last newline included.
+
+    Raises:
+        IntegrityError: one of the steps (1) to (4) above fails.
+    """
+    text, signatures = open_note(note)
+    mine = [s for s in signatures if (s.name, s.key_id) == (name, key_id(name, key))]  # (3)
+    if len(mine) != 1:
+        raise _refuse(f"{len(mine)} of its lines are signed by the key of {name}, instead of one")
+    if not key.verify(mine[0].signature, text.encode("utf-8")):  # (4)
+        raise _refuse(f"the signature of {name} does not verify")
+    return text
 
 
 def read_checkpoint(note: bytes) -> Checkpoint:

@@ -97,8 +97,10 @@ def seal(plaintext: bytes, subject_key: bytes, binding: Binding) -> Sealed:
     """Encrypt an artifact for its subject. Two calls never give the same bytes.
 
     Raises:
-        InputError: the subject key has not 32 bytes.
+        InputError: the subject key has not 32 bytes, or the plaintext is longer than 1 GiB.
     """
+    if len(plaintext) > MAX_OUTPUT_BYTES:
+        raise InputError(f"An artifact of {len(plaintext)} bytes is more than {MAX_OUTPUT_BYTES}. Split it.")
     if len(subject_key) != KEY_BYTES:
         raise InputError(f"A subject key has {KEY_BYTES} bytes, not {len(subject_key)}. Take it from the key store.")
     data_key, nonce = os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES)
