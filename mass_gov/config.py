@@ -1,6 +1,6 @@
 """The only reader of the environment: `MASS_GOV_*` variables in, one frozen `Settings` out.
 
-Every setting has a default under which a fresh laptop works. Secrets are `SecretStr`, so that no log or repr shows them.
+Every setting has a default under which a fresh laptop works. Secrets are `SecretStr`: no log or repr shows them.
 """
 
 from __future__ import annotations

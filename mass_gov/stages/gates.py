@@ -73,10 +73,10 @@ def _judge(sample: SampleContent, task: str, kept: list[str], threshold: float) 
         gates = [
             _gate("sample.format", 0.0, True, "parses"),
             _gate(
-                "sample.near_duplicate", nearest, nearest < threshold, f"similarity to an earlier sample {nearest:.3f}"
+                "sample.near_duplicate", nearest, nearest < threshold, f"similarity {nearest:.3f}"
             ),
             _gate(
-                "sample.target_leakage", float(leaks), not leaks, "asks the task itself" if leaks else "asks another"
+                "sample.target_leakage", float(leaks), not leaks, "the task" if leaks else "another"
             ),
         ]
     failed = tuple(gate.gate for gate in gates if gate.verdict == "fail")

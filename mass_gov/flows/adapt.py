@@ -1,0 +1,215 @@
+"""The sentence: request -> synthesis -> gates -> update -> regression -> decision -> ledger -> answer.
+
+Rules: a refusal is data (a recorded decision), an exception is an outage. Nothing is served before its event is durable.
+No gold answer ever enters: a request carries the question alone. `compute` is everything up to the decision and touches
+no ledger, so that replay runs the very same lines.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from uuid6 import uuid7
+
+from mass_gov.errors import RefusedError, TaskError
+from mass_gov.evidence.canonical import parse_canonical
+from mass_gov.flows.drafting import Timed, change_drafts, served_text
+from mass_gov.flows.workbench import Origin, Workbench, current_origin
+from mass_gov.ledger import ChangeView
+from mass_gov.mass.lora import Adapter
+from mass_gov.mass.prompting import parse_answer
+from mass_gov.policy import Facts
+from mass_gov.records.artifacts import (
+    AnswerContent,
+    AnswerText,
+    RegressionContent,
+    RequestContent,
+    SamplesContent,
+)
+from mass_gov.records.base import timestamp
+from mass_gov.records.change import (
+    ChangeBody,
+    Decision,
+    GateResult,
+    RegressionSummary,
+    Scope,
+    SynthesisSummary,
+)
+from mass_gov.stages.decision import decide_change
+from mass_gov.stages.gates import gate_samples
+from mass_gov.stages.regression import compare
+from mass_gov.stages.synthesis import ForcedSample, force, synthesise
+from mass_gov.stages.update import Learned, take_steps
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A problem that came in."""
+
+    question: str
+    task_id: str
+    source: str = "command line"
+    scope: Scope = "instance"
+    seed: int | None = None
+    forced: Sequence[ForcedSample] = ()
+    """Samples supplied by the caller instead of the model; the change is marked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything that was computed for one request, before anybody wrote it down."""
+
+    samples: SamplesContent
+    synthesis: SynthesisSummary
+    learned: Learned
+    regression: tuple[RegressionContent, RegressionSummary] | None
+    gates: tuple[GateResult, ...]
+    decision: Decision
+    answer: AnswerContent
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the requester gets: a recorded change and the answer behind it."""
+
+    change_id: str
+    index: int
+    body: ChangeBody
+    answer: AnswerContent
+    served: str | None
+    """The text that was served; None when the policy serves nothing while a change waits."""
+    served_from: str
+    repeated: bool
+    """True when the task had been adapted before and this is the recorded change."""
+
+
+def adapt(request: Request, bench: Workbench) -> Answered:
+    """Adapt to one request, record it, and answer.
+
+    Raises:
+        TaskError: the question cannot be posed to this model, or its task id was used for another question.
+        OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
+    """
+    if (known := recall(request, bench)) is not None:
+        return known
+    change_id, seed, requested_at = str(uuid7()), _seed(request), timestamp(bench.clock())
+    timed = Timed(bench.learner)
+    with timed:
+        origin = current_origin(bench)
+        outcome = compute(request.question, request.scope, seed, origin, bench, forced=request.forced, timed=timed)
+    drafts = change_drafts(change_id, request, seed, requested_at, origin, outcome, timed, bench)
+    try:
+        entries = bench.ledger.append(drafts)  # durable from here on; before it, nothing was served
+    except RefusedError:
+        # Another process recorded the same task first: its change is the answer, ours was never written.
+        if (known := recall(request, bench)) is not None:
+            return known
+        raise
+    return _answered(bench.ledger.change(change_id), entries[0].index, outcome.answer, bench, repeated=False)
+
+
+def compute(
+    question: str,
+    scope: Scope,
+    seed: int,
+    origin: Origin,
+    bench: Workbench,
+    *,
+    forced: Sequence[ForcedSample] = (),
+    samples: SamplesContent | None = None,
+    learned: Learned | None = None,
+    timed: Timed | None = None,
+) -> Outcome:
+    """Compute the change from the question to the decision and the answers.
+
+    Arguments:
+        forced: samples that the caller supplies.
+        samples: recorded samples to take instead of writing new ones (replay from samples).
+        learned: a recorded update to take instead of a new step (replay from the delta).
+        timed: collects wall seconds by stage.
+    """
+    stage = timed.stage if timed is not None else Timed(bench.learner).stage
+    with stage("synthesis"):
+        if samples is None:
+            samples = (
+                force(bench.learner, forced)
+                if forced
+                else synthesise(bench.learner, question, origin.adapter, seed, bench.spec.sampling)
+            )
+    with stage("gates"):
+        samples, synthesis = gate_samples(samples, question, bench.policy, generator=origin.state)
+    with stage("update"):
+        if learned is None:
+            learned = take_steps(bench.learner, samples, origin.start, origin.state, bench.spec.update)
+    with stage("regression"):
+        regression = _regress(origin, learned, bench) if learned.files is not None else None
+    with stage("decision"):
+        facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None)
+        gates, decision = decide_change(facts, bench.policy)
+    with stage("answer"):
+        answer = _answers(question, origin, learned, bench)
+    return Outcome(samples, synthesis, learned, regression, gates, decision, answer)
+
+
+def recall(request: Request, bench: Workbench) -> Answered | None:
+    """Return the recorded change of the same task, if there is one.
+
+    Raises:
+        TaskError: the task id was used before for another question.
+    """
+    commitment = bench.keys.request_commitment(request.task_id.encode())
+    known = bench.ledger.change_by_request(bench.tenant, bench.deployment, commitment)
+    if known is None:
+        return None
+    entry = bench.ledger.entry(known.index)
+    recorded = RequestContent.model_validate(parse_canonical(bench.ledger.artifact(entry, "request")))
+    if recorded.question != request.question:
+        raise TaskError(
+            f"task id {request.task_id!r} was used before for another question (change {known.change_id}). "
+            "Give this task its own id."
+        )
+    answer = AnswerContent.model_validate(parse_canonical(bench.ledger.artifact(entry, "answer")))
+    return _answered(known, known.index, answer, bench, repeated=True)
+
+
+def _regress(origin: Origin, learned: Learned, bench: Workbench) -> tuple[RegressionContent, RegressionSummary]:
+    states = ((bench.base_state, None), (origin.state, origin.adapter), (learned.summary.state, learned.adapter))
+    try:
+        return compare(bench.runner, states, bench.policy)
+    finally:
+        bench.runner.forget(learned.summary.state)
+
+
+def _answers(question: str, origin: Origin, learned: Learned, bench: Workbench) -> AnswerContent:
+    base = _answer(question, bench.base_state, None, bench)
+    parent = base if origin.adapter is None else _answer(question, origin.state, origin.adapter, bench)
+    adapted = (
+        _answer(question, learned.summary.state, learned.adapter, bench) if learned.files is not None else None
+    )
+    return AnswerContent(adapted=adapted, parent=parent, base=base)
+
+
+def _answer(question: str, state: str, adapter: Adapter | None, bench: Workbench) -> AnswerText:
+    (generation,) = bench.learner.answer([question], adapter, max_new_tokens=bench.spec.answer.max_new_tokens)
+    return AnswerText(
+        state=state,
+        tokens=generation.tokens,
+        text=generation.text,
+        answer=parse_answer(generation.text, bench.learner.template),
+        finished=generation.finished,
+    )
+
+
+def _answered(change: ChangeView, index: int, answer: AnswerContent, bench: Workbench, *, repeated: bool) -> Answered:
+    served_from, text = served_text(change.status, answer, bench.policy)
+    return Answered(change.change_id, index, change.body, answer, text, served_from, repeated)
+
+
+def _seed(request: Request) -> int:
+    if request.seed is None:
+        return secrets.randbits(63)
+    if not 0 <= request.seed < 2**63:
+        raise TaskError(f"seed {request.seed} is out of range; use 0 to 2^63 - 1.")
+    return request.seed
