@@ -16,6 +16,7 @@ from uuid6 import uuid7
 from mass_gov.errors import RefusedError, TaskError
 from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows.drafting import Timed, change_drafts, served_text
+from mass_gov.flows.handles import task_commitment
 from mass_gov.flows.workbench import Origin, Workbench, current_origin
 from mass_gov.ledger import ChangeView
 from mass_gov.mass.lora import Adapter
@@ -30,7 +31,6 @@ from mass_gov.records.artifacts import (
 )
 from mass_gov.records.base import timestamp
 from mass_gov.records.change import (
-    ChangeBody,
     Decision,
     GateResult,
     RegressionSummary,
@@ -74,9 +74,7 @@ class Outcome:
 class Answered:
     """What the requester gets: a recorded change and the answer behind it."""
 
-    change_id: str
-    index: int
-    body: ChangeBody
+    change: ChangeView
     answer: AnswerContent
     served: str | None
     """The text that was served; None when the policy serves nothing while a change waits."""
@@ -101,13 +99,13 @@ def adapt(request: Request, bench: Workbench) -> Answered:
         outcome = compute(request.question, request.scope, seed, origin, bench, forced=request.forced, timed=timed)
     drafts = change_drafts(change_id, request, seed, requested_at, origin, outcome, timed, bench)
     try:
-        entries = bench.ledger.append(drafts)  # durable from here on; before it, nothing was served
+        bench.ledger.append(drafts)  # durable from here on; before it, nothing was served
     except RefusedError:
         # Another process recorded the same task first: its change is the answer, ours was never written.
         if (known := recall(request, bench)) is not None:
             return known
         raise
-    return _answered(bench.ledger.change(change_id), entries[0].index, outcome.answer, bench, repeated=False)
+    return _answered(bench.ledger.change(change_id), outcome.answer, bench, repeated=False)
 
 
 def compute(
@@ -159,19 +157,18 @@ def recall(request: Request, bench: Workbench) -> Answered | None:
     Raises:
         TaskError: the task id was used before for another question.
     """
-    commitment = bench.keys.request_commitment(request.task_id.encode())
+    commitment = task_commitment(bench.keys, request.task_id)
     known = bench.ledger.change_by_request(bench.tenant, bench.deployment, commitment)
     if known is None:
         return None
-    entry = bench.ledger.entry(known.index)
-    recorded = RequestContent.model_validate(parse_canonical(bench.ledger.artifact(entry, "request")))
+    recorded = RequestContent.model_validate(parse_canonical(bench.ledger.artifact(known.entry, "request")))
     if recorded.question != request.question:
         raise TaskError(
             f"task id {request.task_id!r} was used before for another question (change {known.change_id}). "
             "Give this task its own id."
         )
-    answer = AnswerContent.model_validate(parse_canonical(bench.ledger.artifact(entry, "answer")))
-    return _answered(known, known.index, answer, bench, repeated=True)
+    answer = AnswerContent.model_validate(parse_canonical(bench.ledger.artifact(known.entry, "answer")))
+    return _answered(known, answer, bench, repeated=True)
 
 
 def _regress(origin: Origin, learned: Learned, bench: Workbench) -> tuple[RegressionContent, RegressionSummary]:
@@ -185,9 +182,7 @@ def _regress(origin: Origin, learned: Learned, bench: Workbench) -> tuple[Regres
 def _answers(question: str, origin: Origin, learned: Learned, bench: Workbench) -> AnswerContent:
     base = _answer(question, bench.base_state, None, bench)
     parent = base if origin.adapter is None else _answer(question, origin.state, origin.adapter, bench)
-    adapted = (
-        _answer(question, learned.summary.state, learned.adapter, bench) if learned.files is not None else None
-    )
+    adapted = _answer(question, learned.summary.state, learned.adapter, bench) if learned.files is not None else None
     return AnswerContent(adapted=adapted, parent=parent, base=base)
 
 
@@ -202,9 +197,9 @@ def _answer(question: str, state: str, adapter: Adapter | None, bench: Workbench
     )
 
 
-def _answered(change: ChangeView, index: int, answer: AnswerContent, bench: Workbench, *, repeated: bool) -> Answered:
+def _answered(change: ChangeView, answer: AnswerContent, bench: Workbench, *, repeated: bool) -> Answered:
     served_from, text = served_text(change.status, answer, bench.policy)
-    return Answered(change.change_id, index, change.body, answer, text, served_from, repeated)
+    return Answered(change, answer, text, served_from, repeated)
 
 
 def _seed(request: Request) -> int:

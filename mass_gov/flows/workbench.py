@@ -75,9 +75,7 @@ def current_origin(bench: Workbench) -> Origin:
         RefusedError: the pointer stands on another base model; deltas never carry over silently.
     """
     pointer = bench.ledger.pointer(bench.tenant, bench.deployment)
-    if pointer is None:
-        return origin_of(bench, bench.base_state, None)
-    return origin_of(bench, pointer.state, pointer.head)
+    return origin_of(bench, pointer.state or bench.base_state, pointer.head_index)
 
 
 def origin_of(bench: Workbench, state: str, pointer_head: int | None) -> Origin:
@@ -96,10 +94,9 @@ def origin_of(bench: Workbench, state: str, pointer_head: int | None) -> Origin:
 
 def delta_files(ledger: Ledger, change: ChangeView) -> dict[str, bytes]:
     """Return the recorded delta's PEFT folder: the bytes whose digest stands in the leaf."""
-    entry = ledger.entry(change.index)
     return {
-        ADAPTER_CONFIG: ledger.artifact(entry, "delta.adapter_config"),
-        ADAPTER_MODEL: ledger.artifact(entry, "delta.adapter_model"),
+        ADAPTER_CONFIG: ledger.artifact(change.entry, "delta.adapter_config"),
+        ADAPTER_MODEL: ledger.artifact(change.entry, "delta.adapter_model"),
     }
 
 

@@ -1,0 +1,182 @@
+"""From a computed outcome to the events that record it: one change, its activation, the answer served.
+
+Order inside the one transaction: the change with its artifacts, then the activation, then the response. A reader of the
+log therefore never meets an answer before the change behind it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from uuid6 import uuid7
+
+from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
+from mass_gov.evidence.model_signing import sign_folder
+from mass_gov.flows.handles import default_subject, task_commitment
+from mass_gov.flows.workbench import ADAPTER_CONFIG, ADAPTER_MODEL, Origin, Workbench
+from mass_gov.mass.learner import Learner
+from mass_gov.policy import Policy
+from mass_gov.records.artifacts import AnswerContent, ArtifactRole, RequestContent
+from mass_gov.records.base import Record, timestamp
+from mass_gov.records.change import ChangeBody, Cost, Identity, Parents
+from mass_gov.records.drafts import ArtifactDraft, EventDraft
+from mass_gov.records.events import Body, ChangeActivated, ChangeRecorded, ResponseServed
+from mass_gov.stages.update import signed_by
+
+if TYPE_CHECKING:
+    from mass_gov.flows.adapt import Outcome, Request
+
+
+class Timed:
+    """Wall seconds by stage, and the metered cost of the whole."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.seconds: dict[str, float] = {}
+        self._meter = learner.meter()
+
+    def __enter__(self) -> Timed:
+        self.cost = self._meter.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._meter.__exit__(None, None, None)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time one stage."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - started, 6)
+
+
+def served_text(status: str, answer: AnswerContent, policy: Policy) -> tuple[str, str | None]:
+    """Say whose answer a change of this status gives, and the text: the adapted one only where the change stands."""
+    if status in ("applied", "active") and answer.adapted is not None:
+        return "adapted", answer.adapted.text
+    match policy.document.while_pending:
+        case "base":
+            return "base", answer.base.text
+        case "parent":
+            return "parent", answer.parent.text
+        case "none":
+            return "none", None
+
+
+def change_drafts(
+    change_id: str,
+    request: Request,
+    seed: int,
+    requested_at: str,
+    origin: Origin,
+    outcome: Outcome,
+    timed: Timed,
+    bench: Workbench,
+) -> list[EventDraft]:
+    """Draft the events of one adaptation."""
+    subject = default_subject(bench.keys, bench.tenant, bench.actor.principal)
+    learned = outcome.learned
+    body = ChangeBody(
+        identity=Identity(
+            change_id=change_id,
+            tenant=bench.tenant,
+            deployment=bench.deployment,
+            scope=request.scope,
+            requester=bench.actor.principal,
+            subject=subject,
+            request_commitment=task_commitment(bench.keys, request.task_id),
+            requested_at=requested_at,
+            recorded_at=timestamp(bench.clock()),
+        ),
+        parents=_parents(seed, origin, bench),
+        synthesis=outcome.synthesis,
+        update=signed_by(learned.summary, bench.keys.delta_signer.keyid),
+        regression=outcome.regression[1] if outcome.regression else None,
+        gates=outcome.gates,
+        decision=outcome.decision,
+        cost=Cost(flops=str(timed.cost.flops), generated_tokens=timed.cost.generated_tokens, seconds=timed.seconds),
+    )
+    recorded = _draft(ChangeRecorded(change=body), bench, _artifacts(request, outcome, subject, bench))
+    return [recorded, *_consequences(body, outcome, bench)]
+
+
+def _parents(seed: int, origin: Origin, bench: Workbench) -> Parents:
+    return Parents(
+        base_model=bench.learner.base_digest,
+        parent_state=origin.state,
+        pointer_head=origin.pointer_head,
+        config=bench.config_digest,
+        seed=str(seed),
+        prompt_template=bench.template_digest,
+        policy=bench.policy.digest,
+        suite=bench.runner.suite.digest,
+        fingerprint=sha256_hex(canonical_bytes(bench.learner.fingerprint())),
+    )
+
+
+def _artifacts(request: Request, outcome: Outcome, subject: str, bench: Workbench) -> tuple[ArtifactDraft, ...]:
+    content = RequestContent(question=request.question, task_id=request.task_id, source=request.source)
+    documents: list[tuple[ArtifactRole, Record | dict[str, object]]] = [
+        ("request", content),
+        ("config", bench.spec),
+        ("fingerprint", dict(bench.learner.fingerprint())),
+        ("samples", outcome.samples),
+        ("update", outcome.learned.content),
+        ("answer", outcome.answer),
+    ]
+    if outcome.regression is not None:
+        documents.append(("regression", outcome.regression[0]))
+    plain = [(role, canonical(document)) for role, document in documents]
+    if (files := outcome.learned.files) is not None:
+        plain += [
+            ("delta.adapter_config", files[ADAPTER_CONFIG]),
+            ("delta.adapter_model", files[ADAPTER_MODEL]),
+            ("delta.signature", sign_folder(files, "delta", bench.keys.delta_signer)),
+        ]
+    return tuple(ArtifactDraft(role=role, plaintext=data, subject=subject) for role, data in plain)
+
+
+def canonical(document: Record | dict[str, object]) -> bytes:
+    """Return the canonical JSON of a record or a plain mapping."""
+    return canonical_bytes(document.document() if isinstance(document, Record) else document)
+
+
+def _consequences(body: ChangeBody, outcome: Outcome, bench: Workbench) -> list[EventDraft]:
+    """Draft what follows from the decision: the pointer's move, and the answer that leaves."""
+    drafts = []
+    applies = body.decision.verdict == "apply"
+    if applies and body.identity.scope == "deployment":
+        activated = ChangeActivated(
+            change_id=body.identity.change_id,
+            expected_head=body.parents.pointer_head,
+            from_state=body.parents.parent_state,
+            to_state=body.update.state,
+            cause="envelope",
+        )
+        drafts.append(_draft(activated, bench))
+    served, text = served_text("applied" if applies else "held", outcome.answer, bench.policy)
+    if text is not None:
+        drafts.append(_draft(response_body(body, served, outcome.answer), bench))
+    return drafts
+
+
+def response_body(body: ChangeBody, served: str, answer: AnswerContent) -> ResponseServed:
+    """Say which state's answer is served for this change."""
+    states = {"adapted": answer.adapted, "parent": answer.parent, "base": answer.base}
+    chosen = states[served]
+    if chosen is None or served not in ("adapted", "parent", "base"):
+        raise ValueError(f"no {served} answer to serve")
+    return ResponseServed(
+        response_id=str(uuid7()),
+        change_id=body.identity.change_id,
+        state=chosen.state,
+        served=served,  # type: ignore[arg-type]  # narrowed by the membership test above
+    )
+
+
+def _draft(body: Body, bench: Workbench, artifacts: tuple[ArtifactDraft, ...] = ()) -> EventDraft:
+    return EventDraft(bench.actor, bench.tenant, bench.deployment, body, artifacts)

@@ -1,0 +1,85 @@
+"""Undo a change: move the pointer back, or withdraw an instance-scope answer.
+
+Rules: rollback appends, nothing is deleted. Later changes that stand on this one are never stranded: without `cascade`
+the rollback is refused and names them; with it they go too, newest first, in the same transaction. What was served in
+between is listed. Rolling back what is already rolled back changes nothing. Needs no model and no torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mass_gov.errors import DependentsError, RefusedError
+from mass_gov.flows.approve import reason_artifact
+from mass_gov.ledger import ChangeView, Ledger, ResponseView
+from mass_gov.records.drafts import EventDraft
+from mass_gov.records.events import Actor, ChangeRolledBack
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """What a rollback did."""
+
+    changes: tuple[ChangeView, ...]
+    """Every change that was rolled back, newest first; the one that was asked for is the last."""
+    responses: tuple[ResponseView, ...]
+    """Answers that were served under the undone states."""
+    already: bool
+    """True when there was nothing left to undo."""
+
+
+def rollback(ledger: Ledger, change_id: str, actor: Actor, reason: str, *, cascade: bool = False) -> RolledBack:
+    """Undo one change, and with `cascade` every later change that stands on it.
+
+    Raises:
+        DependentsError: later changes stand on it and `cascade` is false.
+        StaleChangeError: the pointer moved while this ran; nothing was written.
+        RefusedError: the change never took effect (it is held or rejected).
+    """
+    change = ledger.change(change_id)
+    if change.status == "rolled_back":
+        return RolledBack((change,), _affected(ledger, (change,)), already=True)
+    if change.status not in ("applied", "active"):
+        raise RefusedError(f"change {change.change_id} is {change.status}: it never took effect. Reject it instead.")
+    later = tuple(ledger.active_after(change.change_id)) if change.status == "active" else ()
+    if later and not cascade:
+        names = ", ".join(other.change_id for other in later)
+        raise DependentsError(
+            f"{len(later)} later change(s) stand on {change.change_id}: {names}. Roll them back first, or use --cascade."
+        )
+    undone = (*sorted(later, key=lambda other: other.activation_index or 0, reverse=True), change)
+    affected = _affected(ledger, undone)
+    ledger.append(_drafts(ledger, undone, change, actor, reason))
+    return RolledBack(tuple(ledger.change(other.change_id) for other in undone), affected, already=False)
+
+
+def _affected(ledger: Ledger, changes: tuple[ChangeView, ...]) -> tuple[ResponseView, ...]:
+    found: dict[str, ResponseView] = {}
+    for change in changes:
+        under = ledger.responses_under(change.body.update.state)
+        found |= {response.response_id: response for response in under if response.served != "base"}
+    return tuple(found[key] for key in sorted(found))
+
+
+def _drafts(
+    ledger: Ledger, undone: tuple[ChangeView, ...], asked: ChangeView, actor: Actor, reason: str
+) -> list[EventDraft]:
+    """Draft one event per change, newest first; each expects the pointer head that the one before leaves."""
+    identity = asked.body.identity
+    pointer = ledger.pointer(identity.tenant, identity.deployment)
+    head, next_index = pointer.head_index, ledger.size
+    drafts = []
+    for change in undone:
+        moves = change.status == "active"
+        body = ChangeRolledBack(
+            change_id=change.change_id,
+            moved_pointer=moves,
+            expected_head=head if moves else None,
+            from_state=change.body.update.state,
+            to_state=change.body.parents.parent_state,
+            cascade_of=None if change is asked else asked.change_id,
+            affected_responses=len(_affected(ledger, (change,))),
+        )
+        drafts.append(EventDraft(actor, identity.tenant, identity.deployment, body, (reason_artifact(reason),)))
+        head, next_index = (next_index if moves else head), next_index + 1
+    return drafts
