@@ -1,8 +1,8 @@
 """The sentence: request -> synthesis -> gates -> update -> regression -> decision -> ledger -> answer.
 
-Rules: a refusal is data (a recorded decision), an exception is an outage. Nothing is served before its event is durable.
-No gold answer ever enters: a request carries the question alone. `compute` is everything up to the decision and touches
-no ledger, so that replay runs the very same lines.
+Rules: a refusal is data (a recorded decision), an exception is an outage. Nothing is served before its event is
+durable. No gold answer ever enters: a request carries the question alone. `compute` is everything up to the decision
+and writes nothing, so that replay runs the very same lines.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def rollback(ledger: Ledger, change_id: str, actor: Actor, reason: str, *, casca
     if later and not cascade:
         names = ", ".join(other.change_id for other in later)
         raise DependentsError(
-            f"{len(later)} later change(s) stand on {change.change_id}: {names}. Roll them back first, or use --cascade."
+            f"{len(later)} later change(s) stand on {change.change_id}: {names}. Undo them first, or use --cascade."
         )
     undone = (*sorted(later, key=lambda other: other.activation_index or 0, reverse=True), change)
     affected = _affected(ledger, undone)

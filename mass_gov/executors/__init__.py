@@ -1,0 +1,1 @@
+"""Where it runs: `inline`, in this process, is the default."""

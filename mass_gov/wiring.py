@@ -1,0 +1,164 @@
+"""The composition root: settings in; key store, ledger and workbench out.
+
+Rules: what an auditor needs (`open_ledger`, `open_keys`) imports no torch, not even lazily; `open_workbench` is the one
+place where the learner's side is imported, and says what to install where it is absent.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mass_gov.config import Settings
+from mass_gov.config_data import data_folder
+from mass_gov.errors import InputError, MissingExtraError, NotFoundError, PolicyError
+from mass_gov.evidence.keystore import KeyStore
+from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model, register_suite
+from mass_gov.ledger import Ledger
+from mass_gov.policy import Policy, load_policy
+from mass_gov.records.events import Actor, Role
+from mass_gov.records.settings import AdaptationSpec
+
+if TYPE_CHECKING:
+    from mass_gov.flows.workbench import Workbench
+
+FIRST_POLICY = "solo"
+"""What a laptop gets on first use."""
+
+
+def now() -> dt.datetime:
+    """Return the present moment, aware, in UTC."""
+    return dt.datetime.now(dt.UTC)
+
+
+def actor(settings: Settings, role: Role = "operator") -> Actor:
+    """Return who acts on the command line."""
+    return Actor(principal=settings.principal, role=role)
+
+
+def open_keys(settings: Settings, *, create: bool = False) -> KeyStore:
+    """Open the key store; with `create`, make a new one where there is none."""
+    secret = settings.passphrase.get_secret_value() if settings.passphrase is not None else None
+    return KeyStore.open(settings.key_folder, passphrase=secret, create=create)
+
+
+def has_ledger(settings: Settings) -> bool:
+    """Whether there is a ledger to read."""
+    return settings.database.exists()
+
+
+def open_ledger(settings: Settings, *, create: bool = False) -> Ledger:
+    """Open the embedded ledger with its keys; with `create`, make both where they do not exist.
+
+    Raises:
+        NotFoundError: there is no ledger, and `create` is false.
+    """
+    if not create and not has_ledger(settings):
+        raise NotFoundError(
+            f"there is no ledger in {settings.home}. Run `mass-gov init` or `mass-gov solve`, or set MASS_GOV_HOME."
+        )
+    return Ledger.open(
+        settings.database,
+        keys=open_keys(settings, create=create),
+        checkpoints=settings.checkpoint_folder,
+        create=create,
+        clock=now,
+    )
+
+
+def find_policy(name_or_path: str) -> Policy:
+    """Load a shipped policy by name (its newest version), or a file by path.
+
+    Raises:
+        PolicyError: the file does not validate, or cannot be read.
+        NotFoundError: no such policy.
+    """
+    folder = data_folder("policies")
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml"):
+        versions = sorted((folder / name_or_path).glob("v*.yaml"), key=lambda p: int(p.stem[1:] or 0))
+        if "/" in name_or_path or not versions:
+            known = ", ".join(sorted(p.name for p in folder.iterdir() if any(p.glob("v*.yaml"))))
+            raise NotFoundError(
+                f"there is no policy {name_or_path!r}. Shipped: {known}; or give a path to a .yaml file."
+            )
+        path = versions[-1]
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise PolicyError(f"{path}: {error.strerror}; give a readable policy file.") from None
+    return load_policy(source, str(path))
+
+
+def initialise(settings: Settings, policy: str | None) -> tuple[Ledger, Policy]:
+    """Make what is missing (keys, ledger, a policy in force) and return the open ledger.
+
+    Arguments:
+        policy: name or path of the policy to start with; None keeps the one in force, or starts with `solo`.
+    """
+    chosen = find_policy(policy) if policy is not None else None
+    ledger = open_ledger(settings, create=True)
+    current = policy_in_force(ledger)
+    if current is None or chosen is not None:
+        current = activate_first_policy(
+            ledger, chosen or find_policy(FIRST_POLICY), actor(settings), settings.tenant, settings.deployment
+        )
+    return ledger, current
+
+
+def model_folder(settings: Settings) -> Path:
+    """Return the folder of the base model: the one that was named, or the shipped one."""
+    if settings.model is not None:
+        return settings.model
+    from mass_gov.mass.reference_model import reference_folder  # noqa: PLC0415 - only where a model is wanted
+
+    return reference_folder()
+
+
+def open_workbench(settings: Settings, spec: AdaptationSpec) -> Workbench:
+    """Open everything an adaptation needs: the model, the ledger, the policy in force and its suite.
+
+    Raises:
+        MissingExtraError: the learner's packages are not installed.
+        ModelError: the model folder cannot be loaded safely. Nothing was written.
+    """
+    try:
+        from mass_gov.executors.inline import InlineExecutor  # noqa: PLC0415 - torch stays off the auditor's side
+        from mass_gov.flows.workbench import Workbench  # noqa: PLC0415
+        from mass_gov.stages.regression import RegressionRunner  # noqa: PLC0415
+        from mass_gov.tasks.suites import parse_suite  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"this command needs the learner, and {error.name} is not installed. Run `pip install 'mass-gov[ml]'`."
+        ) from None
+    learner = InlineExecutor(settings.threads).learner(model_folder(settings))  # before anything is written
+    ledger, policy = initialise(settings, None)
+    suite_source = suite_bytes(policy.document.suite)
+    suite = parse_suite(suite_source)
+    bench = Workbench(
+        learner=learner,
+        ledger=ledger,
+        keys=open_keys(settings),
+        policy=policy,
+        runner=RegressionRunner(learner, suite, spec.answer),
+        spec=spec,
+        tenant=settings.tenant,
+        deployment=settings.deployment,
+        actor=actor(settings, "requester"),
+        clock=now,
+    )
+    where = (bench.actor, settings.tenant, settings.deployment)
+    register_model(ledger, learner.base_digest, bench.template_digest, learner.parameter_count, *where)
+    register_suite(ledger, suite.digest, policy.document.suite, len(suite.cases), suite_source, *where)
+    return bench
+
+
+def suite_bytes(name: str) -> bytes:
+    """Return the file of a shipped suite by the name that policies use, `core-v1`."""
+    from importlib.resources import files  # noqa: PLC0415
+
+    resource = files("mass_gov.tasks") / "suites" / f"{name}.jsonl"
+    if not resource.is_file():
+        raise InputError(f"there is no regression suite {name!r}. Name one that ships with this release: core-v1.")
+    return resource.read_bytes()
