@@ -41,7 +41,7 @@ def decode(
     cache = DynamicCache(config=model.config)
     rows: list[list[int]] = [[] for _ in prompts]
     active = list(range(batch))
-    start, stop = 0, length
+    start, stop, computed = 0, length, 0
     for step in range(max_new_tokens):
         logits = model(
             input_ids=ids,
@@ -51,6 +51,7 @@ def decode(
             use_cache=True,
             logits_to_keep=1,
         ).logits[:, -1]
+        computed += ids.numel()
         chosen = choose(logits, step)
         active = _extend(rows, active, chosen.tolist(), ends)
         if not active:
@@ -58,7 +59,7 @@ def decode(
         ids = torch.full((batch, 1), pad_id)
         ids[active, 0] = chosen[active]
         start, stop = stop, stop + 1
-    return rows, batch * stop
+    return rows, computed
 
 
 def _extend(rows: list[list[int]], active: list[int], chosen: list[int], ends: Ends) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from mass_gov.errors import ModelError
@@ -59,8 +59,14 @@ def _load_model(folder: Path) -> Any:
 
 
 def _load_tokenizer(folder: Path) -> Any:
+    """The tokenizer exactly as its tokenizer.json says.
+
+    AutoTokenizer would, for some model types (Qwen2 among them), keep only the vocabulary and put a pre-tokenizer of
+    its own before it, which silently drops what it cannot represent; it is used only where there is no such file.
+    """
+    library: Any = PreTrainedTokenizerFast if (folder / "tokenizer.json").is_file() else AutoTokenizer
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = library.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # as above
         raise ModelError(f"the tokenizer in {folder} cannot be loaded: {error}. Save it again.") from error
     if not tokenizer.is_fast:

@@ -18,6 +18,7 @@ from mass_gov.errors import ModelError, TaskError
 from mass_gov.mass.prompting import PromptTemplate
 
 _FIXED_DATE = "26 Jul 2024"  # the date that Llama's own templates fall back to
+_FIXED_CLOCK = f"{{% macro strftime_now(format) %}}{_FIXED_DATE}{{% endmacro %}}"  # shadows the library's clock
 
 Tokens = tuple[int, ...]
 
@@ -33,6 +34,7 @@ class Text:
         self.end_id = end_ids[0]
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_id
         self._context = context
+        self._known: dict[str, bool] = {}
 
     def solve_prompt(self, question: str) -> Tokens:
         """The tokens that a solution of `question` continues. Raises TaskError for unrepresentable text."""
@@ -77,11 +79,13 @@ class Text:
         return self._encode(self._render_chat(text), add_special=False, literal=False)
 
     def _render_chat(self, text: str) -> str:
-        message = [{"role": "user", "content": text}]
-        fixed = {"date_string": _FIXED_DATE, "strftime_now": lambda _format: _FIXED_DATE}
         try:
             rendered: str = self._tokenizer.apply_chat_template(
-                message, tokenize=False, add_generation_prompt=True, **fixed
+                [{"role": "user", "content": text}],
+                chat_template=_FIXED_CLOCK + self._tokenizer.get_chat_template(),
+                tokenize=False,
+                add_generation_prompt=True,
+                date_string=_FIXED_DATE,
             )
         except (TemplateError, ValueError, TypeError) as error:
             raise ModelError(
@@ -95,12 +99,25 @@ class Text:
         encoded = self._tokenizer(
             text, add_special_tokens=add_special, split_special_tokens=literal, return_offsets_mapping=True
         )
-        unknown = self._tokenizer.unk_token_id
-        if unknown is not None and unknown not in self.end_ids:  # GPT-2 has one token for both and never needs unk
-            for token, (start, end) in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True):
-                if token == unknown:
-                    raise TaskError(
-                        f"the model has no token for {text[start:end]!r} (character {start + 1} of the prompt). "
-                        "Rewrite the task without it."
-                    )
+        self._refuse_unrepresented(text, encoded["input_ids"], encoded["offset_mapping"])
         return tuple(encoded["input_ids"])
+
+    def _refuse_unrepresented(self, text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> None:
+        """TaskError for the first character that became the unknown token, or no token at all."""
+        unknown = self._tokenizer.unk_token_id
+        if unknown is None or unknown in self.end_ids:  # none, or GPT-2's, which stands for the end
+            place = next((i for i, character in enumerate(text) if not self._has_token(character)), None)
+        else:
+            place = next((start for token, (start, _) in zip(ids, offsets, strict=True) if token == unknown), None)
+        if place is not None:
+            raise TaskError(
+                f"the model has no token for {text[place]!r} (character {place + 1} of the prompt). "
+                "Rewrite the task without it."
+            )
+
+    def _has_token(self, character: str) -> bool:
+        """Whether a character alone has a token. Offsets don't tell: they drift where a tokenizer drops text."""
+        if character not in self._known:
+            ids = self._tokenizer(character, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            self._known[character] = bool(ids) or character.isspace()
+        return self._known[character]
