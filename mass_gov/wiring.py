@@ -81,7 +81,7 @@ def find_policy(name_or_path: str) -> Policy:
         if "/" in name_or_path or not versions:
             known = ", ".join(sorted(p.name for p in folder.iterdir() if any(p.glob("v*.yaml"))))
             raise NotFoundError(
-                f"there is no policy {name_or_path!r}. Shipped: {known}; or give a path to a .yaml file."
+                f"there is no policy {name_or_path!r}. Use one of {known}, or a path to a .yaml file."
             )
         path = versions[-1]
     try:

@@ -18,7 +18,7 @@ from mass_gov.records.base import Slug
 from mass_gov.records.change import OnFail, Scope
 
 MAX_BYTES = 256 * 1024
-SUPPORTED_FORMAT = 1
+_PLAIN_TAGS = frozenset({"str", "int", "float", "bool", "null", "map", "seq"})
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
@@ -163,12 +163,12 @@ def _plain(node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], 
     lines.setdefault(path, line)
     if len(path) > 8:
         raise PolicyError(f"{where}, line {line}: nested too deeply; a policy has three levels.")
+    if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN_TAGS:
+        raise PolicyError(f"{where}, line {line}: {node.tag} is not accepted in a policy; write a plain value.")
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, lines, where)
     if isinstance(node, yaml.SequenceNode):
         return tuple(_plain(item, (*path, str(i)), lines, where) for i, item in enumerate(node.value))
-    if not node.tag.startswith("tag:yaml.org,2002:"):
-        raise PolicyError(f"{where}, line {line}: the tag {node.tag} is not accepted in a policy; remove it.")
     try:
         value = yaml.SafeLoader("").construct_object(node)
     except (yaml.YAMLError, ValueError, OverflowError):

@@ -1,0 +1,252 @@
+"""Policies: what a file may say, how gates are judged, how decisions follow. Denial first."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mass_gov.errors import IntegrityError, PolicyError
+from mass_gov.policy import Facts, Policy, decide, judge, load_policy, rederive
+from mass_gov.policy.bounds import paired_lower_bound
+from mass_gov.records.change import (
+    ChangeBody,
+    Cost,
+    Decision,
+    Identity,
+    ModuleStep,
+    PairedCounts,
+    Parents,
+    RegressionSummary,
+    Scope,
+    SynthesisSummary,
+    UpdateOutcome,
+    UpdateSummary,
+)
+
+POLICIES = Path(__file__).parents[2] / "policies"
+SOURCE = (POLICIES / "default" / "v1.yaml").read_text(encoding="utf-8")
+DIGEST = "ab" * 32
+
+
+def default() -> Policy:
+    return load_policy(SOURCE.encode(), "default")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("limit: 0.80", "limit: .nan", "finite number"),
+        ("limit: 0.80", "limit: .inf", "finite number"),
+        ("limit: 0.80", "limt: 0.80", "unknown key"),
+        ("limit: 0.80", "limit: '0.8'", "valid number"),
+        ("limit: 0.80", "limit: -0.1", "greater than or equal to 0"),
+        ("limit: 4", "limit: four", "valid number"),
+        ("limit: 4", "limit: true", "valid number"),
+        ("required: 1 ", "required: 0 ", "greater than or equal to 1"),
+        ("self_approval: false", "self_approval: 0", "valid boolean"),
+        ("name: default", "name: default\nname: solo", "a second time"),
+        ("name: default", "name: !!python/object/apply:os.system [ls]", "not accepted"),
+        ("on_fail: drop", "on_fail: ignore", "'drop', 'hold' or 'reject'"),
+        ("  regression.critical:    {limit: 0, on_fail: reject}", "", "Field required"),
+        ("while_pending: base", "while_pending: base\nextra: 1", "unknown key"),
+    ],
+)
+def test_a_policy_that_is_not_understood_is_refused_with_its_line(old: str, new: str, says: str) -> None:
+    assert old in SOURCE
+    with pytest.raises(PolicyError, match=says) as caught:
+        load_policy(SOURCE.replace(old, new, 1).encode(), "p.yaml")
+    assert "p.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize("source", [b"", b"- 1", b"\xff\xfe", b"a: [", b"a: &x 1\nb: *x", b"x" * 300_000, b"[" * 5000])
+def test_what_is_no_policy_is_refused_without_a_traceback(source: bytes) -> None:
+    with pytest.raises(PolicyError):
+        load_policy(source, "p.yaml")
+
+
+def test_every_shipped_policy_loads_and_is_named_as_its_file() -> None:
+    files = sorted(POLICIES.glob("*/v*.yaml"))
+    assert {file.parent.name for file in files} >= {"default", "solo"}
+    for file in files:
+        assert load_policy(file.read_bytes(), str(file)).label == f"{file.parent.name}/{file.stem}"
+
+
+def test_default_wants_a_second_person_and_solo_does_not() -> None:
+    solo = load_policy((POLICIES / "solo" / "v1.yaml").read_bytes())
+    assert not default().document.approvals.self_approval
+    assert solo.document.approvals.self_approval
+
+
+def paired(lost: int = 0, gained: int = 0, n: int = 48) -> PairedCounts:
+    return PairedCounts(
+        both_right=n - lost - gained,
+        lost=lost,
+        gained=gained,
+        both_wrong=0,
+        difference=(gained - lost) / n,
+        lower_bound=paired_lower_bound(gained, lost, n),
+        margin=0.1,
+    )
+
+
+def facts(
+    *,
+    scope: Scope = "instance",
+    outcome: UpdateOutcome = "stepped",
+    norm: float | None = 0.01,
+    steps: int = 1,
+    lost: int = 0,
+    critical_lost: int = 0,
+    unparseable: int = 0,
+) -> Facts:
+    synthesis = SynthesisSummary(
+        generated=6,
+        unparseable=unparseable,
+        near_duplicate=0,
+        target_leakage=0,
+        kept=6 - unparseable,
+        forced=False,
+        generator=DIGEST,
+        scorer=None,
+    )
+    update = UpdateSummary(
+        outcome=outcome,
+        steps=steps,
+        modules=(ModuleStep(module="layer", step_size=0.1, step_norm=norm, cumulative_norm=norm),),
+        projected=False,
+        norm_before_projection=norm,
+        norm_after_projection=norm,
+        loss_first=1.0,
+        loss_last=1.0,
+        anchor_kl=None,
+        delta=DIGEST,
+        delta_key=DIGEST,
+        state=DIGEST,
+    )
+    regression = RegressionSummary(
+        n=48,
+        against_previous=paired(lost),
+        against_base=paired(lost),
+        critical_n=4,
+        critical_lost=critical_lost,
+    )
+    return Facts(scope, synthesis, update, regression)
+
+
+def decision(given: Facts) -> Decision:
+    policy = default()
+    return decide(judge(given, policy), given.update, given.scope, policy)
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict", "reason", "violated"),
+    [
+        (facts(outcome="no_valid_samples"), "reject", "no_valid_samples", ()),
+        (facts(outcome="no_movement"), "reject", "no_movement", ()),
+        (facts(outcome="not_finite"), "reject", "gate_rejected", ("update.finite",)),
+        (facts(norm=None), "reject", "gate_rejected", ("update.finite", "update.step_norm", "update.cumulative_norm")),
+        (facts(norm=0.6), "reject", "gate_rejected", ("update.step_norm",)),
+        (facts(steps=5), "reject", "gate_rejected", ("update.steps",)),
+        (facts(critical_lost=1), "reject", "gate_rejected", ("regression.critical",)),
+        (facts(lost=6), "hold", "gate_held", ("regression.previous", "regression.base")),
+        (facts(lost=2), "hold", "gate_inconclusive", ("regression.previous", "regression.base")),
+        (facts(norm=0.2), "hold", "outside_envelope", ("envelope.step_norm",)),
+        (facts(scope="deployment"), "hold", "outside_envelope", ("envelope.scopes",)),
+        (facts(unparseable=6), "apply", "inside_envelope", ()),
+        (facts(), "apply", "inside_envelope", ()),
+    ],
+)
+def test_each_rule_decides_in_its_order(given: Facts, verdict: str, reason: str, violated: tuple[str, ...]) -> None:
+    decided = decision(given)
+    assert (decided.verdict, decided.reason, decided.violated) == (verdict, reason, violated)
+
+
+def test_inconclusive_never_applies_by_itself() -> None:
+    gates = judge(facts(lost=2), default())
+    assert {gate.name: gate.verdict for gate in gates}["regression.previous"] == "inconclusive"
+    assert decision(facts(lost=2)).verdict == "hold"
+
+
+def body(given: Facts) -> ChangeBody:
+    policy = default()
+    gates = judge(given, policy)
+    moment = "2026-01-01T00:00:00.000000Z"
+    return ChangeBody(
+        identity=Identity(
+            change_id="01900000-0000-7000-8000-000000000000",
+            tenant="local",
+            deployment="default",
+            scope=given.scope,
+            requester="local",
+            subject="s-" + "0" * 32,
+            request_commitment=DIGEST,
+            requested_at=moment,
+            recorded_at=moment,
+        ),
+        parents=Parents(
+            base_model=DIGEST,
+            parent_state=DIGEST,
+            pointer_head=None,
+            config=DIGEST,
+            seed="1",
+            prompt_template=DIGEST,
+            policy=policy.digest,
+            suite=DIGEST,
+            fingerprint=DIGEST,
+        ),
+        synthesis=given.synthesis,
+        update=given.update,
+        regression=given.regression,
+        gates=gates,
+        decision=decide(gates, given.update, given.scope, policy),
+        cost=Cost(flops="1", generated_tokens=1, seconds={}),
+    )
+
+
+def test_an_auditor_derives_the_same_decision_from_the_leaf() -> None:
+    change = body(facts(lost=2))
+    assert rederive(change, default()) == (change.gates, change.decision)
+
+
+def test_a_flattered_bound_is_found_from_its_own_counts() -> None:
+    change = body(facts(lost=6))
+    assert change.regression is not None
+    flattered = change.regression.against_base.model_copy(update={"lower_bound": 0.0})
+    forged = change.model_copy(update={"regression": change.regression.model_copy(update={"against_base": flattered})})
+    with pytest.raises(IntegrityError, match="base"):
+        rederive(forged, default())
+
+
+def test_the_bound_is_where_the_score_test_says_5_percent() -> None:
+    """Second opinion: McNemar-type score statistic with the nuisance maximised on a grid instead of in closed form."""
+    gained, lost, n = 3, 7, 60
+    bound = paired_lower_bound(gained, lost, n)
+
+    def log_likelihood(p_lost: float) -> float:
+        p_gained = p_lost + bound
+        rest = 1 - p_lost - p_gained
+        if min(p_gained, rest) <= 0 or p_lost <= 0:
+            return -math.inf
+        return gained * math.log(p_gained) + lost * math.log(p_lost) + (n - gained - lost) * math.log(rest)
+
+    p_lost = max((i / 200_000 for i in range(1, 200_000)), key=log_likelihood)
+    p_gained = p_lost + bound
+    variance = n * (p_gained + p_lost - bound**2)
+    assert (gained - lost - n * bound) / math.sqrt(variance) == pytest.approx(1.6448536, abs=2e-3)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 60))
+def test_the_bound_lies_below_the_estimate_and_rises_with_gains(gained: int, lost: int, same: int) -> None:
+    n = gained + lost + same
+    if n == 0:
+        assert paired_lower_bound(0, 0, 0) == -1.0
+        return
+    bound = paired_lower_bound(gained, lost, n)
+    assert -1 <= bound <= (gained - lost) / n + 1e-12
+    if same:
+        assert paired_lower_bound(gained + 1, lost, n) >= bound
+        assert paired_lower_bound(gained, lost + 1, n) <= bound
