@@ -6,7 +6,8 @@ Rules
 2. math-verify decides that two expressions are equal; what it is known to let through is then refused here. A
    veto only ever turns *right* into *wrong*, so each of them makes the checker stricter (`_VETOES` below).
 3. Units and degree signs are ignored, `9%` agrees with 9 and with 0.09, single letters match whatever their case
-   unless one of the texts uses both cases of a letter. Sets ignore order, tuples do not.
+   unless one of the texts uses both cases of a letter. Sets ignore order, tuples do not. A value that was not worked
+   out (`16-3-4` for 9) is right, since it is equal: a task that asks for the working-out needs a verifier of its own.
 
 It does not know: who asks, what the task was, or how long it may take (the parent's clock kills it).
 """

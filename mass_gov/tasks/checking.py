@@ -96,7 +96,8 @@ class AnswerChecker:
     @property
     def worker_pid(self) -> int | None:
         """Process id of the running worker, None before the first question and after `close`."""
-        return self._worker.pid if self._worker else None
+        worker = self._worker  # one read: another thread may be replacing it
+        return worker.pid if worker else None
 
     def check(self, gold: str, answer: str) -> Outcome:
         """Return whether `answer` equals `gold`. See `explain` for the errors."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -113,6 +114,8 @@ def test_every_math500_gold_is_right_and_a_changed_one_is_wrong(checker: AnswerC
         ("64", "2**3**2"),
         ("2", r"5\sqrt{2} feet"),
         ("p - q", "q - p"),
+        ("y = 2x + 3", "0 = 0"),
+        ("x^2 = 4", "x = 2"),
     ],
 )
 def test_a_wrong_answer_is_not_made_right(checker: AnswerChecker, gold: str, answer: str) -> None:
@@ -236,6 +239,28 @@ def test_a_forgotten_checker_leaves_no_worker_behind() -> None:
     pid = checker.worker_pid
     del checker
     assert is_gone(pid)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads process states from /proc")
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_worker_does_not_outlive_a_killed_parent(busy: bool) -> None:
+    script = f"""
+import os, signal, threading
+from mass_gov.tasks.checking import AnswerChecker
+checker = AnswerChecker(timeout_seconds=1, shortcut=False)
+checker.check("18", "18")
+print(checker.worker_pid, flush=True)
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGKILL)).start()
+if {busy}:
+    checker.check("18", "{HUGE}")
+"""
+    parent = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert parent.returncode == -signal.SIGKILL
+    stat = Path(f"/proc/{int(parent.stdout)}/stat")
+    deadline = time.monotonic() + 60  # a busy one has its CPU budget: one second and five of slack
+    while stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z":
+        assert time.monotonic() < deadline, "the worker still runs"
+        time.sleep(0.1)
 
 
 def test_threads_share_one_worker_and_get_their_own_verdicts() -> None:
