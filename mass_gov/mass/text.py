@@ -105,10 +105,11 @@ class Text:
     def _refuse_unrepresented(self, text: str, ids: Sequence[int], offsets: Sequence[tuple[int, int]]) -> None:
         """TaskError for the first character that became the unknown token, or no token at all."""
         unknown = self._tokenizer.unk_token_id
-        if unknown is None or unknown in self.end_ids:  # none, or GPT-2's, which stands for the end
-            place = next((i for i, character in enumerate(text) if not self._has_token(character)), None)
-        else:
-            place = next((start for token, (start, _) in zip(ids, offsets, strict=True) if token == unknown), None)
+        if unknown in self.end_ids:  # GPT-2 has one token for both, and never needs the unknown one
+            unknown = None
+        dropped = (place for place, character in enumerate(text) if not self._has_token(character))
+        unread = (start for token, (start, _) in zip(ids, offsets, strict=True) if token == unknown)
+        place = next(dropped, next(unread, None))
         if place is not None:
             raise TaskError(
                 f"the model has no token for {text[place]!r} (character {place + 1} of the prompt). "
@@ -116,7 +117,7 @@ class Text:
             )
 
     def _has_token(self, character: str) -> bool:
-        """Whether a character alone has a token. Offsets don't tell: they drift where a tokenizer drops text."""
+        """Whether a character alone becomes any token. Offsets don't tell: they drift where text is dropped."""
         if character not in self._known:
             ids = self._tokenizer(character, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             self._known[character] = bool(ids) or character.isspace()
