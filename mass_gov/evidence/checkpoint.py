@@ -204,7 +204,7 @@ def _parse_text(text: str) -> Checkpoint:
 
 
 def _is_name(name: str) -> bool:
-    return bool(name) and "+" not in name and name.isprintable() and not any(c.isspace() for c in name)
+    return bool(name) and "+" not in name and not any(c.isspace() or c < " " for c in name)
 
 
 def _ed25519(key: VerificationKey) -> bytes:

@@ -128,7 +128,7 @@ def unseal(
         data_key = aes_key_unwrap(subject_key, wrapped)  # (2)
     except (InvalidUnwrap, ValueError) as error:
         raise _refuse(binding, "its key does not open with its subject's key") from error
-    if not hmac.compare_digest(_derive(data_key, _COMMITMENT_INFO).hex(), commitment):  # (3)
+    if not hmac.compare_digest(_derive(data_key, _COMMITMENT_INFO).hex().encode(), commitment.encode()):  # (3)
         raise _refuse(binding, "its key is not the one that the log committed to")
     cipher = AESGCM(_derive(data_key, _ENCRYPTION_INFO))
     try:
