@@ -1,0 +1,154 @@
+"""Domain `nested` (rewrite): arithmetic with parentheses, worked by rewriting the innermost one."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+from typing import Union
+
+from mass_gov.tasks.domains.base import Domain
+from mass_gov.tasks.task import Split, share
+
+_ALLOWED = re.compile(r"[0-9+\-*()]{3,40}")
+_TOKEN = re.compile(r"[0-9]+|[+\-*()]")
+_LIMIT = 40  # no intermediate value leaves 0..40, so the arithmetic stays in one small table
+_HELD_OUT = 0.5
+
+Node = Union[int, "Pair"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """`left op right`."""
+
+    op: str
+    left: Node
+    right: Node
+
+
+def evaluate(node: Node) -> int:
+    """The value of an expression."""
+    if isinstance(node, int):
+        return node
+    left, right = evaluate(node.left), evaluate(node.right)
+    return left + right if node.op == "+" else left - right if node.op == "-" else left * right
+
+
+def text(node: Node) -> str:
+    """Fully parenthesised below the root: `(3+4)*(9-2)`."""
+    if isinstance(node, int):
+        return str(node)
+    return f"{_inner(node.left)}{node.op}{_inner(node.right)}"
+
+
+def _inner(node: Node) -> str:
+    return str(node) if isinstance(node, int) else f"({text(node)})"
+
+
+def size(node: Node) -> int:
+    """Number of operations."""
+    return 0 if isinstance(node, int) else 1 + size(node.left) + size(node.right)
+
+
+def small(node: Node) -> bool:
+    """Whether every intermediate value stays in 0.._LIMIT."""
+    if isinstance(node, int):
+        return True
+    return small(node.left) and small(node.right) and 0 <= evaluate(node) <= _LIMIT
+
+
+def reduce_once(node: Pair) -> Node:
+    """Replace the leftmost operation between two numbers by its value."""
+    if isinstance(node.left, Pair):
+        return Pair(node.op, reduce_once(node.left), node.right)
+    if isinstance(node.right, Pair):
+        return Pair(node.op, node.left, reduce_once(node.right))
+    return evaluate(node)
+
+
+class NestedDomain(Domain[Pair]):
+    """Asked: `(3+(8-2))*4`. All values on the way stay in 0..40.
+
+    Held out: by composition. The signature of an expression is its text with every number written as n; half of the
+    135 signatures of three operations are held out, by hash, and everything of four. Hard tasks are those.
+    Hard space: > 10^6 questions. Chance: below 1/15 (the most frequent value).
+    """
+
+    name = "nested"
+    kind = "rewrite"
+    chance = 1 / 15
+
+    def draw(self, rng: random.Random, split: Split) -> Pair:
+        count = rng.choice((3, 3, 4) if split == "hard" else (1, 2, 2, 3))
+        return self._of_size(count, rng)
+
+    def ease(self, problem: Pair, rng: random.Random) -> Pair:
+        """A part of the task, or its outline with one operation fewer, with fresh numbers."""
+        count = max(1, min(2, size(problem) - 1))
+        return self._of_size(rng.choice((1, count)), rng)
+
+    def _of_size(self, count: int, rng: random.Random) -> Pair:
+        while True:
+            node = self._tree(count, rng)
+            if isinstance(node, Pair) and small(node):
+                return node
+
+    def _tree(self, count: int, rng: random.Random) -> Node:
+        if count == 0:
+            return rng.randrange(1, 10)
+        left = rng.randrange(count)
+        op = rng.choice("+-*")
+        return Pair(op, self._tree(left, rng), self._tree(count - 1 - left, rng))
+
+    def held_out(self, problem: Pair) -> bool:
+        count = size(problem)
+        return count > 3 or (count == 3 and share(self.name, self.signature(problem)) < _HELD_OUT)
+
+    def signature(self, problem: Pair) -> str:
+        """The composition without its numbers: `(n+(n-n))*n`."""
+        return re.sub(r"[0-9]+", "n", text(problem))
+
+    def level(self, problem: Pair) -> int:
+        return size(problem)
+
+    def render(self, problem: Pair) -> str:
+        return text(problem)
+
+    def parse(self, question: str) -> Pair | None:
+        if not _ALLOWED.fullmatch(question):
+            return None
+        node, rest = _read_pair(_TOKEN.findall(question))
+        if node is None or rest or not small(node) or text(node) != question:
+            return None
+        return node
+
+    def answer(self, problem: Pair) -> str:
+        return str(evaluate(problem))
+
+    def working(self, problem: Pair) -> str:
+        lines, node = [], reduce_once(problem)
+        while isinstance(node, Pair):
+            lines.append(text(node))
+            node = reduce_once(node)
+        return "=".join(lines)
+
+
+def _read_pair(tokens: list[str]) -> tuple[Pair | None, list[str]]:
+    """Recursive descent over `operand op operand`; (None, _) on anything else."""
+    left, rest = _read_operand(tokens)
+    if left is None or not rest or rest[0] not in "+-*":
+        return None, rest
+    right, after = _read_operand(rest[1:])
+    return (None, after) if right is None else (Pair(rest[0], left, right), after)
+
+
+def _read_operand(tokens: list[str]) -> tuple[Node | None, list[str]]:
+    if not tokens:
+        return None, []
+    if tokens[0].isdigit():
+        return int(tokens[0]), tokens[1:]
+    if tokens[0] != "(":
+        return None, tokens
+    node, rest = _read_pair(tokens[1:])
+    return (node, rest[1:]) if node is not None and rest[:1] == [")"] else (None, rest)

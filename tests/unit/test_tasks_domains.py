@@ -1,0 +1,189 @@
+"""What the task domains promise: exact golds, held out by construction, equal on every machine."""
+
+from __future__ import annotations
+
+import ast
+import re
+from fractions import Fraction
+
+import pytest
+
+from mass_gov.errors import NotFoundError, TaskError
+from mass_gov.tasks.domains.base import in_suite_bucket
+from mass_gov.tasks.registry import DOMAINS, domain, recognise, sample_tasks
+from mass_gov.tasks.task import CARD_SEEDS, SUITE_SEEDS, TRAINING_SEEDS, Task
+
+NAMES = list(DOMAINS)
+PINNED = {"linear": "4x+15=x+21", "nested": "(1*4)*(1*3)"}  # drawn once; another value would change every dataset
+
+
+def _perturbed(answer: str) -> list[str]:
+    number = int(answer)
+    return [str(number + 1), str(number - 1), f"{answer}0", f"0{answer}", f"{answer}.", "", "x"]
+
+
+def _second_opinion(task: Task) -> int:
+    """Solve the question's text by other means than the domain does."""
+    question = task.question
+    if task.domain == "operator":
+        table = dict(re.findall(r"([0-9])>([0-9])", question.split(":")[0]))
+        value = question.split(": ")[1][0]
+        for _ in range(question.count("?")):
+            value = table[value]
+        return int(value)
+    if task.domain == "binary":
+        left, right = map(int, re.findall(r"([0-9])[ab]", question.split(" ")[0]))
+        chain = list(map(int, question.split(": ")[1].split("@")))
+        # Horner by powers instead of a loop of applications
+        last = len(chain) - 1
+        total = chain[0] * left**last + sum(right * x * left ** (last - i) for i, x in enumerate(chain) if i)
+        return total % 10
+    if task.domain == "nested":
+        return int(_walk(ast.parse(question, mode="eval").body))
+    if task.domain == "linear":
+        solutions = [x for x in range(100) if _side(question.split("=")[0], x) == _side(question.split("=")[1], x)]
+        assert len(solutions) == 1
+        return solutions[0]
+    if task.domain == "induction":
+        (x0, y0), (_, _), (x2, y2) = ((int(x), int(y)) for x, y in re.findall(r"([0-9])>([0-9]+)", question))
+        slope = Fraction(y2 - y0, x2 - x0)
+        value = y0 + slope * (int(question.split(" ")[-1][0]) - x0)
+        assert value.denominator == 1
+        return int(value)
+    return int(sorted(question.split()[1:])[-1])
+
+
+def _walk(node: ast.expr) -> int:
+    if isinstance(node, ast.Constant):
+        assert isinstance(node.value, int)
+        return node.value
+    assert isinstance(node, ast.BinOp)
+    left, right = _walk(node.left), _walk(node.right)
+    return {ast.Add: left + right, ast.Sub: left - right, ast.Mult: left * right}[type(node.op)]
+
+
+def _side(text: str, x: int) -> int:
+    return sum(int(t[:-1] or 1) * x if t.endswith("x") else int(t) for t in text.split("+"))
+
+
+def test_an_unknown_domain_is_refused_with_the_known_names() -> None:
+    with pytest.raises(NotFoundError, match=r"operator.*largest"):
+        domain("chess")
+    with pytest.raises(NotFoundError, match="chess"):
+        sample_tasks(1, 0, domain="chess")
+
+
+@pytest.mark.parametrize(("n", "seed"), [(-1, 0), (100_001, 0), (1, -1), (1, 10**6)])
+def test_a_sample_outside_its_range_is_refused(n: int, seed: int) -> None:
+    with pytest.raises(TaskError, match="0 <= seed < 10\\^6"):
+        sample_tasks(n, seed)
+
+
+def test_the_four_kinds_and_at_least_five_domains_are_there() -> None:
+    assert {one.kind for one in DOMAINS.values()} == {"practice", "rewrite", "induction", "saturated"}
+    assert len(DOMAINS) >= 5
+    for one in DOMAINS.values():
+        assert all(word in (one.__doc__ or "") for word in ("Asked", "Held out", "Hard space", "Chance")), one.name
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("split", ["easy", "hard"])
+def test_golds_agree_with_a_second_opinion_and_perturbed_answers_do_not_pass(name: str, split: str) -> None:
+    for task in sample_tasks(300, 11, name, split):  # type: ignore[arg-type]
+        assert int(task.answer) == _second_opinion(task), task
+        assert DOMAINS[name].verify(task, f" {task.answer}\n")
+        assert not any(DOMAINS[name].verify(task, wrong) for wrong in _perturbed(task.answer)), task
+        assert task.solution.rpartition("#")[2] == task.answer
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_verifier_trusts_the_question_and_not_the_stored_gold(name: str) -> None:
+    task = DOMAINS[name].sample(5, "hard")
+    forged = Task(**{**{f: getattr(task, f) for f in Task.__slots__}, "answer": "999", "solution": "#999"})
+    assert not DOMAINS[name].verify(forged, "999")
+    assert DOMAINS[name].verify(forged, task.answer)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_thousand_hard_tasks_do_not_repeat_even_before_filtering(name: str) -> None:
+    drawn = {DOMAINS[name].sample(seed, "hard").question for seed in range(1000)}
+    assert len(drawn) > 600, "the hard space is so small that fresh seeds mostly repeat"
+    assert len({task.question for task in sample_tasks(1000, 3, name)}) == 1000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_hard_task_can_be_reached_by_training(name: str) -> None:
+    one = DOMAINS[name]
+    for seed in range(1500):
+        easy = one.sample(TRAINING_SEEDS + seed, "easy")
+        practice = one.subproblem(easy, seed)
+        assert not one.held_out(one.read(easy.question)), easy
+        assert not one.held_out(one.read(practice.question)), practice
+        assert one.held_out(one.read(one.sample(seed, "hard").question))
+
+
+def test_held_out_operators_and_rules_never_share_a_key_with_easy_ones() -> None:
+    def keys(name: str, split: str, pattern: str) -> set[str]:
+        tasks = [DOMAINS[name].sample(seed, split) for seed in range(2000)]  # type: ignore[arg-type]
+        return {match[0] for task in tasks if (match := re.match(pattern, task.question))}
+
+    for name, pattern in (("operator", r"[^:]+"), ("binary", r"[^:]+")):
+        easy, hard = keys(name, "easy", pattern), keys(name, "hard", pattern)
+        assert easy and hard and not easy & hard, name
+    shapes = {split: {re.sub("[0-9]+", "n", DOMAINS["nested"].sample(s, split).question) for s in range(2000)}
+              for split in ("easy", "hard")}  # type: ignore[arg-type]  # fmt: skip
+    assert not shapes["easy"] & shapes["hard"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_subproblems_are_easier_or_equal_of_the_same_kind_and_never_the_task(name: str) -> None:
+    one = DOMAINS[name]
+    for seed in range(300):
+        task = one.sample(seed, "hard")
+        sub = one.subproblem(task, seed)
+        assert sub.question != task.question and sub.split == "easy" and sub.kind == task.kind
+        assert sub.level <= task.level and recognise(sub.question) == name
+        assert sub == one.subproblem(task, seed)
+    different = sum(one.subproblem(one.sample(s, "hard"), s).answer != one.sample(s, "hard").answer for s in range(300))
+    assert different > 100, "practice must in general have another answer than the task"
+
+
+@pytest.mark.parametrize("name", ["operator", "binary"])
+def test_practice_keeps_the_operator_of_the_task(name: str) -> None:
+    for seed in range(50):
+        task = DOMAINS[name].sample(seed, "hard")
+        assert DOMAINS[name].subproblem(task, seed).question.split(":")[0] == task.question.split(":")[0]
+
+
+def test_sampling_is_a_pure_function_whose_values_are_pinned() -> None:
+    assert sample_tasks(24, 7) == sample_tasks(24, 7) != sample_tasks(24, 8)
+    assert [task.domain for task in sample_tasks(7, 7)] == [*NAMES, NAMES[0]]
+    assert len({task.task_id for task in sample_tasks(200, 7)}) == 200
+    assert DOMAINS["linear"].sample(0, "hard").question == PINNED["linear"]
+    assert DOMAINS["nested"].sample(0, "hard").question == PINNED["nested"]
+
+
+def test_suites_own_their_questions_and_nobody_else_gets_them() -> None:
+    for one in DOMAINS.values():
+        for split in ("easy", "hard"):
+            for seed in range(200):
+                assert in_suite_bucket(one.sample(SUITE_SEEDS + seed, split).question)  # type: ignore[arg-type]
+                for base in (0, TRAINING_SEEDS, CARD_SEEDS):
+                    assert not in_suite_bucket(one.sample(base + seed, split).question)  # type: ignore[arg-type]
+
+
+def test_questions_are_short_printable_and_belong_to_one_domain() -> None:
+    for task in [*sample_tasks(300, 1, split="easy"), *sample_tasks(300, 1, split="hard")]:
+        assert len(task.question) <= 50 and len(task.solution) <= 64
+        assert (task.question + task.solution).isascii() and task.question.isprintable()
+        assert [name for name, one in DOMAINS.items() if one.parse(task.question)] == [task.domain]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "hello", "3x+1=x+1 ", "(1+2", "1+2)", "1++2", "9*9*9", "max 3", "1>2 3>4 5>6 1>?", "((1+2))+3", "2x=3x"],
+)
+def test_text_of_no_domain_is_recognised_as_none(text: str) -> None:
+    assert recognise(text) is None
+    with pytest.raises(TaskError, match="is no question of domain"):
+        DOMAINS["nested"].read(text)
