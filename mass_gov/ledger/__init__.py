@@ -1,0 +1,22 @@
+"""What happened: the append-only log in SQL, and what can be asked of it. The only package that knows SQL.
+
+`Ledger.open` is the door; `RawLedger` is the auditor's, who trusts nothing that stands in the database.
+"""
+
+from mass_gov.ledger.entries import Entry
+from mass_gov.ledger.ledger import Ledger
+from mass_gov.ledger.raw import RawLedger, Replica
+from mass_gov.ledger.views import ApprovalView, ChangeView, Head, PointerMove, PointerView, ResponseView
+
+__all__ = [
+    "ApprovalView",
+    "ChangeView",
+    "Entry",
+    "Head",
+    "Ledger",
+    "PointerMove",
+    "PointerView",
+    "RawLedger",
+    "Replica",
+    "ResponseView",
+]

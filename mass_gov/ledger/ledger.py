@@ -1,0 +1,282 @@
+"""The ledger: opened, appended to, closed. Reading is in `reader` and `history`.
+
+Opening, in this order:
+
+    (1) the schema is this program's; with `create` an empty database is migrated, under the write lock
+    (2) with `create` an empty log gets its first event, in the same transaction, unless a checkpoint outside shows
+        that there was a log here before
+    (3) the first event verifies under the key store's log key (without keys: under the key that it names itself)
+    (4) the newest checkpoint outside verifies, and the log holds it: as long as it, with the same root
+
+Nothing is signed before all four hold. A process that has seen a longer log than the one it finds at an append refuses
+too. PostgreSQL comes with its own `Database`; nothing here but `_path_of` knows which engine it is.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import secrets
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.engine import Connection
+
+from mass_gov import __version__
+from mass_gov.errors import IntegrityError, KeyUnavailableError, SettingsError
+from mass_gov.evidence.checkpoint import verify_checkpoint
+from mass_gov.evidence.dsse import envelope_keyids
+from mass_gov.evidence.keystore import KeyStore
+from mass_gov.evidence.merkle import root_at
+from mass_gov.ledger import projector
+from mass_gov.ledger.database import DEFAULT_TIMEOUT, Database
+from mass_gov.ledger.entries import Entry, claimed_log_key, read_entry
+from mass_gov.ledger.history import HistoryReader
+from mass_gov.ledger.migrate import check_revision, revision_of, upgrade
+from mass_gov.ledger.outside import OutsideCheckpoints
+from mass_gov.ledger.schema import PROJECTIONS, log_events
+from mass_gov.ledger.store import last_root, load_head, node_reader
+from mass_gov.ledger.writing import Writer
+from mass_gov.records.drafts import EventDraft
+from mass_gov.records.events import Actor, LogOpened
+
+SYSTEM = Actor(principal="system", role="system")
+"""Who opens a log."""
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
+
+
+def _no_trip(step: str) -> None:
+    """Nothing happens at a step, except in tests that end the process there."""
+
+
+class Ledger(HistoryReader):
+    """An append-only log of signed events in a SQLite file. Open it with `Ledger.open`; close it, or use `with`."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyStore | None,
+        outside: OutsideCheckpoints,
+        clock: Callable[[], dt.datetime],
+        trip: Callable[[str], None],
+    ) -> None:
+        super().__init__(database, keys)
+        self._outside = outside
+        self._clock = clock
+        self._trip = trip
+        self._seen = 0
+        self._lock = threading.Lock()
+
+    @classmethod
+    def open(
+        cls,
+        where: Path | str,
+        *,
+        keys: KeyStore | None,
+        checkpoints: Path,
+        create: bool = False,
+        clock: Callable[[], dt.datetime] = _now,
+        trip: Callable[[str], None] = _no_trip,
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> Ledger:
+        """Open a ledger, or with `create` make it when there is none.
+
+        Arguments:
+            where: the SQLite file, or `sqlite:///` and its path.
+            keys: the key store; None for an auditor, who can read and prove, and neither write nor open artifacts.
+            checkpoints: the folder for checkpoints, outside the database and its back-ups.
+            clock: the time of events, aware.
+            trip: called with the name of each write step (`writing.STEPS`) when it is done.
+            timeout: seconds to wait for another process's lock.
+
+        Raises:
+            LedgerUnavailableError: missing, unreadable, unwritable, locked, another program's or of a newer schema.
+            KeyUnavailableError: the key store is another ledger's, or none was given to create with.
+            IntegrityError: the log is older than a checkpoint outside, or its first event is not genuine.
+        """
+        if create and keys is None:
+            raise KeyUnavailableError("A ledger is made with its keys. Open the key store first, then the ledger.")
+        outside = OutsideCheckpoints(checkpoints, trip)
+        database = Database(_path_of(where), create=create, writable=keys is not None, timeout=timeout)
+        ledger = cls(database, keys, outside, clock, trip)
+        try:
+            ledger._start(create)
+        except BaseException:
+            database.close()
+            raise
+        return ledger
+
+    @property
+    def path(self) -> Path:
+        """The database file."""
+        return self._database.path
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints outside the database."""
+        return self._outside.folder
+
+    def append(self, drafts: Sequence[EventDraft]) -> list[Entry]:
+        """Write events, all or none; they are durable when this returns.
+
+        Raises:
+            RefusedError: what happened before does not allow it (StaleChangeError: no longer).
+            NotFoundError: an event is about a change that is not here.
+            InputError: an event is too large for the log.
+            IntegrityError: an event contradicts itself, or the log below it is not sound.
+            LedgerUnavailableError: the database or the checkpoint folder cannot be written.
+        """
+        if not drafts:
+            return []
+        with self._lock:
+            self._outside.retry()
+            with self._database.write() as connection:
+                self._trip("begin")
+                entries, note = self._write(connection, drafts)
+            self._trip("committed")
+            self._seen = entries[-1].index + 1
+            self._outside.offer(self._seen, note)
+            self._trip("done")
+        return entries
+
+    def rebuild(self) -> int:
+        """Drop the projections and derive them from the log again; returns the number of events."""
+        with self._lock, self._database.write() as connection:
+            for table in PROJECTIONS:
+                connection.execute(delete(table))
+            rows = connection.execution_options(yield_per=256).execute(
+                select(log_events.c.index, log_events.c.leaf).order_by(log_events.c.index)
+            )
+            for index, leaf in rows:
+                projector.apply(connection, read_entry(index, bytes(leaf), self._trusted))
+            return last_root(connection)[0]
+
+    def close(self) -> None:
+        """Write the newest checkpoint outside and let go of the file.
+
+        Raises:
+            LedgerUnavailableError: the folder outside cannot be written; every event is durable all the same.
+        """
+        try:
+            self._outside.flush()
+        finally:
+            self._database.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, create: bool) -> None:
+        if self.keys is not None:
+            self._outside.prepare()
+        with self._database.read() as connection:
+            revision = revision_of(connection)
+            ready = revision is not None and connection.execute(select(func.count()).select_from(log_events)).scalar()
+        if create and not ready:
+            self._create()
+        else:
+            check_revision(revision, self.path)  # (1)
+        self._trust()  # (3)
+        self._check_outside()  # (4)
+
+    def _create(self) -> None:
+        with self._database.write() as connection:
+            # Asked again under the lock: another process may have been first.
+            if revision_of(connection) is None:
+                upgrade(connection)
+            check_revision(revision_of(connection), self.path)  # (1)
+            if last_root(connection)[0] > 0:
+                return
+            if sizes := self._outside.sizes():  # (2)
+                raise self._older(sizes[-1], 0)
+            self.origin = f"mass-gov.local/{secrets.token_hex(8)}"
+            _, note = self._write(connection, [self._opening()])
+        self._trip("committed")
+        self._outside.offer(1, note)
+        self._trip("done")
+
+    def _opening(self) -> EventDraft:
+        keys = self._required_keys()
+        log, delta = keys.log_signer.public_key, keys.delta_signer.public_key
+        body = LogOpened(
+            log_key=log.keyid,
+            log_public_key=base64.b64encode(log.spki).decode("ascii"),
+            delta_key=delta.keyid,
+            delta_public_key=base64.b64encode(delta.spki).decode("ascii"),
+            predecessor=None,
+            software=f"mass-gov/{__version__}",
+        )
+        return EventDraft(actor=SYSTEM, tenant="system", deployment="log", body=body)
+
+    def _write(self, connection: Connection, drafts: Sequence[EventDraft]) -> tuple[list[Entry], bytes]:
+        head = load_head(connection)
+        if head.size < self._seen:
+            raise self._older(self._seen, head.size)
+        writer = Writer(self._required_keys(), self.origin, self._clock, self._trip)
+        return writer.write(connection, head, drafts)
+
+    def _trust(self) -> None:
+        with self._database.read() as connection:
+            leaf = connection.execute(select(log_events.c.leaf).where(log_events.c.index == 0)).scalar()
+        if leaf is None:
+            raise IntegrityError(f"The log in {self.path} has no first event. Restore the database from a back-up.")
+        key = claimed_log_key(bytes(leaf)) if self.keys is None else self.keys.log_signer.public_key
+        if key.keyid not in envelope_keyids(bytes(leaf)):
+            raise KeyUnavailableError(
+                f"The key store's log key is not the one that {self.path} was opened with. Use its own key store."
+            )
+        opened = read_entry(0, bytes(leaf), {key.keyid: key})
+        body = opened.predicate.body
+        if not isinstance(body, LogOpened) or body.log_key != key.keyid:
+            raise IntegrityError("Event 0 does not open the log under the key that signed it. Restore the database.")
+        self._trusted = {key.keyid: key}
+        self.origin = opened.predicate.origin
+
+    def _check_outside(self) -> None:
+        sizes = self._outside.sizes()
+        if not sizes:
+            return
+        checkpoint = verify_checkpoint(self._outside.note(sizes[-1]), self.origin, self.log_key)
+        with self._database.read() as connection:
+            size, _ = last_root(connection)
+            if size < checkpoint.size or checkpoint.size != sizes[-1]:
+                raise self._older(sizes[-1], size)
+            if root_at(checkpoint.size, node_reader(connection)) != checkpoint.root:
+                raise IntegrityError(
+                    f"The log in {self.path} is another than the one whose head of size {checkpoint.size} stands in "
+                    f"{self.checkpoints}. Restore the genuine database; `mass-gov verify` names the first difference."
+                )
+        self._seen = size
+
+    def _older(self, outside: int, here: int) -> IntegrityError:
+        return IntegrityError(
+            f"The database {self.path} is older than the checkpoint of size {outside} in {self.checkpoints}: it has "
+            f"{here} events. Restore the missing events; nothing is signed before."
+        )
+
+    def _required_keys(self) -> KeyStore:
+        if self.keys is None:
+            raise KeyUnavailableError("This ledger was opened for reading. Open it with its key store to write.")
+        return self.keys
+
+
+def _path_of(where: Path | str) -> Path:
+    text = str(where)
+    if "://" not in text:
+        return Path(where)
+    scheme, _, rest = text.partition(":///")
+    if scheme != "sqlite" or not rest:
+        raise SettingsError(
+            f"{text.rpartition('@')[2]!r} is no ledger address. Give a file, or sqlite:/// and its path."
+        )
+    return Path(rest)

@@ -1,0 +1,185 @@
+"""Reading the log itself: entries, proofs, the signed head, artifacts, and what was registered.
+
+Rules: every entry that is handed out was verified under the log's key first, so a changed row is an error and never an
+answer. Artifacts are opened only with the key store, in one order: digest, then key, then commitment and binding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from sqlalchemy import select
+
+from mass_gov.errors import IntegrityError, KeyUnavailableError, NotFoundError
+from mass_gov.evidence import merkle
+from mass_gov.evidence.canonical import sha256_hex
+from mass_gov.evidence.checkpoint import verify_checkpoint
+from mass_gov.evidence.keystore import KeyStore
+from mass_gov.evidence.sealing import unseal
+from mass_gov.evidence.signing import VerificationKey
+from mass_gov.ledger.database import Database
+from mass_gov.ledger.entries import Entry, read_entry
+from mass_gov.ledger.lookups import active_policy, registration_index
+from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events
+from mass_gov.ledger.store import last_root, node_reader
+from mass_gov.ledger.views import Head
+from mass_gov.ledger.writing import binding_of
+from mass_gov.records.artifacts import ArtifactRole
+from mass_gov.records.events import ModelRegistered
+
+_PAGE = 256
+
+
+class LogReader:
+    """The part of a ledger that reads the log. Made by `Ledger.open`."""
+
+    def __init__(self, database: Database, keys: KeyStore | None) -> None:
+        self._database = database
+        self.keys = keys
+        self.origin = ""
+        self._trusted: Mapping[str, VerificationKey] = {}
+
+    @property
+    def log_key(self) -> VerificationKey:
+        """The key that signs this log."""
+        return next(iter(self._trusted.values()))
+
+    @property
+    def size(self) -> int:
+        """Number of events."""
+        with self._database.read() as connection:
+            return last_root(connection)[0]
+
+    def entry(self, index: int) -> Entry:
+        """The event at `index`.
+
+        Raises:
+            NotFoundError: the log is shorter.
+        """
+        for entry in self.entries(index, index + 1):
+            return entry
+        raise NotFoundError(f"There is no event {index} in this log. `mass-gov log checkpoint` shows its size.")
+
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
+        """Events in order, read in pages: memory does not grow with the log, and no lock is held in between."""
+        while stop is None or start < stop:
+            last = start + _PAGE if stop is None else min(stop, start + _PAGE)
+            wanted = (log_events.c.index >= start) & (log_events.c.index < last)
+            query = select(log_events.c.index, log_events.c.leaf).where(wanted).order_by(log_events.c.index)
+            with self._database.read() as connection:
+                rows = connection.execute(query).all()
+            if not rows:
+                return
+            for index, leaf in rows:
+                yield read_entry(index, bytes(leaf), self._trusted)
+            start = last
+
+    def latest_checkpoint(self) -> Head:
+        """The signed head.
+
+        Raises:
+            IntegrityError: it does not verify.
+        """
+        query = select(log_checkpoints.c.note).order_by(log_checkpoints.c.size.desc()).limit(1)
+        with self._database.read() as connection:
+            note = connection.execute(query).scalar()
+        if note is None:
+            raise IntegrityError("The log has no checkpoint. Run `mass-gov verify`; restore the database.")
+        checkpoint = verify_checkpoint(bytes(note), self.origin, self.log_key)
+        return Head(checkpoint.origin, checkpoint.size, checkpoint.root.hex(), bytes(note))
+
+    def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
+        """Sibling hashes (32 bytes each) from leaf `index` up to the root of `size`, by default the whole log."""
+        with self._database.read() as connection:
+            end = last_root(connection)[0] if size is None else size
+            return merkle.inclusion_proof(index, end, node_reader(connection))
+
+    def consistency_proof(self, old: int, new: int | None = None) -> list[bytes]:
+        """Hashes which show that the log of `old` events is a prefix of that of `new`, by default the whole log."""
+        with self._database.read() as connection:
+            end = last_root(connection)[0] if new is None else new
+            return merkle.consistency_proof(old, end, node_reader(connection))
+
+    def stored_artifact(self, digest: str) -> bytes:
+        """The sealed bytes of an artifact, as stored.
+
+        Raises:
+            IntegrityError: missing, or not the bytes that the digest names.
+        """
+        query = select(artifacts.c.stored).where(artifacts.c.digest == bytes.fromhex(digest))
+        with self._database.read() as connection:
+            stored = connection.execute(query).scalar()
+        if stored is None or sha256_hex(bytes(stored)) != digest:
+            what = "is missing" if stored is None else "is not what was recorded"
+            raise IntegrityError(f"The artifact {digest} {what}. Restore it from a back-up.")
+        return bytes(stored)
+
+    def artifact(self, entry: Entry, role: ArtifactRole, index: int = 0) -> bytes:
+        """The plaintext of an artifact of an event.
+
+        Raises:
+            NotFoundError: the event has no such artifact.
+            KeyUnavailableError: this ledger was opened without keys.
+            NotRetainedError: its subject was erased.
+            IntegrityError: it is not what was recorded.
+        """
+        refs = [ref for ref in entry.predicate.artifacts if (ref.role, ref.index) == (role, index)]
+        if not refs:
+            raise NotFoundError(f"Event {entry.index} has no artifact {role}[{index}]. `mass-gov changes show` lists.")
+        if self.keys is None:
+            raise KeyUnavailableError(f"The artifact {role} is sealed. Open the ledger with its key store.")
+        stored = self.stored_artifact(refs[0].digest)
+        key = self.keys.subject_key(refs[0].subject)
+        return unseal(stored, key, binding_of(entry.predicate, refs[0]), refs[0].commitment)
+
+    def has_model(self, digest: str) -> bool:
+        """Whether a base model is registered."""
+        return self._registered("model", digest) is not None
+
+    def has_suite(self, digest: str) -> bool:
+        """Whether a regression suite is registered."""
+        return self._registered("suite", digest) is not None
+
+    def has_policy(self, digest: str) -> bool:
+        """Whether a policy was ever activated."""
+        return self._registered("policy", digest) is not None
+
+    def active_policy(self) -> str | None:
+        """Digest of the policy that decides now; None before the first activation."""
+        with self._database.read() as connection:
+            return active_policy(connection)
+
+    def model(self, digest: str) -> ModelRegistered:
+        """How a base model was registered.
+
+        Raises:
+            NotFoundError: it was not.
+        """
+        body = self._registration("model", digest).predicate.body
+        if not isinstance(body, ModelRegistered):
+            raise IntegrityError("The registrations do not follow from the log. Run `mass-gov log rebuild`.")
+        return body
+
+    def suite_bytes(self, digest: str) -> bytes:
+        """The file of a regression suite."""
+        return self._registered_file("suite", digest)
+
+    def policy_bytes(self, digest: str) -> bytes:
+        """The file of a policy."""
+        return self._registered_file("policy", digest)
+
+    def _registered(self, kind: str, digest: str) -> int | None:
+        with self._database.read() as connection:
+            return registration_index(connection, kind, digest)
+
+    def _registration(self, kind: str, digest: str) -> Entry:
+        index = self._registered(kind, digest)
+        if index is None:
+            raise NotFoundError(f"The {kind} {digest[:16]} is not registered in this ledger. Check the digest.")
+        return self.entry(index)
+
+    def _registered_file(self, kind: ArtifactRole, digest: str) -> bytes:
+        content = self.artifact(self._registration(kind, digest), kind)
+        if sha256_hex(content) != digest:
+            raise IntegrityError(f"The {kind} {digest[:16]} is not the file that its digest names. Restore it.")
+        return content

@@ -1,0 +1,131 @@
+"""The tables, as queries see them. `migrations/versions/` makes them; a test holds the two to each other.
+
+Two kinds of table, and the difference is the whole design:
+
+- **the log** (`log_events log_nodes log_checkpoints artifacts`): append-only by trigger, proven by signatures and
+  hashes, never rebuilt. Whatever is not in these four tables and the key store can be lost without loss.
+- **projections** (the rest): what readers query. Every column is derived from the log by `projector`, so they can be
+  dropped and rebuilt, and `verify` compares them row by row.
+
+Digests are 32-byte BLOBs in the log and 64 hex digits in projections. `index` is always a log index. Every table but
+`artifacts` clusters on its primary key, so that a scan reads the row itself and not an index that may disagree with it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
+
+SCHEMA_HEAD = "0001"
+"""Newest revision in `migrations/versions/`: what this program reads and writes."""
+
+metadata = MetaData()
+
+# SQLite's STRICT tables know INTEGER only; PostgreSQL needs the wide type.
+_INT = BigInteger().with_variant(Integer(), "sqlite")
+
+log_events = Table(
+    "log_events",
+    metadata,
+    Column("index", _INT, primary_key=True, autoincrement=False),
+    Column("leaf", LargeBinary, nullable=False),
+    Column("prev_root", LargeBinary, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+)
+log_nodes = Table(
+    "log_nodes",
+    metadata,
+    Column("level", _INT, primary_key=True, autoincrement=False),
+    Column("position", _INT, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+log_checkpoints = Table(
+    "log_checkpoints",
+    metadata,
+    Column("size", _INT, primary_key=True, autoincrement=False),
+    Column("note", LargeBinary, nullable=False),
+)
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("stored", LargeBinary, nullable=False),
+)
+
+registrations = Table(
+    "registrations",
+    metadata,
+    Column("index", _INT, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),  # model, suite or policy
+    Column("digest", Text, nullable=False),
+    Column("name", Text),
+)
+changes = Table(
+    "changes",
+    metadata,
+    Column("change_id", Text, primary_key=True),
+    Column("index", _INT, nullable=False),
+    Column("leaf_hash", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("scope", Text, nullable=False),
+    Column("requester", Text, nullable=False),
+    Column("request_commitment", Text, nullable=False),
+    Column("base_model", Text, nullable=False),
+    Column("parent_state", Text, nullable=False),
+    Column("pointer_head", _INT),
+    Column("policy", Text, nullable=False),
+    Column("suite", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("delta", Text),
+    Column("status", Text, nullable=False),
+    Column("activation_index", _INT),
+    Column("rejection_index", _INT),
+    Column("rollback_index", _INT),
+)
+approvals = Table(
+    "approvals",
+    metadata,
+    Column("index", _INT, primary_key=True, autoincrement=False),
+    Column("change_id", Text, nullable=False),
+    Column("meaning", Text, nullable=False),  # apply or promote
+    Column("approver", Text, nullable=False),
+    Column("required", _INT, nullable=False),
+    Column("self_approved", _INT, nullable=False),
+)
+pointers = Table(
+    "pointers",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("deployment", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("change_id", Text),  # whose delta makes the state; NULL when it is the base itself
+    Column("head_index", _INT, nullable=False),
+)
+pointer_moves = Table(
+    "pointer_moves",
+    metadata,
+    Column("index", _INT, primary_key=True, autoincrement=False),
+    Column("tenant", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("cause", Text, nullable=False),  # envelope, approval, promotion or rollback
+    Column("moved_by", Text, nullable=False),  # the change that was activated or rolled back
+    Column("from_head", _INT),
+    Column("from_state", Text, nullable=False),
+    Column("from_change", Text),
+    Column("to_state", Text, nullable=False),
+    Column("to_change", Text),
+)
+responses = Table(
+    "responses",
+    metadata,
+    Column("response_id", Text, primary_key=True),
+    Column("index", _INT, nullable=False),
+    Column("change_id", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("served", Text, nullable=False),
+)
+
+LOG_TABLES = (log_events, log_nodes, log_checkpoints, artifacts)
+PROJECTIONS = (registrations, changes, approvals, pointers, pointer_moves, responses)

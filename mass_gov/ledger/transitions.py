@@ -1,0 +1,264 @@
+"""What becomes of a change after it was recorded (DESIGN section 11).
+
+    recorded ──apply, instance────> applied ──promote──┐
+       │                              ^                v
+       ├─────apply, deployment─> pending ──────────> active ──> rolled_back
+       │                              │ (instance)     ^            ^
+       ├─────hold──────────────> held ┴─approved───────┘   applied ─┘
+       └─────reject────────────> rejected <── held, pending
+
+Rules: an approval binds what the approver saw and counts once per person; the last one of a deployment-scope change or
+a promotion is followed by the activation in the same append, so that no approved change is left standing. Activation
+is compare-and-swap: the pointer must still be where the change read it. Only the newest active change of a pointer can
+be rolled back; a cascade rolls back newest first in one append.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete, insert, update
+from sqlalchemy.engine import Connection, RowMapping
+
+from mass_gov.errors import DependentsError, IntegrityError, RefusedError, StaleChangeError
+from mass_gov.ledger.entries import Entry
+from mass_gov.ledger.lookups import approvers, change_row, later_active, move_row, pointer_row
+from mass_gov.ledger.schema import approvals, changes, pointer_moves, pointers
+from mass_gov.records.events import ChangeActivated, ChangeApproved, ChangeRejected, ChangeRolledBack
+
+_ALLOWED = {
+    "held": "It can be approved or rejected",
+    "pending": "It can be activated, approved or rejected",
+    "applied": "It can be promoted or rolled back",
+    "active": "It can be rolled back",
+    "rejected": "Nothing further can happen to it; submit the task under a new id",
+    "rolled_back": "Nothing further can happen to it; submit the task under a new id",
+}
+_WAITING = ("held", "pending")
+_ACTIVATED_FROM = {"envelope": ("pending",), "approval": _WAITING, "promotion": ("applied",)}
+_SCOPE_OF = {"envelope": "deployment", "approval": "deployment", "promotion": "instance"}
+
+
+def approve(connection: Connection, entry: Entry, body: ChangeApproved) -> None:
+    """Count a yes; an instance-scope change that has enough of them is applied."""
+    row = _row_of(connection, entry, body.change_id)
+    if row["status"] not in (_WAITING if body.meaning == "apply" else ("applied",)):
+        raise not_allowed(row, "be approved" if body.meaning == "apply" else "be promoted")
+    _check_bound(row, body)
+    if moves_pointer(row, body):
+        _check_not_stale(row, pointer_row(connection, row["tenant"], row["deployment"]))
+    approver = entry.predicate.actor.principal
+    _check_count(row, body, approver, approvers(connection, body.change_id, body.meaning))
+    connection.execute(
+        insert(approvals),
+        {
+            "index": entry.index,
+            "change_id": body.change_id,
+            "meaning": body.meaning,
+            "approver": approver,
+            "required": body.required,
+            "self_approved": int(body.self_approved),
+        },
+    )
+    if body.approvals == body.required and not moves_pointer(row, body):
+        _set(connection, row, status="applied")
+
+
+def reject(connection: Connection, entry: Entry, body: ChangeRejected) -> None:
+    """A no is final."""
+    row = _row_of(connection, entry, body.change_id)
+    if row["status"] not in _WAITING:
+        raise not_allowed(row, "be rejected")
+    if body.recorded != row["leaf_hash"]:
+        raise RefusedError(f"The rejection of {body.change_id} was made for another record of it. Look at it again.")
+    _set(connection, row, status="rejected", rejection_index=entry.index)
+
+
+def activate(connection: Connection, entry: Entry, body: ChangeActivated) -> None:
+    """Move the pointer to the change's state, if it still stands where the change read it."""
+    row = _row_of(connection, entry, body.change_id)
+    if row["status"] not in _ACTIVATED_FROM[body.cause] or row["scope"] != _SCOPE_OF[body.cause]:
+        raise not_allowed(row, f"be activated by {body.cause}")
+    _check_approved(connection, row, body)
+    pointer = pointer_row(connection, row["tenant"], row["deployment"])
+    _check_not_stale(row, pointer)
+    _check_swap(row, pointer, body, to_state=row["state"])
+    before = pointer["change_id"] if pointer else None
+    _move(connection, entry, body, row, body.cause, before, row["change_id"] if row["delta"] else before)
+    _set(connection, row, status="active", activation_index=entry.index)
+
+
+def roll_back(connection: Connection, entry: Entry, body: ChangeRolledBack) -> None:
+    """Undo a change: the pointer goes back to the state before it, or its own answer is withdrawn."""
+    row = _row_of(connection, entry, body.change_id)
+    if row["status"] not in ("applied", "active"):
+        raise not_allowed(row, "be rolled back")
+    if body.cascade_of is not None:
+        change_row(connection, body.cascade_of)
+    if body.moved_pointer != (row["status"] == "active"):
+        raise IntegrityError(f"Change {body.change_id}: a rollback moves the pointer if and only if it was active.")
+    if row["status"] == "active":
+        _move_back(connection, entry, body, row)
+    elif (body.from_state, body.to_state) != (row["state"], row["parent_state"]):
+        raise IntegrityError(f"Change {body.change_id}: its rollback goes from its own state to its parent's.")
+    _set(connection, row, status="rolled_back", rollback_index=entry.index)
+
+
+def settle(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Check, at the end of an append, that no approval was left without the activation that it completes.
+
+    Raises:
+        RefusedError: one was.
+    """
+    for entry in entries:
+        body = entry.predicate.body
+        if isinstance(body, ChangeApproved) and body.approvals == body.required:
+            row = change_row(connection, body.change_id)
+            if moves_pointer(row, body) and row["status"] not in ("active", "rolled_back"):
+                raise RefusedError(
+                    f"The last approval of {body.change_id} comes without its activation. Append both together."
+                )
+
+
+def same_place(entry: Entry, tenant: str, deployment: str) -> None:
+    """An event stands under the tenant and deployment of what it is about.
+
+    Raises:
+        IntegrityError: it does not.
+    """
+    if (entry.predicate.tenant, entry.predicate.deployment) != (tenant, deployment):
+        raise IntegrityError(
+            f"Event {entry.index} stands under {entry.predicate.tenant}/{entry.predicate.deployment} and is about "
+            f"{tenant}/{deployment}. An event cannot be moved between tenants."
+        )
+
+
+def not_allowed(row: RowMapping, what: str) -> RefusedError:
+    """A refusal that names where the change stands and what can be done."""
+    status = str(row["status"])
+    return RefusedError(
+        f"Change {row['change_id']} ({row['scope']} scope) is {status.replace('_', ' ')} and cannot {what}. "
+        f"{_ALLOWED.get(status, 'Run `mass-gov verify`')}."
+    )
+
+
+def moves_pointer(row: RowMapping, body: ChangeApproved) -> bool:
+    """Whether the approved thing is a movement of the pointer."""
+    return body.meaning == "promote" or row["scope"] == "deployment"
+
+
+def _row_of(connection: Connection, entry: Entry, change_id: str) -> RowMapping:
+    row = change_row(connection, change_id)
+    same_place(entry, row["tenant"], row["deployment"])
+    return row
+
+
+def _set(connection: Connection, row: RowMapping, **values: str | int) -> None:
+    connection.execute(update(changes).where(changes.c.change_id == row["change_id"]).values(**values))
+
+
+def _check_bound(row: RowMapping, body: ChangeApproved) -> None:
+    bound = {
+        "record": (body.recorded, row["leaf_hash"]),
+        "parent state": (body.parent_state, row["parent_state"]),
+        "pointer head": (body.expected_head, row["pointer_head"]),
+        "policy": (body.policy, row["policy"]),
+        "suite": (body.suite, row["suite"]),
+    }
+    for name, (approved, recorded) in bound.items():
+        if approved != recorded:
+            raise RefusedError(
+                f"The approval of {body.change_id} is for another {name} than was recorded. Look at the change again."
+            )
+
+
+def _check_count(row: RowMapping, body: ChangeApproved, approver: str, before: dict[str, int]) -> None:
+    if approver in before:
+        raise RefusedError(f"{approver} approved {body.change_id} already. Another person has to.")
+    if body.self_approved != (approver == row["requester"]):
+        raise IntegrityError(f"The approval of {body.change_id} does not say truly whether it is a self-approval.")
+    if body.approvals != len(before) + 1 or any(required != body.required for required in before.values()):
+        raise StaleChangeError(
+            f"Change {body.change_id} has {len(before)} approvals, which this one did not count on. Look at it again."
+        )
+    if body.approvals > body.required:
+        raise RefusedError(f"Change {body.change_id} has all {body.required} approvals that it needs.")
+
+
+def _check_approved(connection: Connection, row: RowMapping, body: ChangeActivated) -> None:
+    if body.cause == "envelope":
+        return
+    meaning = "apply" if body.cause == "approval" else "promote"
+    given = approvers(connection, row["change_id"], meaning)
+    if not given or any(len(given) != required for required in given.values()):
+        needed = max(given.values(), default=1)
+        raise RefusedError(f"Change {row['change_id']} has {len(given)} of {needed} approvals. Have it approved first.")
+
+
+def _check_not_stale(row: RowMapping, pointer: RowMapping | None) -> None:
+    now = pointer["head_index"] if pointer else None
+    if row["pointer_head"] != now:
+        raise StaleChangeError(
+            f"Change {row['change_id']} was made from pointer head {_head(row['pointer_head'])}, which is now "
+            f"{_head(now)}: run it again from the current state."
+        )
+
+
+def _check_swap(
+    row: RowMapping, pointer: RowMapping | None, body: ChangeActivated | ChangeRolledBack, to_state: str
+) -> None:
+    head, state = (pointer["head_index"], pointer["state"]) if pointer else (None, row["parent_state"])
+    if body.expected_head != head:
+        raise StaleChangeError(
+            f"Change {row['change_id']}: the pointer's head was expected at {_head(body.expected_head)} and is "
+            f"{_head(head)}. Look at the pointer again."
+        )
+    if (body.from_state, body.to_state) != (state, to_state):
+        raise IntegrityError(
+            f"Change {row['change_id']}: the pointer goes from {state[:16]} to {to_state[:16]}, not from "
+            f"{body.from_state[:16]} to {body.to_state[:16]}. Read the pointer and try again."
+        )
+
+
+def _move_back(connection: Connection, entry: Entry, body: ChangeRolledBack, row: RowMapping) -> None:
+    if later := later_active(connection, row):
+        raise DependentsError(
+            f"Change {row['change_id']} carries {len(later)} later active change(s): {', '.join(later)}. "
+            "Roll those back first, or take them with it by --cascade."
+        )
+    activation = move_row(connection, row["activation_index"])
+    if activation is None:
+        raise IntegrityError(f"The activation of {row['change_id']} is missing. Run `mass-gov verify`.")
+    _check_swap(row, pointer_row(connection, row["tenant"], row["deployment"]), body, activation["from_state"])
+    _move(connection, entry, body, row, "rollback", activation["to_change"], activation["from_change"])
+
+
+def _move(
+    connection: Connection,
+    entry: Entry,
+    body: ChangeActivated | ChangeRolledBack,
+    row: RowMapping,
+    cause: str,
+    from_change: str | None,
+    to_change: str | None,
+) -> None:
+    place = {"tenant": row["tenant"], "deployment": row["deployment"]}
+    moved = {
+        "index": entry.index,
+        "cause": cause,
+        "moved_by": row["change_id"],
+        "from_head": body.expected_head,
+        "from_state": body.from_state,
+        "from_change": from_change,
+        "to_state": body.to_state,
+        "to_change": to_change,
+    }
+    connection.execute(insert(pointer_moves), place | moved)
+    wanted = (pointers.c.tenant == row["tenant"]) & (pointers.c.deployment == row["deployment"])
+    connection.execute(delete(pointers).where(wanted))
+    now = {"state": body.to_state, "change_id": to_change, "head_index": entry.index}
+    connection.execute(insert(pointers), place | now)
+
+
+def _head(index: int | None) -> str:
+    return "none (it never moved)" if index is None else str(index)

@@ -1,0 +1,101 @@
+"""What readers get: frozen values, one per thing that can be asked for. No SQL, no keys."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mass_gov.ledger.entries import Entry
+from mass_gov.records.change import ChangeBody
+
+Status = Literal["applied", "held", "pending", "rejected", "active", "rolled_back"]
+"""Where a change stands. `applied`: its own answer is served. `active`: the pointer moved to it. `held`: a person
+decides. `pending`: deployment scope, inside the envelope, and not activated yet."""
+
+Cause = Literal["envelope", "approval", "promotion", "rollback"]
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The signed head of the log: `root` in hex, `note` the C2SP checkpoint."""
+
+    origin: str
+    size: int
+    root: str
+    note: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalView:
+    """One yes: log index, who, what for, and how many it takes."""
+
+    index: int
+    approver: str
+    meaning: Literal["apply", "promote"]
+    required: int
+    self_approved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeView:
+    """A change and what became of it. Indices are log indices, None when it has not happened."""
+
+    change_id: str
+    status: Status
+    entry: Entry
+    body: ChangeBody
+    approvals: tuple[ApprovalView, ...]
+    activation_index: int | None
+    rejection_index: int | None
+    rollback_index: int | None
+
+    @property
+    def index(self) -> int:
+        """Log index of its `change.recorded`."""
+        return self.entry.index
+
+
+@dataclass(frozen=True, slots=True)
+class PointerView:
+    """Where a pointer stands. A pointer that never moved has neither state, change nor head: it means the base.
+
+    Attributes:
+        state: digest of the state; None when it never moved.
+        change_id: the change whose delta makes that state; None for the base itself.
+        head_index: log index of the event that last moved it.
+    """
+
+    tenant: str
+    deployment: str
+    state: str | None
+    change_id: str | None
+    head_index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PointerMove:
+    """One movement. `moved_by` was activated or rolled back; `from_change` and `to_change` made the two states."""
+
+    index: int
+    tenant: str
+    deployment: str
+    cause: Cause
+    moved_by: str
+    from_head: int | None
+    from_state: str
+    from_change: str | None
+    to_state: str
+    to_change: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseView:
+    """An answer that left the system."""
+
+    response_id: str
+    index: int
+    change_id: str
+    tenant: str
+    deployment: str
+    state: str
+    served: Literal["adapted", "parent", "base"]

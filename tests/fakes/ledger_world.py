@@ -1,0 +1,402 @@
+"""A small real ledger: real keys, real signatures, real policies, plausible changes. Only the learner is missing.
+
+Every change that a world records passes `verify`: its counts agree with its artifacts, its gates and its decision are
+what its policy yields, its delta is signed. `step_norm` steers the decision: 0.05 applies, 0.2 is held (outside the
+envelope), 0.9 is rejected (a gate fails).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from uuid6 import uuid7
+
+from mass_gov.config_data import data_folder
+from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
+from mass_gov.evidence.keystore import KeyStore
+from mass_gov.evidence.model_signing import delta_digest, sign_folder
+from mass_gov.evidence.state import state_digest
+from mass_gov.ledger import ChangeView, Entry, Ledger
+from mass_gov.policy import Facts, Policy, decide, judge, load_policy
+from mass_gov.policy.bounds import paired_lower_bound
+from mass_gov.records.artifacts import (
+    AnswerContent,
+    AnswerText,
+    ArtifactRole,
+    CaseContent,
+    RegressionContent,
+    RequestContent,
+    SampleContent,
+    SampleGateContent,
+    SamplesContent,
+    UpdateContent,
+)
+from mass_gov.records.change import (
+    ChangeBody,
+    Cost,
+    Identity,
+    ModuleStep,
+    PairedCounts,
+    Parents,
+    RegressionSummary,
+    Scope,
+    SynthesisSummary,
+    UpdateSummary,
+)
+from mass_gov.records.drafts import ArtifactDraft, EventDraft
+from mass_gov.records.events import (
+    Actor,
+    Body,
+    ChangeActivated,
+    ChangeApproved,
+    ChangeRecorded,
+    ChangeRejected,
+    ChangeRolledBack,
+    ModelRegistered,
+    PolicyActivated,
+    ResponseServed,
+    SuiteRegistered,
+)
+from mass_gov.records.settings import AdaptationSpec
+
+SUBJECT = "s-" + "5" * 32
+ADA = Actor(principal="ada", role="requester")
+BOB = Actor(principal="bob", role="operator")
+EVE = Actor(principal="eve", role="operator")
+CASES = 40
+BOTH_SCOPES = load_policy(
+    (data_folder("policies") / "solo" / "v1.yaml")
+    .read_bytes()
+    .replace(b"scopes: [instance]", b"scopes: [instance, deployment]")
+)
+"""The solo policy with deployment-scope changes inside its envelope."""
+
+
+def digest(text: str) -> str:
+    """A digest that stands for something that this world does not have."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def shipped_policy(name: str) -> Policy:
+    """Load a policy that comes with the program."""
+    return load_policy((data_folder("policies") / name / "v1.yaml").read_bytes())
+
+
+BASE_MODEL = digest("base model")
+TEMPLATE = digest("prompt template")
+SUITE_FILE = canonical_bytes({"name": "core-v1", "cases": [{"id": f"c{i}"} for i in range(CASES)]})
+SUITE = sha256_hex(SUITE_FILE)
+
+
+@dataclass
+class LedgerWorld:
+    """One home: its ledger, key store and checkpoint folder."""
+
+    folder: Path
+    ledger: Ledger
+    keys: KeyStore
+    policy: Policy
+    tenant: str = "acme"
+    deployment: str = "tutor"
+
+    @classmethod
+    def make(cls, folder: Path, policy: Policy | None = None, **options: Any) -> LedgerWorld:
+        """Make a home, or open the one that is there; furnish the ledger with policy, model and suite once."""
+        keys = KeyStore.open(folder / "keys", create=True)
+        ledger = Ledger.open(
+            folder / "ledger.db", keys=keys, checkpoints=folder / "checkpoints", create=True, **options
+        )
+        world = cls(folder, ledger, keys, policy or shipped_policy("solo"))
+        if not ledger.has_model(BASE_MODEL):
+            ledger.append(world.furniture())
+        return world
+
+    def furniture(self) -> list[EventDraft]:
+        """What a ledger must hold before its first change."""
+        document = self.policy.document
+        activated = PolicyActivated(
+            policy=self.policy.digest,
+            name=document.name,
+            version=document.version,
+            approvers=("bob",),
+            self_approved=True,
+        )
+        return [
+            self.draft(activated, BOB, ("policy", self.policy.source)),
+            self.draft(ModelRegistered(model=BASE_MODEL, prompt_template=TEMPLATE, parameters="200000"), BOB),
+            self.draft(SuiteRegistered(suite=SUITE, name="core-v1", cases=CASES), BOB, ("suite", SUITE_FILE)),
+        ]
+
+    def draft(self, body: Body, actor: Actor = ADA, *artifacts: tuple[ArtifactRole, bytes]) -> EventDraft:
+        """Draft an event of this tenant and deployment."""
+        sealed = tuple(ArtifactDraft(role, plaintext, SUBJECT) for role, plaintext in artifacts)
+        return EventDraft(actor, self.tenant, self.deployment, body, sealed)
+
+    def record(self, task_id: str, **options: Any) -> ChangeView:
+        """Record one change with what follows from its decision."""
+        drafts = self.change_drafts(task_id, **options)
+        self.ledger.append(drafts)
+        body = drafts[0].body
+        assert isinstance(body, ChangeRecorded)
+        return self.ledger.change(body.change.identity.change_id)
+
+    def change_drafts(
+        self,
+        task_id: str,
+        *,
+        scope: Scope = "instance",
+        step_norm: float = 0.05,
+        learned: bool = True,
+        forced: bool = False,
+        consequences: bool = True,
+    ) -> list[EventDraft]:
+        """Draft a change, its activation where it applies by itself, and the response."""
+        pointer = self.ledger.pointer(self.tenant, self.deployment)
+        parent = pointer.state or state_digest(BASE_MODEL, None)
+        files = {"adapter_config.json": b'{"r":8}', "adapter_model.safetensors": os.urandom(200)} if learned else None
+        samples, synthesis = _samples(parent, learned, forced)
+        update = self._update(files, parent, step_norm)
+        regression = _regression() if learned else None
+        facts = Facts(scope, synthesis, update, regression[1] if regression else None)
+        gates = judge(facts, self.policy)
+        body = ChangeBody(
+            identity=self._identity(task_id, scope),
+            parents=self._parents(parent, pointer.head_index),
+            synthesis=synthesis,
+            update=update,
+            regression=regression[1] if regression else None,
+            gates=gates,
+            decision=decide(gates, update, scope, self.policy),
+            cost=Cost(flops="123456789012345678901", generated_tokens=44, seconds={"synthesis": 0.25}),
+        )
+        answer = _answer(body)
+        documents: list[tuple[ArtifactRole, bytes]] = [
+            ("request", _json(RequestContent(question=f"What is {task_id}?", task_id=task_id, source="test"))),
+            ("config", _json(AdaptationSpec())),
+            ("fingerprint", canonical_bytes({"torch": "none"})),
+            ("samples", _json(samples)),
+            ("update", _json(UpdateContent(losses=(1.5,), gradient_norms=(0.1,), step_norms={}, cumulative_norms={}))),
+            ("answer", _json(answer)),
+        ]
+        if files is not None and regression is not None:
+            documents += [
+                ("delta.adapter_config", files["adapter_config.json"]),
+                ("delta.adapter_model", files["adapter_model.safetensors"]),
+                ("delta.signature", sign_folder(files, "delta", self.keys.delta_signer)),
+                ("regression", _json(regression[0])),
+            ]
+        drafts = [self.draft(ChangeRecorded(change=body), ADA, *documents)]
+        return drafts + (self._consequences(body) if consequences else [])
+
+    def approval(
+        self,
+        change: ChangeView,
+        actor: Actor = BOB,
+        meaning: Literal["apply", "promote"] = "apply",
+        **overrides: Any,
+    ) -> EventDraft:
+        """Draft a yes, bound to what stands in the ledger now."""
+        parents = change.body.parents
+        fields = {
+            "change_id": change.change_id,
+            "recorded": change.entry.leaf_hash,
+            "parent_state": parents.parent_state,
+            "expected_head": parents.pointer_head,
+            "policy": parents.policy,
+            "suite": parents.suite,
+            "meaning": meaning,
+            "self_approved": actor.principal == change.body.identity.requester,
+            "approvals": sum(given.meaning == meaning for given in change.approvals) + 1,
+            "required": self.policy.document.approvals.required,
+        }
+        return self.draft(ChangeApproved(**(fields | overrides)), actor)
+
+    def activation(
+        self, change: ChangeView, cause: Literal["envelope", "approval", "promotion"], **overrides: Any
+    ) -> EventDraft:
+        """Draft a movement of the pointer to a change."""
+        fields = {
+            "change_id": change.change_id,
+            "expected_head": change.body.parents.pointer_head,
+            "from_state": change.body.parents.parent_state,
+            "to_state": change.body.update.state,
+            "cause": cause,
+        }
+        return self.draft(ChangeActivated(**(fields | overrides)), BOB)
+
+    def rejection(self, change: ChangeView) -> EventDraft:
+        """Draft a no."""
+        return self.draft(ChangeRejected(change_id=change.change_id, recorded=change.entry.leaf_hash), BOB)
+
+    def rollback(self, change: ChangeView, **overrides: Any) -> EventDraft:
+        """Draft the undoing of a change that is applied or the newest active one."""
+        moved = change.status == "active"
+        pointer = self.ledger.pointer(self.tenant, self.deployment)
+        fields = {
+            "change_id": change.change_id,
+            "moved_pointer": moved,
+            "expected_head": pointer.head_index if moved else None,
+            "from_state": change.body.update.state,
+            "to_state": change.body.parents.parent_state,
+            "cascade_of": None,
+            "affected_responses": len(self.ledger.responses_under(change.body.update.state)),
+        }
+        return self.draft(ChangeRolledBack(**(fields | overrides)), BOB)
+
+    def promote(self, change: ChangeView) -> Entry:
+        """Approve and activate an applied change, as `changes promote` does where one approval is enough."""
+        drafts = [self.approval(change, BOB, "promote"), self.activation(change, "promotion")]
+        return self.ledger.append(drafts)[-1]
+
+    def close(self) -> None:
+        """Close the ledger."""
+        self.ledger.close()
+
+    def _identity(self, task_id: str, scope: Scope) -> Identity:
+        return Identity(
+            change_id=str(uuid7()),
+            tenant=self.tenant,
+            deployment=self.deployment,
+            scope=scope,
+            requester=ADA.principal,
+            subject=SUBJECT,
+            request_commitment=self.keys.request_commitment(task_id.encode()),
+            requested_at="2026-11-20T18:00:00.000000Z",
+            recorded_at="2026-11-20T18:00:01.000000Z",
+        )
+
+    def _parents(self, parent: str, head: int | None) -> Parents:
+        return Parents(
+            base_model=BASE_MODEL,
+            parent_state=parent,
+            pointer_head=head,
+            config=sha256_hex(_json(AdaptationSpec())),
+            seed="9007199254740993",
+            prompt_template=TEMPLATE,
+            policy=self.policy.digest,
+            suite=SUITE,
+            fingerprint=sha256_hex(canonical_bytes({"torch": "none"})),
+        )
+
+    def _update(self, files: dict[str, bytes] | None, parent: str, step_norm: float) -> UpdateSummary:
+        delta = delta_digest(files) if files is not None else None
+        module = ModuleStep(module="layers.0.o_proj", step_size=0.5, step_norm=step_norm, cumulative_norm=step_norm)
+        return UpdateSummary(
+            outcome="stepped" if delta else "no_valid_samples",
+            steps=1 if delta else 0,
+            modules=(module,) if delta else (),
+            projected=False,
+            norm_before_projection=step_norm if delta else None,
+            norm_after_projection=step_norm if delta else None,
+            loss_first=1.5 if delta else None,
+            loss_last=1.5 if delta else None,
+            anchor_kl=None,
+            delta=delta,
+            delta_key=self.keys.delta_signer.keyid if delta else None,
+            state=state_digest(BASE_MODEL, delta) if delta else parent,
+        )
+
+    def _consequences(self, body: ChangeBody) -> list[EventDraft]:
+        change_id, applies = body.identity.change_id, body.decision.verdict == "apply"
+        drafts = []
+        if applies and body.identity.scope == "deployment":
+            activated = ChangeActivated(
+                change_id=change_id,
+                expected_head=body.parents.pointer_head,
+                from_state=body.parents.parent_state,
+                to_state=body.update.state,
+                cause="envelope",
+            )
+            drafts.append(self.draft(activated))
+        served = ResponseServed(
+            response_id=str(uuid7()),
+            change_id=change_id,
+            state=body.update.state if applies else state_digest(BASE_MODEL, None),
+            served="adapted" if applies else "base",
+        )
+        return [*drafts, self.draft(served)]
+
+
+def _samples(generator: str, learned: bool, forced: bool) -> tuple[SamplesContent, SynthesisSummary]:
+    samples = (_sample(0, learned), _sample(1, False))
+    content = SamplesContent(prompt_tokens=(1, 2), batch_size=2, forced=forced, samples=samples)
+    kept = int(learned)
+    summary = SynthesisSummary(
+        generated=2,
+        unparseable=2 - kept,
+        near_duplicate=0,
+        target_leakage=0,
+        kept=kept,
+        forced=forced,
+        generator=generator,
+        scorer=None,
+    )
+    return content, summary
+
+
+def _sample(index: int, parses: bool) -> SampleContent:
+    gate = SampleGateContent(
+        gate="sample.format", value=float(not parses), verdict="pass" if parses else "fail", detail="test"
+    )
+    return SampleContent(
+        index=index,
+        seed=str(index),
+        tokens=(3, 4, 5),
+        text="1 + 1 = 2" if parses else "1 + 1",
+        finished=parses,
+        question="1 + 1" if parses else None,
+        solution="2" if parses else None,
+        answer="2" if parses else None,
+        unparseable=None if parses else "no answer",
+        score=None,
+        weight=float(parses),
+        gates=(gate,),
+        dropped_by=() if parses else ("sample.format",),
+    )
+
+
+def _regression() -> tuple[RegressionContent, RegressionSummary]:
+    cases = tuple(
+        CaseContent(
+            case_id=f"c{i}",
+            domain="nested",
+            critical=i < 4,
+            before=i % 2 == 0,
+            after=i % 2 == 0,
+            base=i % 2 == 0,
+            before_answer="1",
+            after_answer="1",
+            base_answer=None,
+        )
+        for i in range(CASES)
+    )
+    counts = PairedCounts(
+        both_right=CASES // 2,
+        lost=0,
+        gained=0,
+        both_wrong=CASES // 2,
+        difference=0.0,
+        lower_bound=paired_lower_bound(0, 0, CASES),
+        margin=0.1,
+    )
+    content = RegressionContent(suite=SUITE, batch_size=16, cases=cases)
+    summary = RegressionSummary(n=CASES, against_previous=counts, against_base=counts, critical_n=4, critical_lost=0)
+    return content, summary
+
+
+def _answer(body: ChangeBody) -> AnswerContent:
+    def text(state: str) -> AnswerText:
+        return AnswerText(state=state, tokens=(7, 8), text="= 2", answer="2", finished=True)
+
+    adapted = text(body.update.state) if body.update.delta is not None else None
+    return AnswerContent(
+        adapted=adapted, parent=text(body.parents.parent_state), base=text(state_digest(BASE_MODEL, None))
+    )
+
+
+def _json(record: Any) -> bytes:
+    return canonical_bytes(record.document())
