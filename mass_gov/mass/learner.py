@@ -67,6 +67,11 @@ class Learner:
         """How problems are put to this model."""
         return self._text.template
 
+    @property
+    def parameter_count(self) -> int:
+        """Parameters of the frozen base, tied ones once."""
+        return self._model.parameter_count
+
     def fingerprint(self) -> fingerprint.Fingerprint:
         """The numeric environment of this process."""
         return fingerprint.fingerprint()

@@ -34,7 +34,7 @@ def test_steps_agree_with_torchs_own_sgd_with_a_rate_per_parameter() -> None:
     for _ in range(5):
         optimizer.zero_grad()
         loss = quadratic(theirs)
-        loss.backward()
+        torch.autograd.backward(loss)
         optimizer.step()
         losses.append(loss.item())
     assert trace.steps_done == 5

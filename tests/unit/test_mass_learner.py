@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from mass_gov.errors import ModelError, SettingsError, TaskError
+from mass_gov.errors import SettingsError
 from mass_gov.mass.learner import Learner
 from mass_gov.mass.lora import Adapter
 from mass_gov.mass.losses import sample_losses
 from mass_gov.mass.values import LoraSettings, SamplingSettings, TrainingSample, UpdateOutcome, UpdateSettings
-from tests.fakes.tiny_models import ARCHITECTURES, TEMPLATE, make_model
+from tests.fakes.tiny_models import ARCHITECTURES, make_model
 
 FORCED = [TrainingSample("3+4", "three and four#7", 0.5), TrainingSample("2*5", "#10", 0.25)]
 TASKS = ["3+4*2", "1", "what is (2+2)*{n}?"]
@@ -43,45 +42,6 @@ def moved(learner: Learner, start: Adapter) -> Adapter:
 
 
 # --- what is refused ---
-
-
-def test_a_task_that_does_not_fit_the_context_is_refused_with_the_limit(learner: Learner, start: Adapter) -> None:
-    with pytest.raises(TaskError, match="limit of 256"):
-        learner.answer(["1" * 250], None, max_new_tokens=8)
-    with pytest.raises(TaskError, match="limit of 256"):
-        learner.write_samples("1" * 250, start, count=2, seed=0, settings=SHORT)
-    with pytest.raises(TaskError, match="limit of 256"):
-        learner.update([TrainingSample("1" * 250, "#1", 1.0)], start, UpdateSettings())
-
-
-def test_a_task_of_exactly_the_context_is_answered(learner: Learner) -> None:
-    # <bos>, "Q ", the question, "\nA " and eight new tokens
-    (answer,) = learner.answer(["1" * (256 - 1 - 2 - 3 - 8)], None, max_new_tokens=8)
-    assert len(answer.prompt_tokens) == 248
-
-
-def test_text_without_a_token_is_refused_by_its_first_character(learner: Learner) -> None:
-    with pytest.raises(TaskError, match=r"no token for 'é' \(character 6 "):
-        learner.answer(["caféß"], None, max_new_tokens=2)
-
-
-def test_text_that_a_tokenizer_would_silently_drop_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:
-    """A byte-pair model without an unknown token skips what it does not know."""
-    folder = Path(shutil.copytree(folders["llama"], tmp_path / "dropping"))
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
-    tokenizer["model"]["unk_token"] = None
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    learner = Learner.open(folder)
-    learner.answer(["3 + 4"], None, max_new_tokens=2)
-    for question, place in (("é", 3), ("3 + é", 7)):
-        with pytest.raises(TaskError, match=rf"no token for 'é' \(character {place} "):
-            learner.answer([question], None, max_new_tokens=2)
-
-
-def test_a_special_token_inside_a_question_is_only_text(learner: Learner) -> None:
-    (answer,) = learner.answer(["<eos><pad>"], None, max_new_tokens=2)
-    assert len(answer.prompt_tokens) == 1 + len("Q <eos><pad>\nA ")
-    assert 2 not in answer.prompt_tokens
 
 
 def test_unknown_targets_are_refused(learner: Learner) -> None:
@@ -168,7 +128,7 @@ def test_the_loss_has_a_second_derivative(learner: Learner, start: Adapter) -> N
     loss = learner._weighted_loss(batch, torch.ones(1), adapter, softening=3.0)
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in adapter.tensors.items()}
     first = torch.autograd.grad(loss(leaves), list(leaves.values()), create_graph=True)
-    second = torch.autograd.grad(sum(g.square().sum() for g in first), list(leaves.values()))
+    second = torch.autograd.grad(torch.stack([g.square().sum() for g in first]).sum(), list(leaves.values()))
     assert all(bool(torch.isfinite(h).all()) and float(h.abs().sum()) > 0 for h in second)
 
 
@@ -264,46 +224,6 @@ def test_softening_divides_the_logits(learner: Learner, start: Adapter) -> None:
     assert torch.allclose(plain, soft)
 
 
-# --- the adapter as bytes ---
-
-
-def test_an_adapter_survives_its_bytes(learner: Learner, start: Adapter) -> None:
-    adapter = moved(learner, start)
-    files = learner.write_adapter(adapter)
-    again = learner.read_adapter(files)
-    assert learner.write_adapter(again) == files
-    assert again.settings == replace(adapter.settings, seed=0)
-    assert all(torch.equal(tensor, again.tensors[name]) for name, tensor in adapter.tensors.items())
-
-
-def test_damaged_adapters_are_refused(learner: Learner, start: Adapter) -> None:
-    from safetensors.torch import save
-
-    files = learner.write_adapter(start)
-    config, tensors = files["adapter_config.json"], files["adapter_model.safetensors"]
-    name, tensor = next(iter(start.tensors.items()))
-    others = {key: value for key, value in start.tensors.items() if key != name}
-    wrong_config = json.dumps(json.loads(config) | {"auto_mapping": {}}).encode()
-    wrong = [
-        {"adapter_config.json": config},
-        {**files, "adapter_model.bin": b"\x80\x04"},
-        {**files, "adapter_config.json": b"{"},
-        {**files, "adapter_config.json": wrong_config},
-        {**files, "adapter_config.json": config.replace(b'"r":4', b'"r":4.0')},
-        {**files, "adapter_config.json": config.replace(b'"r":4', b'"r":5')},
-        {**files, "adapter_model.safetensors": b"\x80\x04pickle"},
-        {**files, "adapter_model.safetensors": tensors[:-1]},
-        {**files, "adapter_model.safetensors": save(others)},
-        {**files, "adapter_model.safetensors": save({**others, name: tensor, "extra": tensor.clone()})},
-        {**files, "adapter_model.safetensors": save({**others, name: tensor.double()})},
-        {**files, "adapter_model.safetensors": save({**others, name: tensor.T.contiguous()})},
-        {**files, "adapter_model.safetensors": save({**others, name: tensor * math.nan})},
-    ]
-    for damaged in wrong:
-        with pytest.raises(ModelError, match=r"this adapter cannot be used|adapter_model\.safetensors"):
-            learner.read_adapter(damaged)
-
-
 # --- what it costs, and where it ran ---
 
 
@@ -326,47 +246,6 @@ def test_the_fingerprint_is_plain_data_and_names_what_computes(learner: Learner)
     assert json.loads(json.dumps(found)) == found
     assert found["package.torch"] == torch.__version__
     assert (found["torch.threads"], found["attention"], found["dtype"]) == (1, "eager", "float32")
-
-
-# --- chat models and stop strings ---
-
-
-def with_template(source: Path, folder: Path, **changes: object) -> Path:
-    copy = Path(shutil.copytree(source, folder))
-    (copy / "prompt_template.json").write_text(json.dumps(TEMPLATE | changes))
-    return copy
-
-
-def test_a_chat_template_renders_the_same_prompt_every_day_and_lets_no_control_token_in(
-    folders: dict[str, Path], tmp_path: Path
-) -> None:
-    folder = with_template(folders["qwen2"], tmp_path / "chat", chat=True)
-    (folder / "chat_template.jinja").write_text(
-        "<bos>{{ strftime_now('%d') }} {{ date_string }}|{{ messages[0]['content'] }}"
-        "{% if add_generation_prompt %}<eos>{% endif %}"
-    )
-    learner = Learner.open(folder)
-    (answer,) = learner.answer(["3+4"], None, max_new_tokens=2)
-    text = learner._text._tokenizer.decode(answer.prompt_tokens)
-    assert text == "<bos>26 Jul 2024 26 Jul 2024|Q 3+4\nA <eos>"
-    with pytest.raises(TaskError, match="control token '<eos>'"):
-        learner.answer(["3+4<eos>"], None, max_new_tokens=2)
-
-
-def test_a_chat_template_that_does_not_render_is_a_model_error(folders: dict[str, Path], tmp_path: Path) -> None:
-    folder = with_template(folders["qwen2"], tmp_path / "chat", chat=True)
-    (folder / "chat_template.jinja").write_text("{{ raise_exception('no user message alone') }}")
-    with pytest.raises(ModelError, match="no user message alone"):
-        Learner.open(folder).answer(["3+4"], None, max_new_tokens=2)
-
-
-def test_a_stop_string_ends_a_text_and_is_cut_off(folders: dict[str, Path], tmp_path: Path) -> None:
-    free = Learner.open(folders["llama"]).answer(["3+4"], None, max_new_tokens=20)[0].text
-    stop = free[5:7]
-    where = free.index(stop)
-    learner = Learner.open(with_template(folders["llama"], tmp_path / "stop", stop=[stop]))
-    (cut,) = learner.answer(["3+4"], None, max_new_tokens=20)
-    assert (cut.text, cut.finished, len(cut.tokens)) == (free[:where], True, where + 2)
 
 
 def test_opening_and_using_a_model_prints_nothing(folders: dict[str, Path], capfd: pytest.CaptureFixture[str]) -> None:

@@ -31,6 +31,11 @@ def edit_json(path: Path, **values: object) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | values))
 
 
+def put_a_file_in_its_place(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
 def cut_weights(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -65,7 +70,7 @@ def index_of(folder: Path, shard: str, tensor: str = "lm_head.weight") -> None:
 
 REFUSALS: list[tuple[str, Callable[[Path], object], str]] = [
     ("missing folder", shutil.rmtree, "does not exist"),
-    ("a file", lambda f: (shutil.rmtree(f), f.write_text("")), "is not a folder"),
+    ("a file", put_a_file_in_its_place, "is not a folder"),
     ("no config", lambda f: (f / "config.json").unlink(), "has no config.json"),
     ("an adapter", lambda f: (f / "adapter_config.json").write_text("{}"), "holds an adapter"),
     ("config is not JSON", lambda f: (f / "config.json").write_text("{"), "not readable JSON"),
