@@ -55,6 +55,8 @@ class Request:
     seed: int | None = None
     forced: Sequence[ForcedSample] = ()
     """Samples supplied by the caller instead of the model; the change is marked for it."""
+    subject: str | None = None
+    """Handle of the person whose data this is; None makes a new one for this request alone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from uuid6 import uuid7
 
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
+from mass_gov.evidence.keystore import new_subject_handle
 from mass_gov.evidence.model_signing import sign_folder
-from mass_gov.flows.handles import default_subject, task_commitment
+from mass_gov.flows.handles import task_commitment
 from mass_gov.flows.workbench import ADAPTER_CONFIG, ADAPTER_MODEL, Origin, Workbench
 from mass_gov.mass.learner import Learner
 from mass_gov.policy import Policy
@@ -78,7 +79,8 @@ def change_drafts(
     bench: Workbench,
 ) -> list[EventDraft]:
     """Draft the events of one adaptation."""
-    subject = default_subject(bench.keys, bench.tenant, bench.actor.principal)
+    # A handle of its own unless the caller says whose data it is: whatever is under one handle is erased together.
+    subject = request.subject or new_subject_handle()
     learned = outcome.learned
     body = ChangeBody(
         identity=Identity(

@@ -11,8 +11,3 @@ SYSTEM_SUBJECT = "s-" + "0" * 32
 def task_commitment(keys: KeyStore, task_id: str) -> str:
     """Return the HMAC by which a repeated task is found again, 64 hex digits."""
     return keys.request_commitment(b"task\0" + task_id.encode())
-
-
-def default_subject(keys: KeyStore, tenant: str, principal: str) -> str:
-    """Return the subject handle of a principal's own requests: stable, and meaningless without the key."""
-    return "s-" + keys.request_commitment(f"subject\0{tenant}\0{principal}".encode())[:32]

@@ -72,12 +72,8 @@ def _judge(sample: SampleContent, task: str, kept: list[str], threshold: float) 
         nearest = max((similarity(sample.question, other, task) for other in kept), default=0.0)
         gates = [
             _gate("sample.format", 0.0, True, "parses"),
-            _gate(
-                "sample.near_duplicate", nearest, nearest < threshold, f"similarity {nearest:.3f}"
-            ),
-            _gate(
-                "sample.target_leakage", float(leaks), not leaks, "the task" if leaks else "another"
-            ),
+            _gate("sample.near_duplicate", nearest, nearest < threshold, f"similarity {nearest:.3f}"),
+            _gate("sample.target_leakage", float(leaks), not leaks, "the task" if leaks else "another"),
         ]
     failed = tuple(gate.gate for gate in gates if gate.verdict == "fail")
     # One reason per sample, the first, so that the counts add up to the samples.

@@ -29,7 +29,9 @@ class ForcedSample:
     solution: str
 
 
-def synthesise(learner: Learner, question: str, adapter: Adapter | None, seed: int, spec: SamplingSpec) -> SamplesContent:
+def synthesise(
+    learner: Learner, question: str, adapter: Adapter | None, seed: int, spec: SamplingSpec
+) -> SamplesContent:
     """Let the model write `spec.count` samples for `question`, with the weights of `adapter` (None: the base)."""
     settings = SamplingSettings(temperature=spec.temperature, max_new_tokens=spec.max_new_tokens)
     written = learner.write_samples(question, adapter, count=spec.count, seed=seed, settings=settings)

@@ -6,10 +6,10 @@ state is then the parent's. This step does not know limits: the policy judges th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mass_gov.evidence.model_signing import folder_digest
+from mass_gov.evidence.model_signing import delta_digest
 from mass_gov.evidence.state import state_digest
 from mass_gov.mass.learner import Learner
 from mass_gov.mass.lora import Adapter
@@ -77,7 +77,7 @@ def signed_by(summary: UpdateSummary, key: str) -> UpdateSummary:
 def _summary(
     learner: Learner, result: UpdateResult, files: Files | None, parent_state: str, settings: UpdateSettings
 ) -> UpdateSummary:
-    delta = folder_digest(files) if files is not None else None
+    delta = delta_digest(files) if files is not None else None
     taken = max((norm.step for norm in result.norms), default=None)
     return UpdateSummary(
         outcome=_OUTCOMES[result.outcome],
@@ -101,7 +101,3 @@ def _summary(
         delta_key=None,
         state=state_digest(learner.base_digest, delta) if delta is not None else parent_state,
     )
-
-
-Sign = Callable[[Files], bytes]
-"""Signs a delta's folder; returns the model-signing bundle."""
