@@ -176,7 +176,7 @@ def response_body(body: ChangeBody, served: str, answer: AnswerContent) -> Respo
         response_id=str(uuid7()),
         change_id=body.identity.change_id,
         state=chosen.state,
-        served=served,  # type: ignore[arg-type]  # narrowed by the membership test above
+        served=served,
     )
 
 

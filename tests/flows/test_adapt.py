@@ -1,9 +1,8 @@
-"""The sentence, run for real on tiny random models of three architectures: recorded, replayed, promoted, rolled back."""
+"""The sentence, for real, on tiny random models of three architectures: recorded, replayed, promoted, rolled back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
