@@ -13,11 +13,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
+from mass_gov.errors import TaskError
 from mass_gov.mass import adapter_files, fingerprint, loading, losses
 from mass_gov.mass.decoding import Choose, decode
 from mass_gov.mass.inner_loop import InnerTrace, Parameters, gradient_descent, run_inner_loop
@@ -44,9 +46,10 @@ BATCH_SIZE = 48
 class Learner:
     """A causal language model that can practise. Make one with `Learner.open`."""
 
-    def __init__(self, model: LoraModel, text: Text, digest: str) -> None:
+    def __init__(self, model: LoraModel, text: Text, digest: str, threads: int) -> None:
         self._model = model
         self._text = text
+        self._threads = threads
         self._lock = threading.RLock()
         self._total = Meter()
         self.base_digest = digest
@@ -60,7 +63,7 @@ class Learner:
         """
         _set_up_torch(threads)
         model, text = loading.load(folder)
-        return cls(LoraModel(model), text, base_digest(folder))
+        return cls(LoraModel(model), text, base_digest(folder), threads)
 
     @property
     def template(self) -> PromptTemplate:
@@ -138,7 +141,7 @@ class Learner:
     ) -> list[tuple[float, ...]]:
         """Negative log-likelihood (nats) of every token of each (question, solution)'s solution, end token included."""
         found: list[tuple[float, ...]] = []
-        with self._lock, self._model.using(adapter) as model, torch.inference_mode():
+        with self._computing(adapter) as model, torch.inference_mode():
             for start in range(0, len(pairs), batch_size):
                 batch = self._solutions(pairs[start : start + batch_size])
                 values = losses.token_losses(lambda **inputs: model(**inputs).logits, batch)
@@ -152,13 +155,33 @@ class Learner:
 
         l_i is the token-mean cross-entropy of sample i's solution given its own solve prompt. Samples of weight 0 are
         left out of the batch. No weight, a step that moves nothing and a non-finite step are outcomes, not errors.
+        Raises TaskError for a weighted sample that `unusable` names.
         """
         weighted = [sample for sample in samples if sample.weight > 0]
         if not weighted:
             return UpdateResult(adapter, UpdateOutcome.NO_WEIGHT, 0)
-        with self._lock, self._model.using(adapter):
+        with self._computing(adapter):
             trace = self._descend(weighted, adapter, settings)
             return self._judge_step(adapter, trace, settings)
+
+    def unusable(self, question: str, solution: str) -> str | None:
+        """Why `update` and `nll` would refuse this pair: "unreadable" or "too-long"; None if they would not.
+
+        What a model writes is not always what it can be asked: this lets a gate drop such a sample.
+        """
+        try:
+            prompt, tokens = self._text.solve_prompt(question), self._text.solution(solution)
+        except TaskError:
+            return "unreadable"
+        return None if self._text.has_room(prompt, len(tokens)) else "too-long"
+
+    @contextmanager
+    def _computing(self, adapter: Adapter | None) -> Iterator[Any]:
+        """The model with `adapter`, for one caller at a time, with the thread count that its bits depend on."""
+        with self._lock, self._model.using(adapter) as model:
+            if torch.get_num_threads() != self._threads:
+                torch.set_num_threads(self._threads)
+            yield model
 
     def _descend(self, samples: Sequence[TrainingSample], adapter: Adapter, settings: UpdateSettings) -> InnerTrace:
         batch = self._solutions([(sample.question, sample.solution) for sample in samples])
@@ -212,10 +235,10 @@ class Learner:
     ) -> list[Generation]:
         for prompt in prompts:
             self._text.check_room(prompt, max_new_tokens)
-        with self._lock, self._model.using(adapter) as model:
+        with self._computing(adapter) as model:
             rows, computed = decode(model, prompts, self._text.pad_id, choose, self._has_ended, max_new_tokens)
-        self._total.forward(self._parameters(adapter), computed)
-        self._total.generated(sum(map(len, rows)))
+            self._total.forward(self._parameters(adapter), computed)
+            self._total.generated(sum(map(len, rows)))
         return [
             Generation(prompt, tuple(row), self._text.decode(row), self._has_ended(row), seed, index, len(prompts))
             for index, (prompt, row) in enumerate(zip(prompts, rows, strict=True))

@@ -48,7 +48,9 @@ def _load_model(folder: Path) -> Any:
             output_loading_info=True,
         )
     except Exception as error:  # whatever a foreign config makes the library raise, the folder is at fault
-        raise ModelError(f"{folder} cannot be loaded as a causal language model: {error}. Check it.") from error
+        raise ModelError(
+            f"{folder} cannot be loaded as a causal language model: {_first_line(error)} Check its config.json."
+        ) from error
     for kind in ("missing_keys", "mismatched_keys"):
         if report[kind]:
             raise ModelError(
@@ -68,10 +70,16 @@ def _load_tokenizer(folder: Path) -> Any:
     try:
         tokenizer = library.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # as above
-        raise ModelError(f"the tokenizer in {folder} cannot be loaded: {error}. Save it again.") from error
+        raise ModelError(f"the tokenizer in {folder} cannot be loaded: {_first_line(error)} Save it again.") from error
     if not tokenizer.is_fast:
         raise ModelError(f"the tokenizer in {folder} is not a fast one. Save it as tokenizer.json.")
     return tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    """A foreign error in one line; the whole of it stays in the exception's chain."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return line if line.endswith(".") else f"{line}."
 
 
 def _end_ids(model: Any, tokenizer: Any, folder: Path) -> list[int]:

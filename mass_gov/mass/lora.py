@@ -32,7 +32,7 @@ _HEAD = "lm_head"
 _PREFIX, _SLOT = "base_model.model.", "default"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Adapter:
     """A delta: float32 LoRA tensors by their names in a PEFT file.
 
@@ -46,6 +46,9 @@ class Adapter:
     def __post_init__(self) -> None:
         frozen = {name: self.tensors[name].detach() for name in sorted(self.tensors)}
         object.__setattr__(self, "tensors", MappingProxyType(frozen))
+
+    def __repr__(self) -> str:
+        return f"Adapter({self.settings}, {len(self.tensors)} tensors)"
 
 
 def default_targets(model: nn.Module) -> tuple[str, ...]:

@@ -62,9 +62,13 @@ class Text:
         text = self._tokenizer.decode(list(tail), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return any(stop in text for stop in self.template.stop)
 
+    def has_room(self, prompt: Tokens, new_tokens: int) -> bool:
+        """Whether `prompt` and `new_tokens` more fit the model's context."""
+        return self._context is None or len(prompt) + new_tokens <= self._context
+
     def check_room(self, prompt: Tokens, new_tokens: int) -> None:
         """Raise TaskError where `prompt` and `new_tokens` more do not fit the model's context."""
-        if self._context is not None and len(prompt) + new_tokens > self._context:
+        if not self.has_room(prompt, new_tokens):
             raise TaskError(
                 f"the task is too long: {len(prompt)} tokens with its prompt, and {new_tokens} to write, exceed the "
                 f"model's limit of {self._context}. Shorten the task or lower max_new_tokens."

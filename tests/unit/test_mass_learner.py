@@ -241,6 +241,12 @@ def test_cost_is_counted_exactly(learner: Learner, start: Adapter) -> None:
     assert cost.generated_tokens == 0
 
 
+def test_another_learners_threads_do_not_reach_this_one(learner: Learner, folders: dict[str, Path]) -> None:
+    Learner.open(folders["llama"], threads=2)
+    learner.answer(["1"], None, max_new_tokens=1)
+    assert torch.get_num_threads() == 1
+
+
 def test_the_fingerprint_is_plain_data_and_names_what_computes(learner: Learner) -> None:
     found = learner.fingerprint()
     assert json.loads(json.dumps(found)) == found

@@ -41,6 +41,13 @@ def test_a_task_that_does_not_fit_the_context_is_refused_with_the_limit(learner:
         learner.update([TrainingSample("1" * 250, "#1", 1.0)], start, UpdateSettings())
 
 
+def test_a_practice_problem_that_cannot_be_trained_on_is_named_and_not_raised(learner: Learner) -> None:
+    assert learner.unusable("3+4", "#7") is None
+    assert learner.unusable("é", "#7") == "unreadable"
+    assert learner.unusable("3+4", "é#7") == "unreadable"
+    assert learner.unusable("3+4", "1" * 250) == "too-long"
+
+
 def test_a_task_of_exactly_the_context_is_answered(learner: Learner) -> None:
     # <bos>, "Q ", the question, "\nA " and eight new tokens
     (answer,) = learner.answer(["1" * (256 - 1 - 2 - 3 - 8)], None, max_new_tokens=8)
