@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     deployment: _Name = Field(default="default", description="Deployment whose pointer adapts.")
     principal: _Name = Field(default="local", description="Who acts on the command line.")
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of the learner; part of the fingerprint.")
+    debug: bool = Field(default=False, description="Whether an unexpected error shows its traceback.")
     busy_timeout: float = Field(default=30.0, gt=0, le=3600, description="Seconds to wait for another writer.")
 
     @property

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from mass_gov.config import Settings
 from mass_gov.config_data import data_folder
-from mass_gov.errors import InputError, MissingExtraError, NotFoundError, PolicyError
+from mass_gov.errors import InputError, KeyUnavailableError, MissingExtraError, NotFoundError, PolicyError
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model, register_suite
 from mass_gov.ledger import Ledger
@@ -55,15 +55,49 @@ def open_ledger(settings: Settings, *, create: bool = False) -> Ledger:
         NotFoundError: there is no ledger, and `create` is false.
     """
     if not create and not has_ledger(settings):
-        raise NotFoundError(
-            f"there is no ledger in {settings.home}. Run `mass-gov init` or `mass-gov solve`, or set MASS_GOV_HOME."
-        )
+        raise _no_ledger(settings)
     return Ledger.open(
         settings.database,
         keys=open_keys(settings, create=create),
         checkpoints=settings.checkpoint_folder,
         create=create,
         clock=now,
+        timeout=settings.busy_timeout,
+    )
+
+
+def read_ledger(settings: Settings) -> Ledger:
+    """Open the embedded ledger without ever writing to it, also where the medium is read-only.
+
+    Contents of artifacts open only where the key store is at hand; without one, an auditor still reads every event.
+
+    Raises:
+        NotFoundError: there is no ledger.
+        KeyUnavailableError: the key store is another ledger's.
+    """
+    if not has_ledger(settings):
+        raise _no_ledger(settings)
+    ledger = Ledger.open(
+        settings.database, keys=None, checkpoints=settings.checkpoint_folder, clock=now, timeout=settings.busy_timeout
+    )
+    if settings.key_folder.exists():
+        try:
+            keys = open_keys(settings)
+            if keys.log_signer.public_key.keyid != ledger.log_key.keyid:
+                raise KeyUnavailableError(
+                    f"the log key in {settings.key_folder} is not the one that {settings.database} was opened with. "
+                    "Use the ledger's own key store: set MASS_GOV_KEYS, or restore it from a back-up."
+                )
+        except BaseException:
+            ledger.close()
+            raise
+        ledger.keys = keys
+    return ledger
+
+
+def _no_ledger(settings: Settings) -> NotFoundError:
+    return NotFoundError(
+        f"there is no ledger in {settings.home}. Run `mass-gov init` or `mass-gov solve`, or set MASS_GOV_HOME."
     )
 
 
@@ -80,9 +114,7 @@ def find_policy(name_or_path: str) -> Policy:
         versions = sorted((folder / name_or_path).glob("v*.yaml"), key=lambda p: int(p.stem[1:] or 0))
         if "/" in name_or_path or not versions:
             known = ", ".join(sorted(p.name for p in folder.iterdir() if any(p.glob("v*.yaml"))))
-            raise NotFoundError(
-                f"there is no policy {name_or_path!r}. Use one of {known}, or a path to a .yaml file."
-            )
+            raise NotFoundError(f"there is no policy {name_or_path!r}. Use one of {known}, or a path to a .yaml file.")
         path = versions[-1]
     try:
         source = path.read_bytes()
@@ -116,8 +148,11 @@ def model_folder(settings: Settings) -> Path:
     return reference_folder()
 
 
-def open_workbench(settings: Settings, spec: AdaptationSpec) -> Workbench:
+def open_workbench(settings: Settings, spec: AdaptationSpec, *, existing: Ledger | None = None) -> Workbench:
     """Open everything an adaptation needs: the model, the ledger, the policy in force and its suite.
+
+    Arguments:
+        existing: an open ledger to use as it is (replay): nothing is made and nothing is registered in it.
 
     Raises:
         MissingExtraError: the learner's packages are not installed.
@@ -133,7 +168,7 @@ def open_workbench(settings: Settings, spec: AdaptationSpec) -> Workbench:
             f"this command needs the learner, and {error.name} is not installed. Run `pip install 'mass-gov[ml]'`."
         ) from None
     learner = InlineExecutor(settings.threads).learner(model_folder(settings))  # before anything is written
-    ledger, policy = initialise(settings, None)
+    ledger, policy = (existing, _policy_of(existing)) if existing is not None else initialise(settings, None)
     suite_source = suite_bytes(policy.document.suite)
     suite = parse_suite(suite_source)
     bench = Workbench(
@@ -148,10 +183,19 @@ def open_workbench(settings: Settings, spec: AdaptationSpec) -> Workbench:
         actor=actor(settings, "requester"),
         clock=now,
     )
+    if existing is not None:
+        return bench
     where = (bench.actor, settings.tenant, settings.deployment)
     register_model(ledger, learner.base_digest, bench.template_digest, learner.parameter_count, *where)
     register_suite(ledger, suite.digest, policy.document.suite, len(suite.cases), suite_source, *where)
     return bench
+
+
+def _policy_of(ledger: Ledger) -> Policy:
+    policy = policy_in_force(ledger)
+    if policy is None:
+        raise NotFoundError("no policy is in force in this ledger yet. Run `mass-gov init`.")
+    return policy
 
 
 def suite_bytes(name: str) -> bytes:

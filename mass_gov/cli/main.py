@@ -1,0 +1,61 @@
+"""The command line's root: the groups, `--version`, and the way from arguments to an exit status."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from mass_gov import __version__
+from mass_gov.cli import policies, tasks
+from mass_gov.cli.exits import guarded
+from mass_gov.cli.output import write
+
+app = typer.Typer(
+    name="mass-gov",
+    help="Test-time model updates as change events: gated, decided, signed, reversible and replayable.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(tasks.app, name="tasks")
+app.add_typer(policies.app, name="policy")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        write(f"mass-gov {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Test-time model updates as change events: gated, decided, signed, reversible and replayable.
+
+    Start with `mass-gov solve "..."`: it needs no other step. Data live in MASS_GOV_HOME.
+    """
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run one command line in this process and return its exit status."""
+    return guarded(lambda: app(args=list(argv), prog_name="mass-gov", standalone_mode=False), argv)
+
+
+def main() -> None:
+    """Entry point of the `mass-gov` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a character gets its escape instead of an exception.
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()
