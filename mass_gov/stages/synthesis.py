@@ -42,7 +42,7 @@ def synthesise(
             generation.tokens,
             generation.text,
             generation.finished,
-            parse_sample(generation.text, learner.template, finished=generation.finished),
+            _parse(learner, generation.text, generation.finished),
         )
         for generation in written
     )
@@ -57,9 +57,17 @@ def force(learner: Learner, samples: Sequence[ForcedSample]) -> SamplesContent:
         raise TaskError(f"{len(samples)} forced samples were given; give 1 to {MAX_FORCED}.")
     texts = [sample.question + learner.template.separator + sample.solution for sample in samples]
     contents = tuple(
-        _content(index, "0", (), text, True, parse_sample(text, learner.template)) for index, text in enumerate(texts)
+        _content(index, "0", (), text, True, _parse(learner, text, True)) for index, text in enumerate(texts)
     )
     return SamplesContent(prompt_tokens=(), batch_size=len(samples), forced=True, samples=contents)
+
+
+def _parse(learner: Learner, text: str, finished: bool) -> ParsedSample | Unparseable:
+    """Parse one sample; practice that the model could not be asked (too long, unreadable) does not count as parsed."""
+    parsed = parse_sample(text, learner.template, finished=finished)
+    if isinstance(parsed, ParsedSample) and (reason := learner.unusable(parsed.question, parsed.solution)):
+        return Unparseable(reason)
+    return parsed
 
 
 def _content(
