@@ -69,13 +69,13 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """One snapshot: what is read here was committed before, and does not change while it is read."""
-        with self._translated(), self._engine.connect() as connection:
+        with self.translated(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """The only writer, until the block ends: committed if it ends well, undone whole if it does not."""
-        with self._translated(), self._engine.connect() as plain:
+        with self.translated(), self._engine.connect() as plain:
             connection = plain.execution_options(mass_gov_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield connection
@@ -116,7 +116,8 @@ class Database:
                 time.sleep(0.01)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
+        """Turn what the driver raises inside the block into this project's errors."""
         try:
             yield
         except DBAPIError as error:

@@ -7,27 +7,32 @@ original, and differs from it only where the original does not follow from its l
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Table, select, text
+from sqlalchemy import Executable, Table, func, select, text
 from sqlalchemy.engine import Connection
 
-from mass_gov.errors import MassGovError
+from mass_gov.errors import IntegrityError, LedgerUnavailableError
 from mass_gov.ledger import projector, transitions
-from mass_gov.ledger.database import Database
+from mass_gov.ledger.database import Database, primary_code
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.migrate import memory_engine
-from mass_gov.ledger.schema import PROJECTIONS, artifacts, log_checkpoints, log_events, log_nodes
+from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events, log_nodes
 
 Row = tuple[object, ...]
 
 
 class RawLedger:
-    """One snapshot of the stored rows. Use `RawLedger.open` in a `with` statement."""
+    """One snapshot of the stored rows. Use `RawLedger.open` in a `with` statement.
 
-    def __init__(self, connection: Connection) -> None:
+    Every method raises IntegrityError where SQLite finds the file damaged, and may be followed by others.
+    """
+
+    def __init__(self, database: Database, connection: Connection) -> None:
+        self._database = database
         self._connection = connection
 
     @classmethod
@@ -37,60 +42,70 @@ class RawLedger:
 
         Raises:
             LedgerUnavailableError: it cannot be read at all.
-            IntegrityError: SQLite finds it damaged while it is read.
+            IntegrityError: it is no SQLite database any more.
         """
         database = Database(path, writable=False)
         try:
             with database.read() as connection:
-                yield cls(connection)
+                yield cls(database, connection)
+        except LedgerUnavailableError as error:
+            if primary_code(getattr(error.__cause__, "orig", error.__cause__)) == sqlite3.SQLITE_NOTADB:
+                raise IntegrityError(f"The file {path} is no SQLite database any more. Restore a back-up.") from error
+            raise
         finally:
             database.close()
 
     def schema(self) -> dict[str, str]:
         """SQL of every table, index and trigger, by its kind and name."""
-        return _schema(self._connection)
+        with self._database.translated():
+            return _schema(self._connection)
 
     def revisions(self) -> list[Row]:
         """Rows of `alembic_version`."""
-        return self._all("SELECT version_num FROM alembic_version")
+        return list(self._stream(_REVISIONS))
 
     def storage_faults(self) -> list[str]:
         """What SQLite's own check of pages, cells and indexes finds."""
-        return [str(row[0]) for row in self._all("PRAGMA integrity_check(20)") if row[0] != "ok"]
+        return [str(row[0]) for row in self._stream(text("PRAGMA integrity_check(20)")) if row[0] != "ok"]
+
+    def count(self, table: Table) -> int:
+        """Number of rows, for progress."""
+        return int(str(next(self._stream(select(func.count()).select_from(table)))[0]))
 
     def events(self) -> Iterator[Row]:
         """(index, leaf, prev_root, root)."""
-        return self._rows(log_events)
+        return self.rows(log_events)
 
     def nodes(self, level: int) -> Iterator[Row]:
         """(position, hash) of one level of the tree."""
         query = select(log_nodes.c.position, log_nodes.c.hash).where(log_nodes.c.level == level)
-        return (tuple(row) for row in self._stream(query.order_by(log_nodes.c.position)))
+        return self._stream(query.order_by(log_nodes.c.position))
 
     def levels(self) -> list[object]:
         """Every level that has a node."""
-        return [row[0] for row in self._all("SELECT DISTINCT level FROM log_nodes ORDER BY level")]
+        return [row[0] for row in self._stream(select(log_nodes.c.level).distinct().order_by(log_nodes.c.level))]
 
     def checkpoints(self) -> Iterator[Row]:
         """(size, note)."""
-        return self._rows(log_checkpoints)
+        return self.rows(log_checkpoints)
 
     def artifacts(self) -> Iterator[Row]:
         """(digest, stored), in the order of the table itself: an index could hide a changed digest."""
-        return (tuple(row) for row in self._stream(select(artifacts)))
+        return self._stream(select(artifacts))
 
-    def projection(self, table: Table) -> Iterator[Row]:
-        """Rows of one projection."""
-        return self._rows(table)
+    def artifact(self, digest: str) -> bytes | None:
+        """The stored bytes of one artifact; None when there is no such row."""
+        row = next(self._stream(select(artifacts.c.stored).where(artifacts.c.digest == bytes.fromhex(digest))), None)
+        return row[0] if row is not None and isinstance(row[0], bytes) else None
 
-    def _rows(self, table: Table) -> Iterator[Row]:
-        return (tuple(row) for row in self._stream(select(table).order_by(*table.primary_key.columns)))
+    def rows(self, table: Table) -> Iterator[Row]:
+        """Every row of a table, in order of its primary key."""
+        return self._stream(_in_order(table))
 
-    def _stream(self, query: object) -> Iterator[Row]:
-        return iter(self._connection.execution_options(yield_per=128).execute(query))  # type: ignore[call-overload]
-
-    def _all(self, sql: str) -> list[Row]:
-        return [tuple(row) for row in self._connection.execute(text(sql))]
+    def _stream(self, query: Executable) -> Iterator[Row]:
+        with self._database.translated():
+            for row in self._connection.execution_options(yield_per=128).execute(query):
+                yield tuple(row)
 
 
 class Replica:
@@ -104,19 +119,18 @@ class Replica:
         """SQL of every table, index and trigger that the migrations make, by its kind and name."""
         return _schema(self._connection)
 
+    def revisions(self) -> list[Row]:
+        """Rows of `alembic_version` that the migrations leave."""
+        return [tuple(row) for row in self._connection.execute(_REVISIONS)]
+
     def apply(self, entry: Entry) -> None:
         """Replay one event. An event that breaks a rule leaves the copy as it was.
 
         Raises:
             MassGovError: the rule that it breaks.
         """
-        savepoint = self._connection.begin_nested()
-        try:
+        with self._connection.begin_nested():
             projector.apply(self._connection, entry)
-        except MassGovError:
-            savepoint.rollback()
-            raise
-        savepoint.commit()
 
     def settle(self, entries: Sequence[Entry]) -> None:
         """Check the end of one append.
@@ -127,9 +141,8 @@ class Replica:
         transitions.settle(self._connection, entries)
 
     def rows(self, table: Table) -> Iterator[Row]:
-        """Rows of one projection, in order of its primary key."""
-        query = select(table).order_by(*table.primary_key.columns)
-        return (tuple(row) for row in self._connection.execute(query))
+        """Every row of a projection, in order of its primary key."""
+        return (tuple(row) for row in self._connection.execute(_in_order(table)))
 
     def close(self) -> None:
         """Forget the copy."""
@@ -137,9 +150,11 @@ class Replica:
         self._engine.dispose()
 
 
-def projections() -> tuple[Table, ...]:
-    """The tables that are derived from the log."""
-    return PROJECTIONS
+_REVISIONS = text("SELECT version_num FROM alembic_version")
+
+
+def _in_order(table: Table) -> Executable:
+    return select(table).order_by(*table.primary_key.columns)
 
 
 def _schema(connection: Connection) -> dict[str, str]:

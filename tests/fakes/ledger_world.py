@@ -20,6 +20,7 @@ from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.model_signing import delta_digest, sign_folder
 from mass_gov.evidence.state import state_digest
+from mass_gov.flows.handles import task_commitment
 from mass_gov.ledger import ChangeView, Entry, Ledger
 from mass_gov.policy import Facts, Policy, decide, judge, load_policy
 from mass_gov.policy.bounds import paired_lower_bound
@@ -88,7 +89,20 @@ def shipped_policy(name: str) -> Policy:
 
 BASE_MODEL = digest("base model")
 TEMPLATE = digest("prompt template")
-SUITE_FILE = canonical_bytes({"name": "core-v1", "cases": [{"id": f"c{i}"} for i in range(CASES)]})
+SUITE_FILE = b"".join(
+    canonical_bytes(
+        {
+            "case_id": f"c{i}",
+            "domain": "nested",
+            "split": "hard",
+            "question": f"What is {i} - {i} + 1?",
+            "answer": "1",
+            "critical": i < 4,
+        }
+    )
+    + b"\n"
+    for i in range(CASES)
+)
 SUITE = sha256_hex(SUITE_FILE)
 
 
@@ -179,7 +193,7 @@ class LedgerWorld:
             ("config", _json(AdaptationSpec())),
             ("fingerprint", canonical_bytes({"torch": "none"})),
             ("samples", _json(samples)),
-            ("update", _json(UpdateContent(losses=(1.5,), gradient_norms=(0.1,), step_norms={}, cumulative_norms={}))),
+            ("update", _json(_update_content(update))),
             ("answer", _json(answer)),
         ]
         if files is not None and regression is not None:
@@ -264,7 +278,7 @@ class LedgerWorld:
             scope=scope,
             requester=ADA.principal,
             subject=SUBJECT,
-            request_commitment=self.keys.request_commitment(task_id.encode()),
+            request_commitment=task_commitment(self.keys, task_id),
             requested_at="2026-11-20T18:00:00.000000Z",
             recorded_at="2026-11-20T18:00:01.000000Z",
         )
@@ -359,6 +373,15 @@ def _sample(index: int, parses: bool) -> SampleContent:
     )
 
 
+def _update_content(update: UpdateSummary) -> UpdateContent:
+    return UpdateContent(
+        losses=(1.5,) if update.modules else (),
+        gradient_norms=(0.1,) if update.modules else (),
+        step_norms={module.module: module.step_norm or 0.0 for module in update.modules},
+        cumulative_norms={module.module: module.cumulative_norm or 0.0 for module in update.modules},
+    )
+
+
 def _regression() -> tuple[RegressionContent, RegressionSummary]:
     cases = tuple(
         CaseContent(
@@ -368,9 +391,9 @@ def _regression() -> tuple[RegressionContent, RegressionSummary]:
             before=i % 2 == 0,
             after=i % 2 == 0,
             base=i % 2 == 0,
-            before_answer="1",
-            after_answer="1",
-            base_answer=None,
+            before_answer="1" if i % 2 == 0 else "2",
+            after_answer="1" if i % 2 == 0 else None,
+            base_answer="1" if i % 2 == 0 else "",
         )
         for i in range(CASES)
     )

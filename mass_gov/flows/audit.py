@@ -1,0 +1,235 @@
+"""Verify a ledger: recompute everything from the stored bytes and name the first thing that is wrong.
+
+The procedure is numbered in docs/reference/verification.md, and here by the same numbers:
+
+    (1) schema  (2) trust root  (3) events  (4) tree  (5) checkpoints  (6) checkpoints outside  (7) artifacts
+    (8) projections  (9) contents  (10) decisions  (11) storage
+
+Rules: nothing in the database is believed before it is proven from the trust root, which comes from outside it. A
+fault never stops what can still be checked. One snapshot, one pass over the events; no torch, no network, no writing.
+What this does not know: whether the log is all there is (a witness or the checkpoints outside know that), and whether
+the metrics in a leaf are what a model would give (`replay` knows that).
+"""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from pathlib import Path
+from typing import Literal
+
+from mass_gov.errors import IntegrityError
+from mass_gov.evidence.checkpoint import verify_checkpoint
+from mass_gov.evidence.keystore import KeyStore
+from mass_gov.evidence.merkle import Frontier
+from mass_gov.evidence.signing import VerificationKey
+from mass_gov.evidence.trust import TrustRoot
+from mass_gov.flows.audit_contents import ContentCheck
+from mass_gov.flows.audit_log import LogCheck
+from mass_gov.flows.audit_report import Findings, Progress, VerificationReport
+from mass_gov.ledger import Entry, Ledger, RawLedger, Replica
+from mass_gov.ledger.entries import claimed_log_key, read_entry
+from mass_gov.ledger.outside import OutsideCheckpoints
+from mass_gov.ledger.schema import PROJECTIONS
+from mass_gov.records.events import LogOpened
+
+Trust = Literal["key given", "key store", "consistency only"]
+
+
+def verify(
+    ledger: Ledger | Path | str,
+    *,
+    keys: KeyStore | None = None,
+    public_key: TrustRoot | VerificationKey | None = None,
+    checkpoints: Path | None = None,
+    progress: Progress | None = None,
+) -> VerificationReport:
+    """Verify a ledger, open or as a file.
+
+    Arguments:
+        ledger: an open ledger (its keys and its checkpoint folder are used unless others are given), or a file.
+        keys: opens artifacts, so that their contents are checked as well; its log key is a trust root.
+        public_key: the trust root, from outside; stronger than the key store's.
+        checkpoints: the folder of checkpoints outside the database.
+        progress: called with (step, done, total).
+
+    Raises:
+        LedgerUnavailableError: there is no such file, or it cannot be read.
+    """
+    if isinstance(ledger, Ledger):
+        keys, checkpoints = keys or ledger.keys, checkpoints or ledger.checkpoints
+        path = ledger.path
+    else:
+        path = Path(ledger)
+    root = TrustRoot(public_key) if isinstance(public_key, VerificationKey) else public_key
+    audit = _Audit(Findings(progress), keys, root, checkpoints)
+    try:
+        with RawLedger.open(path) as raw:
+            audit.run(raw)
+    except IntegrityError as error:
+        audit.findings.wrong(1, path.name, str(error))
+    return audit.report()
+
+
+class _Audit:
+    """One verification: what is known so far, and the steps that add to it."""
+
+    def __init__(
+        self, findings: Findings, keys: KeyStore | None, root: TrustRoot | None, checkpoints: Path | None
+    ) -> None:
+        self.findings = findings
+        self.keys = keys
+        self.root = root
+        self.outside = OutsideCheckpoints(checkpoints, lambda step: None) if checkpoints is not None else None
+        self.trust: Trust = "key given" if root else "key store" if keys else "consistency only"
+        self.key: VerificationKey | None = None
+        self.origin: str | None = None
+        self.opened: LogOpened | None = None
+        self.frontier = Frontier()
+        self.sizes: list[int] = []
+        self.roots: dict[int, bytes] = {}
+        """Size -> root that the leaves give, for every size that has a checkpoint outside."""
+
+    def run(self, raw: RawLedger) -> None:
+        """Run every step that can be run."""
+        replica = Replica()
+        try:
+            self.sizes = self.outside.sizes() if self.outside is not None else []
+            self._schema(raw, replica)  # (1)
+            if self._trust_root(raw):  # (2)
+                self._log(raw, replica)  # (3) to (10)
+            self._outside()  # (6)
+            self._storage(raw)  # (11)
+        finally:
+            replica.close()
+
+    def report(self) -> VerificationReport:
+        """Sum up."""
+        findings = self.findings
+        if self.trust == "consistency only":
+            findings.warn(
+                "No trust root was given: this checks that the log agrees with itself, not who wrote it. "
+                "Give --pubkey, or the key store."
+            )
+        return VerificationReport(
+            ok=not findings.any_wrong(),
+            trust=self.trust,
+            origin=self.origin,
+            log_key=self.key.keyid if self.key else None,
+            size=self.frontier.size,
+            root=self.frontier.root().hex(),
+            steps=findings.steps(),
+            first_wrong=findings.first(),
+            counts=findings.counts,
+            warnings=tuple(findings.warnings),
+        )
+
+    def _schema(self, raw: RawLedger, replica: Replica) -> None:
+        """(1) Tables, indexes and triggers are exactly what the migrations make; the revision is this program's."""
+        self.findings.checked(1)
+        with self.findings.guard(1, "schema"):
+            found, wanted = raw.schema(), replica.schema()
+            for name in sorted(found.keys() | wanted.keys()):
+                if found.get(name) != wanted.get(name):
+                    what = "is missing" if name not in found else "is extra" if name not in wanted else "was altered"
+                    self.findings.wrong(1, name, f"it {what}. Restore the schema from a back-up")
+        with self.findings.guard(1, "alembic_version"):
+            if raw.revisions() != replica.revisions():
+                rows = [str(row[0])[:40] for row in raw.revisions()]
+                self.findings.wrong(1, "alembic_version row, version_num", f"{rows} is not this program's revision")
+
+    def _trust_root(self, raw: RawLedger) -> bool:
+        """(2) The first event opens the log under the trusted key, and names that key and its own origin."""
+        self.findings.checked(2)
+        with self.findings.guard(2, "log_events row 0, leaf", index=0):
+            first = next(raw.events(), None)
+            if first is None or not isinstance(first[1], bytes):
+                raise IntegrityError("The log has no first event. Restore the database from a back-up.")
+            claimed = claimed_log_key(first[1])
+            self.key = self.root.key if self.root else self.keys.log_signer.public_key if self.keys else claimed
+            if self.key.keyid != claimed.keyid:
+                self.findings.wrong(
+                    2,
+                    "log_events row 0",
+                    f"the log was opened by key {claimed.keyid}, and the trusted key is {self.key.keyid}",
+                    index=0,
+                )
+                self.key = claimed  # the rest can still be checked against itself
+            self._open(read_entry(0, first[1], {self.key.keyid: self.key}))
+        return self.origin is not None
+
+    def _open(self, opened: Entry) -> None:
+        body = opened.predicate.body
+        if not isinstance(body, LogOpened) or self.key is None or body.log_key != self.key.keyid:
+            raise IntegrityError("It does not open a log under the key that signed it. Restore it.")
+        self.origin = opened.predicate.origin
+        self.opened = body
+        if self.root is not None and self.root.origin not in (None, self.origin):
+            raise IntegrityError(f"The log is {self.origin}, and the trust root is pinned to {self.root.origin}.")
+
+    def _log(self, raw: RawLedger, replica: Replica) -> None:
+        if self.key is None or self.origin is None or self.opened is None:
+            return
+        contents = ContentCheck(raw, self.keys, self.opened, self.findings)
+        log = LogCheck(raw, replica, contents, self.findings, self.key, self.origin, self.frontier)
+        with self.findings.guard(3, "log_events"):
+            log.run(self.sizes, self.roots)  # (3), (4), (5), and per event (7) to (10)
+        with self.findings.guard(4, "log_nodes"):
+            log.tree_ends()  # (4)
+        with self.findings.guard(5, "log_checkpoints"):
+            log.checkpoints_end()  # (5)
+        with self.findings.guard(7, "artifacts"):
+            contents.stored_rows()  # (7)
+        _compare_projections(raw, replica, self.findings)  # (8)
+
+    def _outside(self) -> None:
+        """(6) Every checkpoint outside verifies, and the log holds it: as long as it, with the same root."""
+        if self.outside is None or self.origin is None or self.key is None:
+            self.findings.skipped(6, "no folder of checkpoints was given" if self.outside is None else "no trust root")
+            return
+        if not self.sizes:
+            self.findings.warn(f"No checkpoint stands in {self.outside.folder}: events taken off the end go unseen.")
+        for size in self.sizes:
+            self.findings.checked(6, len(self.sizes))
+            with self.findings.guard(6, f"checkpoint outside of size {size}"):
+                checkpoint = verify_checkpoint(self.outside.note(size), self.origin, self.key)
+                if checkpoint.size != size or size > self.frontier.size:
+                    raise IntegrityError(
+                        f"The log has {self.frontier.size} events, and a signed head of {checkpoint.size} is known. "
+                        "Events were taken away: restore them."
+                    )
+                if checkpoint.root != self.roots.get(size):
+                    raise IntegrityError("The log was another one when this head was signed. Restore the genuine log.")
+
+    def _storage(self, raw: RawLedger) -> None:
+        """(11) SQLite's own check of its pages, cells and indexes."""
+        self.findings.checked(11)
+        with self.findings.guard(11, "database file"):
+            for fault in raw.storage_faults():
+                self.findings.wrong(11, "database file", fault)
+
+
+def _compare_projections(raw: RawLedger, replica: Replica, findings: Findings) -> None:
+    """(8) Every row of every projection is what the log gives, and there is no other."""
+    for table in PROJECTIONS:
+        names = [column.name for column in table.columns]
+        keys = [column.name for column in table.primary_key.columns]
+        with findings.guard(8, table.name):
+            for found, wanted in zip_longest(raw.rows(table), replica.rows(table)):
+                findings.checked(8)
+                if found is not None and found == wanted and [*map(type, found)] == [*map(type, wanted)]:
+                    continue
+                row = dict(zip(names, wanted if wanted is not None else found, strict=True))
+                place = f"{table.name} row {', '.join(str(row[key]) for key in keys)}"
+                differing = "" if found is None or wanted is None else _columns(names, found, wanted)
+                what = "is missing" if found is None else "is extra" if wanted is None else "is not what the log gives"
+                change = row.get("change_id")
+                findings.wrong(8, place + differing, f"it {what}; run `mass-gov log rebuild`", None, _text(change))
+                break  # rows after it are compared out of step
+
+
+def _columns(names: list[str], found: tuple[object, ...], wanted: tuple[object, ...]) -> str:
+    return ", " + ", ".join(name for name, a, b in zip(names, found, wanted, strict=True) if a != b)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

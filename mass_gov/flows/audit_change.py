@@ -1,0 +1,175 @@
+"""One change's opened artifacts against its leaf: counts, norms, outcomes, answers. Part of step (9).
+
+Rules: an artifact is of its role's form and canonical, and says what the leaf says wherever both speak. Right and wrong
+in a regression are judged again by the suite's exact text, so that no checker and no model is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from mass_gov.errors import IntegrityError
+from mass_gov.evidence.canonical import canonical_bytes, parse_canonical, sha256_hex
+from mass_gov.evidence.state import state_digest
+from mass_gov.flows.audit_report import Findings
+from mass_gov.records.artifacts import (
+    AnswerContent,
+    ArtifactRole,
+    CaseContent,
+    RegressionContent,
+    SampleContent,
+    SamplesContent,
+    UpdateContent,
+)
+from mass_gov.records.base import Record
+from mass_gov.records.change import ChangeBody, PairedCounts
+from mass_gov.records.settings import AdaptationSpec
+from mass_gov.tasks.suites import Suite
+
+_R = TypeVar("_R", bound=Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One event's opened artifacts, and how a disagreement with its leaf is named."""
+
+    findings: Findings
+    index: int
+    change_id: str | None
+    plain: Mapping[ArtifactRole, bytes]
+
+    def at(self, role: ArtifactRole) -> AbstractContextManager[None]:
+        """A block in which whatever is raised is a fault of the artifact `role`."""
+        return self.findings.guard(9, f"event {self.index}, artifact {role}", self.index, self.change_id)
+
+    def same(self, role: ArtifactRole, name: str, leaf: object, artifact: object) -> None:
+        """Leaf and artifact agree about `name`."""
+        if leaf != artifact:
+            what = f"{name}: the leaf says {_short(leaf)}, the artifact gives {_short(artifact)}"
+            self.findings.wrong(9, f"event {self.index}, artifact {role}", what, self.index, self.change_id)
+
+    def record(self, role: ArtifactRole, kind: type[_R]) -> _R | None:
+        """The artifact as a record of its kind; None when it is not at hand or not of its form."""
+        if role not in self.plain:
+            return None
+        with self.at(role):
+            try:
+                record = kind.model_validate(parse_canonical(self.plain[role]))
+            except ValidationError as error:
+                raise IntegrityError(f"It is no {kind.__name__} ({error.error_count()} faults). Restore it.") from error
+            if canonical_bytes(record.document()) != self.plain[role]:
+                raise IntegrityError(f"It is not written as a {kind.__name__} is. Restore it.")
+            return record
+        return None
+
+
+def compare_change(change: ChangeBody, suite: Suite | None, check: Comparison) -> None:
+    """Compare the contents of one change with its leaf; without the suite, outcomes are not judged again."""
+    parents, plain = change.parents, check.plain
+    check.record("config", AdaptationSpec)
+    if "config" in plain:
+        check.same("config", "digest", parents.config, sha256_hex(plain["config"]))
+    if "fingerprint" in plain:
+        with check.at("fingerprint"):
+            parse_canonical(plain["fingerprint"])
+        check.same("fingerprint", "digest", parents.fingerprint, sha256_hex(plain["fingerprint"]))
+    _samples(change, check)
+    _update(change, check)
+    _regression(change, check, suite)
+    _answer(change, check)
+
+
+def _samples(change: ChangeBody, check: Comparison) -> None:
+    content = check.record("samples", SamplesContent)
+    if content is None:
+        return
+    synthesis, kept = change.synthesis, [s for s in content.samples if not s.dropped_by]
+    check.same("samples", "forced", synthesis.forced, content.forced)
+    check.same("samples", "generated", synthesis.generated, len(content.samples))
+    check.same("samples", "unparseable", synthesis.unparseable, _dropped(content.samples, "sample.format"))
+    check.same(
+        "samples", "near-duplicate", synthesis.near_duplicate, _dropped(content.samples, "sample.near_duplicate")
+    )
+    check.same(
+        "samples", "target leakage", synthesis.target_leakage, _dropped(content.samples, "sample.target_leakage")
+    )
+    check.same("samples", "kept", synthesis.kept, len(kept))
+    for sample in content.samples:
+        failed = {gate.gate for gate in sample.gates if gate.verdict == "fail"}
+        lawful = set(sample.dropped_by) <= failed and bool(failed) == bool(sample.dropped_by)
+        check.same("samples", f"sample {sample.index}, failed gates", lawful, True)
+        check.same("samples", f"sample {sample.index}, dropped", not sample.dropped_by or sample.weight == 0, True)
+
+
+def _dropped(samples: Iterable[SampleContent], gate: str) -> int:
+    return sum(sample.dropped_by.count(gate) for sample in samples)
+
+
+def _update(change: ChangeBody, check: Comparison) -> None:
+    content = check.record("update", UpdateContent)
+    if content is None:
+        return
+    update = change.update
+    losses = (content.losses[0], content.losses[-1]) if content.losses else (None, None)
+    check.same("update", "first and last loss", (update.loss_first, update.loss_last), losses)
+    # A norm that is not a finite number is None in the leaf and absent from the artifact.
+    steps = {m.module: m.step_norm for m in update.modules if m.step_norm is not None}
+    totals = {m.module: m.cumulative_norm for m in update.modules if m.cumulative_norm is not None}
+    check.same("update", "step norms", steps, content.step_norms)
+    check.same("update", "cumulative norms", totals, content.cumulative_norms)
+
+
+def _regression(change: ChangeBody, check: Comparison, suite: Suite | None) -> None:
+    content, summary = check.record("regression", RegressionContent), change.regression
+    if content is None or summary is None:
+        return
+    cases = content.cases
+    check.same("regression", "suite", change.parents.suite, content.suite)
+    check.same("regression", "n", summary.n, len(cases))
+    for name, counts, pairs in (
+        ("against previous", summary.against_previous, [(case.before, case.after) for case in cases]),
+        ("against base", summary.against_base, [(case.base, case.after) for case in cases]),
+    ):
+        check.same("regression", name, _paired(counts), tuple(pairs.count(outcome) for outcome in _OUTCOMES))
+    critical = [case for case in cases if case.critical]
+    lost = sum((case.before or case.base) and not case.after for case in critical)
+    check.same("regression", "critical cases", (summary.critical_n, summary.critical_lost), (len(critical), lost))
+    if suite is not None:
+        _against_suite(cases, suite, check)
+
+
+def _against_suite(cases: tuple[CaseContent, ...], suite: Suite, check: Comparison) -> None:
+    """(9) The cases are the suite's, in its order, and right means the suite's exact answer."""
+    wanted = [(case.case_id, case.domain, case.critical) for case in suite.cases]
+    check.same("regression", "cases", wanted, [(case.case_id, case.domain, case.critical) for case in cases])
+    for case, gold in zip(cases, suite.cases, strict=False):
+        given = (case.before_answer, case.after_answer, case.base_answer)
+        outcome = tuple(answer == gold.answer for answer in given)
+        check.same("regression", f"case {case.case_id}", (case.before, case.after, case.base), outcome)
+
+
+_OUTCOMES = ((True, True), (True, False), (False, True), (False, False))
+
+
+def _paired(counts: PairedCounts) -> tuple[int, int, int, int]:
+    return counts.both_right, counts.lost, counts.gained, counts.both_wrong
+
+
+def _answer(change: ChangeBody, check: Comparison) -> None:
+    content = check.record("answer", AnswerContent)
+    if content is None:
+        return
+    adapted = content.adapted.state if content.adapted is not None else None
+    check.same("answer", "adapted state", change.update.state if change.update.delta is not None else None, adapted)
+    check.same("answer", "parent state", change.parents.parent_state, content.parent.state)
+    check.same("answer", "base state", state_digest(change.parents.base_model, None), content.base.state)
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,0 +1,177 @@
+"""What the artifacts hold, and whether the leaf says the same: steps (7) and (9) of `mass_gov.flows.audit`.
+
+Rules: every stored artifact is named by exactly one event and is the bytes that it names. With the key store it is
+opened, and must be of its role's form, canonical, and in agreement with every count, norm and digest in the leaf. A
+subject that was erased is counted, and is no fault. What a change's contents must agree on stands in `audit_change`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from mass_gov.errors import IntegrityError, MassGovError, NotRetainedError
+from mass_gov.evidence.canonical import sha256_hex
+from mass_gov.evidence.keystore import KeyStore
+from mass_gov.evidence.model_signing import DELTA_FILES, delta_digest, verify_folder
+from mass_gov.evidence.sealing import unseal
+from mass_gov.evidence.signing import VerificationKey, verification_key
+from mass_gov.flows.audit_change import Comparison, compare_change
+from mass_gov.flows.audit_report import Findings
+from mass_gov.flows.handles import task_commitment
+from mass_gov.ledger import Entry, RawLedger
+from mass_gov.ledger.schema import artifacts
+from mass_gov.ledger.writing import binding_of
+from mass_gov.policy import Policy, load_policy
+from mass_gov.records.artifacts import ArtifactRef, ArtifactRole, ReasonContent, RequestContent
+from mass_gov.records.change import ChangeBody
+from mass_gov.records.events import ChangeRecorded, LogOpened, PolicyActivated, SuiteRegistered
+from mass_gov.tasks.suites import Suite, parse_suite
+
+_ALWAYS: tuple[ArtifactRole, ...] = ("request", "config", "fingerprint", "samples", "update", "answer")
+_WITH_DELTA: tuple[ArtifactRole, ...] = ("delta.adapter_config", "delta.adapter_model", "delta.signature")
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """An artifact that an event names."""
+
+    where: str
+    index: int
+    size: int
+    change_id: str | None
+
+
+@dataclass
+class ContentCheck:
+    """Collects the names of artifacts, opens them, and keeps the policies and suites that it met."""
+
+    raw: RawLedger
+    keys: KeyStore | None
+    opened: LogOpened
+    findings: Findings
+    policies: dict[str, Policy] = field(default_factory=dict)
+    _suites: dict[str, Suite] = field(default_factory=dict)
+    _named: dict[str, _Named] = field(default_factory=dict)
+
+    def look(self, entry: Entry, change_id: str | None) -> None:
+        """(7) Note what an event names; (9) with the keys, open it and compare it with the leaf."""
+        for ref in entry.predicate.artifacts:
+            where = f"event {entry.index}, artifact {ref.role}[{ref.index}]"
+            if ref.digest in self._named:
+                self.findings.wrong(7, where, f"{self._named[ref.digest].where} names it too", entry.index, change_id)
+            self._named[ref.digest] = _Named(where, entry.index, ref.size, change_id)
+        self._roles(entry, change_id)
+        if self.keys is None:
+            self.findings.skipped(9, "without the key store artifacts stay sealed: their digests were checked")
+            return
+        plain = {
+            ref.role: content for ref in entry.predicate.artifacts if (content := self._open(entry, ref)) is not None
+        }
+        self._compare(entry, change_id, plain)
+
+    def stored_rows(self) -> None:
+        """(7) Every row is named, is the bytes that its name says, and none is missing."""
+        missing = dict(self._named)
+        total = self.raw.count(artifacts)
+        for digest, stored in self.raw.artifacts():
+            self.findings.checked(7, total)
+            self.findings.count("artifacts")
+            key = digest.hex() if isinstance(digest, bytes) else repr(digest)
+            named = missing.pop(key, None)
+            place = f"artifacts row {key[:16]}"
+            if named is None:
+                self.findings.wrong(7, f"{place}, digest", "no event names it")
+            elif not isinstance(stored, bytes) or sha256_hex(stored) != key:
+                what = f"{named.where}: the stored bytes are not those that were signed for; restore them"
+                self.findings.wrong(7, f"{place}, stored", what, named.index, named.change_id)
+            elif len(stored) != named.size:
+                self.findings.wrong(7, place, f"{named.where} states another size", named.index, named.change_id)
+        for key, named in missing.items():
+            what = f"{named.where}: it is missing; restore it"
+            self.findings.wrong(7, f"artifacts row {key[:16]}", what, named.index, named.change_id)
+
+    def _roles(self, entry: Entry, change_id: str | None) -> None:
+        """(7) A change has the artifacts that its outcome calls for, each once."""
+        body = entry.predicate.body
+        roles = [(ref.role, ref.index) for ref in entry.predicate.artifacts]
+        wanted: tuple[ArtifactRole, ...] = ()
+        if isinstance(body, ChangeRecorded):
+            wanted = _ALWAYS + (_WITH_DELTA if body.change.update.delta is not None else ())
+            wanted += ("regression",) if body.change.regression is not None else ()
+        elif isinstance(body, PolicyActivated | SuiteRegistered):
+            wanted = ("policy",) if isinstance(body, PolicyActivated) else ("suite",)
+        lacking = [role for role in wanted if (role, 0) not in roles]
+        if lacking or len(set(roles)) != len(roles):
+            what = f"it lacks {', '.join(lacking)}" if lacking else "it names one role twice"
+            self.findings.wrong(7, f"event {entry.index}, artifacts", what, entry.index, change_id)
+
+    def _open(self, entry: Entry, ref: ArtifactRef) -> bytes | None:
+        """(9) Unseal: key, commitment, binding. Rows that step (7) refuses are left to it."""
+        stored = self.raw.artifact(ref.digest)
+        if self.keys is None or stored is None or sha256_hex(stored) != ref.digest:
+            return None
+        where = f"event {entry.index}, artifact {ref.role}[{ref.index}]"
+        try:
+            key = self.keys.subject_key(ref.subject)
+        except NotRetainedError:
+            self.findings.count("erased")
+            return None
+        except MassGovError as error:
+            self.findings.wrong(9, where, str(error), entry.index)
+            return None
+        with self.findings.guard(9, where, entry.index):
+            content = unseal(stored, key, binding_of(entry.predicate, ref), ref.commitment)
+            self.findings.checked(9)
+            return content
+        return None
+
+    def _compare(self, entry: Entry, change_id: str | None, plain: Mapping[ArtifactRole, bytes]) -> None:
+        body = entry.predicate.body
+        check = Comparison(self.findings, entry.index, change_id, plain)
+        match body:
+            case ChangeRecorded():
+                compare_change(body.change, self._suites.get(body.change.parents.suite), check)
+                self._request(body.change, check)
+                self._delta(body.change, check)
+            case PolicyActivated() if "policy" in plain:
+                with check.at("policy"):
+                    policy = load_policy(plain["policy"])
+                    document = policy.document
+                    check.same("policy", "digest", body.policy, policy.digest)
+                    check.same("policy", "name", (body.name, body.version), (document.name, document.version))
+                    self.policies[policy.digest] = policy
+            case SuiteRegistered() if "suite" in plain:
+                with check.at("suite"):
+                    suite = parse_suite(plain["suite"])
+                    check.same("suite", "digest", body.suite, suite.digest)
+                    check.same("suite", "cases", body.cases, len(suite.cases))
+                    self._suites[suite.digest] = suite
+            case _:
+                check.record("reason", ReasonContent)
+
+    def _request(self, change: ChangeBody, check: Comparison) -> None:
+        if (request := check.record("request", RequestContent)) is not None and self.keys is not None:
+            named = task_commitment(self.keys, request.task_id)
+            check.same("request", "task id's commitment", change.identity.request_commitment, named)
+
+    def _delta(self, change: ChangeBody, check: Comparison) -> None:
+        """(9) The folder's digest and signature, under the key that the log was opened with."""
+        roles = dict(zip(DELTA_FILES, _WITH_DELTA[:2], strict=True))
+        if change.update.delta is None or any(role not in check.plain for role in _WITH_DELTA):
+            return
+        files = {name: check.plain[role] for name, role in roles.items()}
+        check.same("delta.adapter_model", "delta digest", change.update.delta, delta_digest(files))
+        check.same("delta.signature", "signing key", change.update.delta_key, self.opened.delta_key)
+        with check.at("delta.signature"):
+            verify_folder(files, check.plain["delta.signature"], _delta_key(self.opened))
+
+
+def _delta_key(opened: LogOpened) -> VerificationKey:
+    try:
+        return verification_key(load_der_public_key(base64.b64decode(opened.delta_public_key)))
+    except ValueError as error:
+        raise IntegrityError("The log's first event names no usable delta key. Restore it.") from error

@@ -1,0 +1,148 @@
+"""One pass over the events: what they are, the tree above them, the heads that were signed, and what they mean.
+
+Numbers as in `mass_gov.flows.audit`. Memory holds the right edge of the tree, one row of each level of it, and the
+names of artifacts; nothing else grows with the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from mass_gov.errors import IntegrityError
+from mass_gov.evidence.checkpoint import verify_checkpoint
+from mass_gov.evidence.merkle import Frontier, leaf_hash
+from mass_gov.evidence.signing import VerificationKey
+from mass_gov.flows.audit_contents import ContentCheck
+from mass_gov.flows.audit_decisions import DecisionCheck
+from mass_gov.flows.audit_report import Findings
+from mass_gov.ledger import Entry, RawLedger, Replica
+from mass_gov.ledger.entries import read_entry
+from mass_gov.ledger.schema import log_events
+
+
+class LogCheck:
+    """One pass over the events: (3) what they are, (4) the tree, (5) the signed heads, (8) to (10) what they mean."""
+
+    def __init__(
+        self,
+        raw: RawLedger,
+        replica: Replica,
+        contents: ContentCheck,
+        findings: Findings,
+        key: VerificationKey,
+        origin: str,
+        frontier: Frontier,
+    ) -> None:
+        self.raw, self.replica, self.contents, self.findings = raw, replica, contents, findings
+        self.decisions = DecisionCheck(contents, findings)
+        self.frontier = frontier
+        self._key, self._origin = key, origin
+        self._levels: dict[int, Iterator[tuple[object, ...]]] = {}
+        self._heads = raw.checkpoints()
+        self._head = next(self._heads, None)
+        self._last_signed = 0
+        self._since: list[Entry] = []
+        self._time = ""
+
+    def run(self, sizes: Collection[int], roots: dict[int, bytes]) -> None:
+        """Check every event; put the roots that the leaves give at `sizes` into `roots`."""
+        total = self.raw.count(log_events)
+        wanted = frozenset(sizes)
+        for expected, (index, leaf, before, after) in enumerate(self.raw.events()):
+            self.findings.checked(3, total)
+            self.findings.count("events")
+            if index != expected:  # (3)
+                self.findings.wrong(3, f"log_events row {index}, index", f"{expected} was expected here", expected)
+            if not isinstance(leaf, bytes):
+                self.findings.wrong(3, f"log_events row {expected}, leaf", "it is not bytes", expected)
+                leaf = b""  # noqa: PLW2901 - counted as an empty leaf, so that the tree is seen to differ
+            self._extend_tree(expected, leaf, before, after)
+            entry = self._read(expected, leaf)
+            if entry is not None:
+                self._mean(entry)
+            self._check_heads(expected + 1)
+            if expected + 1 in wanted:
+                roots[expected + 1] = self.frontier.root()
+
+    def tree_ends(self) -> None:
+        """(4) No node stands where no complete subtree is."""
+        for level in self.raw.levels():
+            if level not in self._levels:
+                self.findings.wrong(4, f"log_nodes level {level}", "no subtree of this size is complete")
+        for level, stored in self._levels.items():
+            for position, _ in stored:
+                self.findings.wrong(4, f"log_nodes row ({level}, {position})", "this subtree is not complete")
+
+    def checkpoints_end(self) -> None:
+        """(5) The last event is signed for, and no head lies beyond it."""
+        if self._last_signed != self.frontier.size:
+            self.findings.wrong(
+                5, f"log_checkpoints row {self.frontier.size}", "the end of the log has no signed head", None
+            )
+        while self._head is not None:
+            self.findings.wrong(5, f"log_checkpoints row {self._head[0]}", "its size is not one that the log had")
+            self._head = next(self._heads, None)
+
+    def _extend_tree(self, index: int, leaf: bytes, before: object, after: object) -> None:
+        """(4) Roots before and after each event, and every node that it completes, are what the leaves give."""
+        self.findings.checked(4)
+        if before != self.frontier.root():
+            self.findings.wrong(4, f"log_events row {index}, prev_root", "the leaves before it give another", index)
+        for node in self.frontier.append(leaf_hash(leaf)):
+            stored = self._levels.get(node.level)
+            if stored is None:
+                stored = self._levels[node.level] = self.raw.nodes(node.level)
+            row = next(stored, None)
+            if row != (node.position, node.hash):
+                what = "it is missing" if row is None else "the leaves under it give another position or hash"
+                self.findings.wrong(4, f"log_nodes row ({node.level}, {node.position})", what, index)
+        if after != self.frontier.root():
+            self.findings.wrong(4, f"log_events row {index}, root", "the leaves up to it give another", index)
+
+    def _read(self, index: int, leaf: bytes) -> Entry | None:
+        """(3) The leaf is canonical, signed by the log's key, a known event, of this log; clocks are looked at."""
+        where = f"log_events row {index}, leaf"
+        with self.findings.guard(3, where, index):
+            entry = read_entry(index, leaf, {self._key.keyid: self._key})
+            if entry.predicate.origin != self._origin:
+                raise IntegrityError(f"It was signed for the log {entry.predicate.origin}. Restore the genuine event.")
+            if entry.predicate.time < self._time:
+                self.findings.warn(f"The clock ran backwards at event {index}: {entry.predicate.time} < {self._time}.")
+            self._time = entry.predicate.time
+            return entry
+        return None
+
+    def _mean(self, entry: Entry) -> None:
+        """(8) to (10) Replay the event, look into its artifacts, and derive its decision again."""
+        self._since.append(entry)
+        change_id = change_of(entry)
+        with self.findings.guard(8, f"event {entry.index}, {entry.predicate.body.type}", entry.index, change_id):
+            self.replica.apply(entry)
+        self.contents.look(entry, change_id)  # (7), (9)
+        self.decisions.look(entry, change_id)  # (10)
+
+    def _check_heads(self, size: int) -> None:
+        """(5) A stored head verifies under the log's key and has the root of its size."""
+        while self._head is not None and isinstance(self._head[0], int) and self._head[0] <= size:
+            stored, note = self._head
+            self.findings.checked(5)
+            self.findings.count("checkpoints")
+            with self.findings.guard(5, f"log_checkpoints row {stored}, note", size - 1):
+                if not isinstance(note, bytes):
+                    raise IntegrityError("It is not bytes. Restore it.")
+                checkpoint = verify_checkpoint(note, self._origin, self._key)
+                if (checkpoint.size, stored, checkpoint.root) != (size, size, self.frontier.root()):
+                    raise IntegrityError(f"It is no head of this log at size {size}. Restore the genuine log.")
+                self._last_signed = size
+            with self.findings.guard(8, f"append that ends at event {size - 1}", size - 1):
+                self.replica.settle(self._since)
+            self._since = []
+            self._head = next(self._heads, None)
+
+
+def change_of(entry: Entry) -> str | None:
+    """The change that an event is about, for the report."""
+    body = entry.predicate.body
+    if body.type == "change.recorded":
+        return body.change.identity.change_id
+    return getattr(body, "change_id", None)

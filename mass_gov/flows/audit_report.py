@@ -1,0 +1,153 @@
+"""What a verification found: steps, faults, the first wrong thing, and what a person should look at anyway.
+
+Faults are ordered by step and then by the place where they were met, so that the first one is the cause as often as
+that can be known, and what follows from it comes later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from mass_gov.errors import MassGovError
+
+Progress = Callable[[str, int, int], None]
+"""(step's title, done, total)."""
+
+STEPS: dict[int, str] = {
+    1: "schema",
+    2: "trust root",
+    3: "events",
+    4: "tree",
+    5: "checkpoints",
+    6: "checkpoints outside",
+    7: "artifacts",
+    8: "projections",
+    9: "contents",
+    10: "decisions",
+    11: "storage",
+}
+"""The numbered procedure of docs/reference/verification.md."""
+
+KEPT_FAULTS = 10
+"""Faults kept per step; more are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One wrong thing: where it stands, and what is wrong with it."""
+
+    step: int
+    where: str
+    what: str
+    index: int | None = None
+    change_id: str | None = None
+
+    def __str__(self) -> str:
+        return f"step {self.step} ({STEPS[self.step]}): {self.where}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """One step: how many things it looked at, and what it found."""
+
+    number: int
+    title: str
+    verdict: Literal["ok", "wrong", "skipped"]
+    checked: int
+    wrong: int
+    note: str
+    faults: tuple[Fault, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationReport:
+    """The outcome. `ok` means that every step that ran found nothing wrong; `warnings` are no faults.
+
+    Attributes:
+        trust: where the log's key comes from. `consistency only` means that the log vouches for itself.
+        size, root: the head that was computed (root in hex).
+        first_wrong: the first fault in the order of the steps.
+        counts: how many events, changes, artifacts and so on there are.
+    """
+
+    ok: bool
+    trust: Literal["key given", "key store", "consistency only"]
+    origin: str | None
+    log_key: str | None
+    size: int
+    root: str
+    steps: tuple[StepResult, ...]
+    first_wrong: Fault | None
+    counts: dict[str, int]
+    warnings: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """The report as plain JSON values."""
+        return asdict(self)
+
+
+@dataclass
+class Findings:
+    """Collects while the steps run."""
+
+    progress: Progress | None = None
+    warnings: list[str] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    _faults: dict[int, list[Fault]] = field(default_factory=dict)
+    _wrong: dict[int, int] = field(default_factory=dict)
+    _checked: dict[int, int] = field(default_factory=dict)
+    _notes: dict[int, str] = field(default_factory=dict)
+
+    def wrong(self, step: int, where: str, what: str, index: int | None = None, change_id: str | None = None) -> None:
+        """Note a fault."""
+        self._wrong[step] = self._wrong.get(step, 0) + 1
+        kept = self._faults.setdefault(step, [])
+        if len(kept) < KEPT_FAULTS:
+            kept.append(Fault(step, where, what, index, change_id))
+
+    @contextmanager
+    def guard(self, step: int, where: str, index: int | None = None, change_id: str | None = None) -> Iterator[None]:
+        """Whatever is raised inside is a fault at `where`, and the verification goes on after the block."""
+        try:
+            yield
+        except MassGovError as error:
+            self.wrong(step, where, str(error), index, change_id)
+
+    def checked(self, step: int, total: int = 0) -> None:
+        """Note that a step looked at one more thing."""
+        self._checked[step] = self._checked.get(step, 0) + 1
+        if self.progress is not None:
+            self.progress(STEPS[step], self._checked[step], total)
+
+    def skipped(self, step: int, why: str) -> None:
+        """Note why a step, or a part of it, was not done."""
+        self._notes[step] = why
+
+    def count(self, name: str) -> None:
+        """Count one more of something."""
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def warn(self, text: str) -> None:
+        """Note what is no fault, and what a person should know."""
+        self.warnings.append(text)
+
+    def any_wrong(self) -> bool:
+        """Whether anything was found."""
+        return bool(self._wrong)
+
+    def first(self) -> Fault | None:
+        """The first fault in the order of the steps."""
+        return self._faults[min(self._faults)][0] if self._faults else None
+
+    def steps(self) -> tuple[StepResult, ...]:
+        """Every step with its verdict."""
+        return tuple(self._step(number) for number in STEPS)
+
+    def _step(self, number: int) -> StepResult:
+        wrong, checked = self._wrong.get(number, 0), self._checked.get(number, 0)
+        verdict: Literal["ok", "wrong", "skipped"] = "wrong" if wrong else "ok" if checked else "skipped"
+        note = self._notes.get(number, "" if checked or wrong else "nothing to look at, or an earlier step failed")
+        return StepResult(number, STEPS[number], verdict, checked, wrong, note, tuple(self._faults.get(number, ())))
