@@ -37,7 +37,7 @@ def _second_opinion(task: Task) -> int:
         # Horner by powers instead of a loop of applications
         last = len(chain) - 1
         total = chain[0] * left**last + sum(right * x * left ** (last - i) for i, x in enumerate(chain) if i)
-        return total % 10
+        return int(total % 10)
     if task.domain == "nested":
         return int(_walk(ast.parse(question, mode="eval").body))
     if task.domain == "linear":
@@ -47,9 +47,9 @@ def _second_opinion(task: Task) -> int:
     if task.domain == "induction":
         (x0, y0), (_, _), (x2, y2) = ((int(x), int(y)) for x, y in re.findall(r"([0-9])>([0-9]+)", question))
         slope = Fraction(y2 - y0, x2 - x0)
-        value = y0 + slope * (int(question.split(" ")[-1][0]) - x0)
-        assert value.denominator == 1
-        return int(value)
+        image = y0 + slope * (int(question.split(" ")[-1][0]) - x0)
+        assert image.denominator == 1
+        return int(image)
     return int(sorted(question.split()[1:])[-1])
 
 
@@ -131,7 +131,7 @@ def test_held_out_operators_and_rules_never_share_a_key_with_easy_ones() -> None
         easy, hard = keys(name, "easy", pattern), keys(name, "hard", pattern)
         assert easy and hard and not easy & hard, name
     shapes = {split: {re.sub("[0-9]+", "n", DOMAINS["nested"].sample(s, split).question) for s in range(2000)}
-              for split in ("easy", "hard")}  # type: ignore[arg-type]  # fmt: skip
+              for split in ("easy", "hard")}  # fmt: skip
     assert not shapes["easy"] & shapes["hard"]
 
 
@@ -167,9 +167,9 @@ def test_suites_own_their_questions_and_nobody_else_gets_them() -> None:
     for one in DOMAINS.values():
         for split in ("easy", "hard"):
             for seed in range(200):
-                assert in_suite_bucket(one.sample(SUITE_SEEDS + seed, split).question)  # type: ignore[arg-type]
+                assert in_suite_bucket(one.sample(SUITE_SEEDS + seed, split).question)
                 for base in (0, TRAINING_SEEDS, CARD_SEEDS):
-                    assert not in_suite_bucket(one.sample(base + seed, split).question)  # type: ignore[arg-type]
+                    assert not in_suite_bucket(one.sample(base + seed, split).question)
 
 
 def test_questions_are_short_printable_and_belong_to_one_domain() -> None:

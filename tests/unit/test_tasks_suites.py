@@ -62,7 +62,7 @@ def test_no_shipped_case_is_ever_sampled_for_a_test() -> None:
     asked = {case.question for case in load_suite(CORE).cases}
     for seed in range(5):
         for split in ("easy", "hard"):
-            assert not asked & {task.question for task in sample_tasks(600, seed, split=split)}  # type: ignore[arg-type]
+            assert not asked & {task.question for task in sample_tasks(600, seed, split=split)}
 
 
 def test_building_is_deterministic_and_differs_by_seed() -> None:
