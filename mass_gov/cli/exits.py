@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
 
@@ -59,10 +60,8 @@ def guarded(command: Callable[[], object], argv: Sequence[str]) -> int:
     except (MassGovError, OSError) as error:
         return report(type(error).__name__, message_of(error), status_of(error), as_json)
     except Exception as error:
-        if (usage := getattr(error, "format_message", None)) is not None:  # Typer's own complaint about the usage
-            message = str(usage())  # empty where a group without a command has shown its help
-            return report("UsageError", _with_hint(message, error), BAD_INPUT, as_json) if message else BAD_INPUT
-        return _defect(error, as_json)
+        # Typer's own complaints about the usage can format themselves; anything else is ours.
+        return _usage(error, as_json) if hasattr(error, "format_message") else _defect(error, as_json)
 
 
 def report(kind: str, message: str, status: int, as_json: bool) -> int:
@@ -90,9 +89,12 @@ def _options(argv: Sequence[str]) -> Sequence[str]:
     return argv[: argv.index("--")] if "--" in argv else argv
 
 
-def _with_hint(message: str, error: Exception) -> str:
+def _usage(error: Any, as_json: bool) -> int:
+    message = str(error.format_message()).rstrip(".")
+    if not message:
+        return BAD_INPUT  # a group without a command: its help was shown
     path = getattr(getattr(error, "ctx", None), "command_path", "mass-gov")
-    return f"{message.rstrip('.')}. `{path} --help` shows what it takes."
+    return report("UsageError", f"{message}. `{path} --help` shows what it takes.", BAD_INPUT, as_json)
 
 
 def _defect(error: Exception, as_json: bool) -> int:

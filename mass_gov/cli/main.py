@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mass_gov import __version__
-from mass_gov.cli import policies, tasks
+from mass_gov.cli import changes, logs, pointers, policies, replays, setup, solve, tasks, training
 from mass_gov.cli.exits import guarded
 from mass_gov.cli.output import write
 
@@ -21,8 +21,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(tasks.app, name="tasks")
-app.add_typer(policies.app, name="policy")
+for command in (solve.solve, setup.init, setup.doctor, replays.replay, logs.verify):
+    app.command()(command)
+for name, group in (
+    ("changes", changes.app),
+    ("pointers", pointers.app),
+    ("log", logs.app),
+    ("policy", policies.app),
+    ("tasks", tasks.app),
+    ("train", training.app),
+):
+    app.add_typer(group, name=name)
 
 
 def _version(wanted: bool) -> None:

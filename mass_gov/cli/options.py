@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mass_gov.config import Settings
 
 MAX_REASON_CHARS = 2_000
-_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_ID = re.compile(r"[0-9a-f-]{8,36}")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, and nothing else there.")]
 ModelOption = Annotated[
@@ -34,7 +34,7 @@ AsOption = Annotated[
     str | None, typer.Option("--as", metavar="NAME", help="Who acts (default: MASS_GOV_PRINCIPAL, or `local`).")
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, in your own words; kept sealed.")]
-ChangeArgument = Annotated[str, typer.Argument(metavar="ID", help="Change id, as `mass-gov changes list` shows it.")]
+ChangeArgument = Annotated[str, typer.Argument(metavar="ID", help="Change id, or enough of its first characters.")]
 
 
 def settings(**overrides: object) -> Settings:
@@ -45,7 +45,7 @@ def settings(**overrides: object) -> Settings:
 
 
 def identifier(text: str, what: str = "change") -> str:
-    """Return a change or response id in its one form.
+    """Return an id, or the first characters of one, in its one form.
 
     Raises:
         NotFoundError: it has another form, so nothing is called so.
@@ -53,8 +53,8 @@ def identifier(text: str, what: str = "change") -> str:
     lowered = text.strip().lower()
     if not _ID.fullmatch(lowered):
         raise NotFoundError(
-            f"there is no {what} {one_line(text, 60)!r}: an id has 36 characters, such as "
-            "019aa1b2-c3d4-7e5f-8a6b-0123456789ab. `mass-gov changes list` shows them."
+            f"there is no {what} {one_line(text, 60)!r}: an id is 36 hex digits and dashes, or at least the first 8 "
+            "of them. `mass-gov changes list` shows them."
         )
     return lowered
 
@@ -70,6 +70,8 @@ def clean_reason(text: str) -> str:
     if not text.strip():
         raise InputError("the reason is empty. Say in a sentence why you decide so: --reason TEXT.")
     if len(text) > MAX_REASON_CHARS:
-        raise InputError(f"the reason is {len(text):,} characters long and the limit is {MAX_REASON_CHARS:,}. Shorten it.")
+        raise InputError(
+            f"the reason is {len(text):,} characters long and the limit is {MAX_REASON_CHARS:,}. Shorten it."
+        )
     refuse_unprintable(text, "The reason")
     return text

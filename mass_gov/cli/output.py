@@ -113,7 +113,7 @@ def number(value: float | None) -> str:
 
 def grid(*columns: str) -> Table:
     """A table without lines: headers, then rows."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1), header_style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for name in columns:
         table.add_column(name)
     return table

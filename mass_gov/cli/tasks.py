@@ -23,7 +23,9 @@ def sample(
         Literal["hard", "easy"], typer.Option("--split", help="Held-out hard tasks, or easy ones as in training.")
     ] = "hard",
     as_json: JsonFlag = False,
-    as_lines: Annotated[bool, typer.Option("--jsonl", help="Print one JSON object a line, as `solve --file` reads.")] = False,
+    as_lines: Annotated[
+        bool, typer.Option("--jsonl", help="Print one JSON object a line, as `solve --file` reads.")
+    ] = False,
 ) -> None:
     """Print fresh tasks; the same seed gives the same tasks, and no question repeats.
 

@@ -31,7 +31,8 @@ from mass_gov.records.artifacts import (
     UpdateContent,
 )
 from mass_gov.records.change import ChangeBody, Decision, GateResult
-from mass_gov.records.events import Stage
+from mass_gov.records.drafts import EventDraft
+from mass_gov.records.events import Actor, ReplayPerformed, Stage
 from mass_gov.records.settings import AdaptationSpec
 from mass_gov.stages.regression import RegressionRunner
 from mass_gov.stages.synthesis import ForcedSample
@@ -164,7 +165,8 @@ def _check_parents(change: ChangeView, record: _Record, bench: Workbench) -> Non
         ("configuration", parents.config, sha256_hex(canonical_bytes(record.spec.document()))),
     ):
         if recorded != present:
-            detail = f"the change was made with {name} {recorded[:12]}, and here is {present[:12]}"
+            remedy = "Replay it with the model that it was made with: --model FOLDER."
+            detail = f"the change was made with {name} {recorded[:12]}, and here is {present[:12]}. {remedy}"
             raise _UnreadableError("samples", detail)
 
 
@@ -324,3 +326,17 @@ def _cut_short(
         fingerprint=sha256_hex(canonical_bytes(bench.learner.fingerprint())),
         fingerprint_differs={},
     )
+
+
+def record_replay(replayed: Replayed, bench: Workbench) -> None:
+    """Append that the replay was performed, and what came out, under the change's tenant and deployment."""
+    identity = bench.ledger.change(replayed.change_id).body.identity
+    body = ReplayPerformed(
+        target=replayed.target,
+        start=replayed.start,
+        verdict=replayed.verdict,
+        first_difference=replayed.first_difference,
+        fingerprint=replayed.fingerprint,
+    )
+    who = Actor(principal=bench.actor.principal, role="auditor")
+    bench.ledger.append([EventDraft(who, identity.tenant, identity.deployment, body)])

@@ -1,0 +1,244 @@
+"""One change for people: what was decided and why on top, then the evidence in the order of the sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.text import Text
+
+from mass_gov.cli.change_contents import Contents
+from mass_gov.cli.output import BAD, FAINT, GOOD, UNSURE, bar, facts, grid, number, one_line, panel, styled, visible
+from mass_gov.ledger import ChangeView, ResponseView
+from mass_gov.policy import Policy
+from mass_gov.policy.decision import EXPLANATIONS
+from mass_gov.records.artifacts import AnswerText, CaseContent, SampleContent
+from mass_gov.records.change import ChangeBody, GateResult, ModuleStep, PairedCounts
+
+MEANINGS = {
+    "applied": "its own answer is served; no pointer moved",
+    "active": "the pointer moved to its state",
+    "held": "a person has to decide",
+    "pending": "inside the envelope, and not activated yet",
+    "rejected": "nothing of it is served",
+    "rolled_back": "it was undone",
+}
+_MODULES_SHOWN = 12
+_STAGES = ("synthesis", "gates", "update", "regression", "decision", "answer")
+
+
+def print_change(
+    console: Console, change: ChangeView, contents: Contents, responses: Sequence[ResponseView], *, full_samples: bool
+) -> None:
+    """Print every part that there is."""
+    console.print(panel(f"change {change.change_id}", _decision(change, contents.policy)))
+    console.print(panel("task and answers", _answers(contents)))
+    console.print(panel("gates", _gates(change.body.gates)))
+    console.print(panel("samples", _samples(change.body, contents, full_samples)))
+    console.print(panel("update", _update(change.body, contents.policy)))
+    console.print(panel("regression", _regression(change.body, contents)))
+    console.print(panel("history and cost", _history(change, contents, responses)))
+
+
+def why(body: ChangeBody) -> str:
+    """The decision's reason in words."""
+    said = EXPLANATIONS.get(body.decision.reason, body.decision.reason)
+    return said + (f" ({', '.join(body.decision.violated)})" if body.decision.violated else "")
+
+
+def _decision(change: ChangeView, policy: Policy | None) -> RenderableType:
+    body = change.body
+    marks = ["samples were forced by the caller"] if body.synthesis.forced else []
+    if any(approval.self_approved for approval in change.approvals):
+        marks.append("self-approved")
+    rows: dict[str, RenderableType] = {
+        "decision": Text.assemble(styled(body.decision.verdict), f": {why(body)}"),
+        "status": Text.assemble(styled(change.status), f": {MEANINGS[change.status]}"),
+        "scope": f"{body.identity.scope}, in {body.identity.tenant}/{body.identity.deployment}",
+        "requester": f"{body.identity.requester}, {body.identity.requested_at[:19].replace('T', ' ')} UTC",
+        "log index": f"{change.index}; seed {body.parents.seed}",
+        "from state": body.parents.parent_state,
+        "to state": body.update.state if body.update.delta else "the same: nothing was learned",
+        "policy": (f"{policy.label}, " if policy else "") + body.parents.policy[:16],
+        "base model": body.parents.base_model,
+    }
+    if marks:
+        rows["marked"] = Text("; ".join(marks), style=UNSURE)
+    return facts(rows)
+
+
+def _sealed(contents: Contents, role: str) -> Text:
+    return Text(f"not shown: {contents.sealed.get(role, 'not recorded')}", style=FAINT)
+
+
+def _answers(contents: Contents) -> RenderableType:
+    rows: dict[str, RenderableType] = {}
+    rows["task"] = visible(contents.request.question) if contents.request else _sealed(contents, "request")
+    if contents.answer is None:
+        rows["answers"] = _sealed(contents, "answer")
+        return facts(rows)
+    rows["base answer"] = _answer(contents.answer.base)
+    if contents.answer.parent.state != contents.answer.base.state:
+        rows["parent answer"] = _answer(contents.answer.parent)
+    rows["adapted answer"] = _answer(contents.answer.adapted) if contents.answer.adapted else Text("none", style=FAINT)
+    return facts(rows)
+
+
+def _answer(answer: AnswerText) -> Text:
+    found = one_line(answer.answer) if answer.answer is not None else "unparseable"
+    style = "bold" if answer.answer is not None else BAD
+    return Text.assemble((found, style), (f"\n{one_line(answer.text, 180)}", FAINT))
+
+
+def _gates(gates: Sequence[GateResult]) -> RenderableType:
+    table = grid("gate", "value", "limit", "of limit", "verdict", "on fail")
+    table.columns[0].no_wrap = True
+    for gate in gates:
+        table.add_row(
+            gate.name,
+            number(gate.value),
+            f"{'≤' if gate.comparison == '<=' else '≥'} {number(gate.limit)}",
+            _used(gate),
+            styled(gate.verdict),
+            gate.on_fail,
+        )
+    return table
+
+
+def _used(gate: GateResult) -> Text:
+    if gate.value is None:
+        return Text("no value", style=BAD)
+    if gate.comparison == "<=":
+        return bar(gate.value, gate.limit, 10)
+    return bar(max(0.0, -gate.value), -gate.limit, 10)  # a lower bound may fall to the limit below zero
+
+
+def _samples(body: ChangeBody, contents: Contents, full: bool) -> RenderableType:
+    counts = body.synthesis
+    head = Text(
+        f"{counts.kept} of {counts.generated} kept; dropped: {counts.unparseable} unparseable, "
+        f"{counts.near_duplicate} near-duplicate, {counts.target_leakage} the task itself"
+    )
+    if contents.samples is None:
+        return Group(head, _sealed(contents, "samples"))
+    table = grid("#", "practice problem", "answer", "verdict")
+    table.columns[1].overflow = table.columns[3].overflow = "fold"
+    for sample in contents.samples.samples:
+        shown = sample.text if full or sample.question is None else sample.question
+        problem = visible(shown) if full else one_line(shown, 120)
+        table.add_row(str(sample.index), problem, one_line(sample.answer or "-", 24), _sample_verdict(sample))
+    return Group(head, table)
+
+
+def _sample_verdict(sample: SampleContent) -> Text:
+    if not sample.dropped_by:
+        return Text(f"kept, weight {sample.weight:.2f}", style=GOOD)
+    detail = next((gate.detail for gate in sample.gates if gate.gate in sample.dropped_by), "")
+    return Text(f"dropped: {one_line(detail, 60)}", style=UNSURE)
+
+
+def _update(body: ChangeBody, policy: Policy | None) -> RenderableType:
+    update = body.update
+    head = Text(f"{update.outcome.replace('_', ' ')}: {update.steps} step(s)")
+    if update.loss_first is not None:
+        head.append(f"; loss before the first step {number(update.loss_first)}")
+        if update.steps > 1:
+            head.append(f", before the last {number(update.loss_last)}")
+    if not update.modules:
+        return head
+    lines = [head, _norms(update.modules, *_limits(body, policy))]
+    if (more := len(update.modules) - _MODULES_SHOWN) > 0:
+        lines.append(Text(f"and {more} more with smaller steps", style=FAINT))
+    return Group(*lines)
+
+
+def _limits(body: ChangeBody, policy: Policy | None) -> tuple[str, float, float]:
+    """Whose limits the norms are shown against: the envelope's, or without the policy the gates'."""
+    if policy is not None:
+        return "envelope", policy.document.envelope.step_norm, policy.document.envelope.cumulative_norm
+    limits = {gate.name: gate.limit for gate in body.gates}
+    return "gate", limits.get("update.step_norm", 1.0), limits.get("update.cumulative_norm", 1.0)
+
+
+def _norms(modules: Sequence[ModuleStep], whose: str, step: float, cumulative: float) -> RenderableType:
+    table = grid("module", "step", f"of {whose}'s {number(step)}", "from base", f"of {whose}'s {number(cumulative)}")
+    table.columns[0].overflow = "fold"
+    for module in sorted(modules, key=lambda one: -(one.step_norm or 0.0))[:_MODULES_SHOWN]:
+        table.add_row(
+            module.module,
+            number(module.step_norm),
+            bar(module.step_norm, step, 12),
+            number(module.cumulative_norm),
+            bar(module.cumulative_norm, cumulative, 12),
+        )
+    return table
+
+
+def _regression(body: ChangeBody, contents: Contents) -> RenderableType:
+    summary = body.regression
+    if summary is None:
+        return Text("not run: there was no new state to test", style=FAINT)
+    table = grid("compared with", "right", "lost", "gained", "wrong", "95% bound", "margin")
+    table.columns[0].no_wrap = True
+    for name, counts in (("the state before", summary.against_previous), ("the frozen base", summary.against_base)):
+        table.add_row(name, *_paired(counts))
+    lines: list[RenderableType] = [
+        Text(f"{summary.n} cases, {summary.critical_lost} of {summary.critical_n} critical ones lost"),
+        table,
+    ]
+    if contents.regression is None:
+        return Group(*lines, _sealed(contents, "regression"))
+    return Group(*lines, *_flipped(contents.regression.cases))
+
+
+def _paired(counts: PairedCounts) -> list[RenderableType]:
+    return [
+        str(counts.both_right),
+        Text(str(counts.lost), style=BAD if counts.lost else ""),
+        Text(str(counts.gained), style=GOOD if counts.gained else ""),
+        str(counts.both_wrong),
+        number(counts.lower_bound),
+        number(-counts.margin),
+    ]
+
+
+def _flipped(cases: Sequence[CaseContent]) -> Iterator[RenderableType]:
+    flipped = [case for case in cases if case.before != case.after]
+    if not flipped:
+        yield Text("no case changed between right and wrong", style=FAINT)
+        return
+    table = grid("flipped case", "before", "after", "now")
+    table.columns[0].overflow = "fold"
+    for case in flipped:
+        table.add_row(
+            one_line(case.case_id) + (" (critical)" if case.critical else ""),
+            one_line(case.before_answer or "-", 16),
+            one_line(case.after_answer or "-", 16),
+            styled("right" if case.after else "wrong"),
+        )
+    yield table
+
+
+def _history(change: ChangeView, contents: Contents, responses: Sequence[ResponseView]) -> RenderableType:
+    rows: dict[str, RenderableType] = {}
+    for approval in change.approvals:
+        mark = " (self-approved)" if approval.self_approved else ""
+        rows[f"#{approval.index} {approval.meaning}"] = f"{approval.approver}{mark}{_reason(contents, approval.index)}"
+    for what, index in (
+        ("activated", change.activation_index),
+        ("rejected", change.rejection_index),
+        ("rolled back", change.rollback_index),
+    ):
+        if index is not None:
+            rows[f"#{index} {what}"] = _reason(contents, index).removeprefix(": ") or "by its decision"
+    for response in responses:
+        rows[f"#{response.index} served"] = f"the {response.served} answer, response {response.response_id}"
+    cost = change.body.cost
+    stages = ", ".join(f"{stage} {cost.seconds[stage]:.2f}" for stage in _STAGES if stage in cost.seconds)
+    rows["cost"] = f"{int(cost.flops) / 1e9:.2f} GFLOP, {cost.generated_tokens} generated tokens"
+    rows["seconds"] = f"{sum(cost.seconds.values()):.2f} ({stages})"
+    return facts(rows)
+
+
+def _reason(contents: Contents, index: int) -> str:
+    return f": {one_line(contents.reasons[index])}" if index in contents.reasons else ""

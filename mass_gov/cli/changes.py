@@ -1,0 +1,243 @@
+"""`mass-gov changes`: list and show changes; approve, reject, promote and roll them back. No torch."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from mass_gov.cli.options import (
+    AsOption,
+    ChangeArgument,
+    JsonFlag,
+    ReasonOption,
+    clean_reason,
+    identifier,
+    settings,
+)
+from mass_gov.cli.output import emit, grid, one_line, out, say, styled
+
+if TYPE_CHECKING:
+    from mass_gov.flows.approve import Decided
+    from mass_gov.ledger import ChangeView, ResponseView
+
+app = typer.Typer(help="List, show, approve, reject, promote and roll back changes.", no_args_is_help=True)
+StatusName = Literal["applied", "held", "pending", "rejected", "active", "rolled_back"]
+
+
+@app.command("list")
+def list_changes(
+    status: Annotated[StatusName | None, typer.Option("--status", help="Only changes that stand so.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="At most so many, newest first.")] = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """List changes, newest first, with what was decided and where they stand."""
+    from mass_gov.wiring import read_ledger
+
+    with read_ledger(settings()) as ledger:
+        found = ledger.changes(limit=limit, status=status)
+    if as_json:
+        emit({"changes": [summary(change) for change in found]})
+        return
+    if not found:
+        say("no change is recorded" + (f" that is {status}." if status else " yet. `mass-gov solve` makes one."))
+        return
+    table = grid("change", "status", "decision", "scope", "recorded (UTC)")
+    table.columns[0].no_wrap = True
+    for change in found:
+        body = change.body
+        when = body.identity.recorded_at[:16].replace("T", " ")
+        table.add_row(change.change_id, styled(change.status), styled(body.decision.verdict), body.identity.scope, when)
+    out().print(table)
+
+
+@app.command()
+def show(
+    change_id: ChangeArgument,
+    samples: Annotated[
+        bool, typer.Option("--samples", help="Show every sample in full, with its working, not only its question.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show one change: the decision and why, gates, samples, norms, regression, answers and cost.
+
+    Works without the keys to its contents: then it shows what stands in the log, and says what is sealed.
+    """
+    from mass_gov.cli.change_contents import read_contents
+    from mass_gov.cli.change_document import change_document
+    from mass_gov.cli.change_view import print_change
+    from mass_gov.wiring import read_ledger
+
+    with read_ledger(settings()) as ledger:
+        change = ledger.change(identifier(change_id))
+        contents = read_contents(ledger, change)
+        responses = ledger.responses(change_id=change.change_id)
+    if as_json:
+        emit(change_document(change, contents, responses, full_samples=samples))
+    else:
+        print_change(out(), change, contents, responses, full_samples=samples)
+
+
+@app.command()
+def approve(
+    change_id: ChangeArgument, reason: ReasonOption, principal: AsOption = None, as_json: JsonFlag = False
+) -> None:
+    """Approve a held change; with enough approvals it applies.
+
+    The approval binds what was recorded. Whether the requester's own approval counts is the policy's decision.
+    """
+    _say_yes("approve", change_id, reason, principal, as_json)
+
+
+@app.command()
+def promote(
+    change_id: ChangeArgument, reason: ReasonOption, principal: AsOption = None, as_json: JsonFlag = False
+) -> None:
+    """Make an applied change of scope `instance` the pointer's next state."""
+    _say_yes("promote", change_id, reason, principal, as_json)
+
+
+@app.command()
+def reject(
+    change_id: ChangeArgument, reason: ReasonOption, principal: AsOption = None, as_json: JsonFlag = False
+) -> None:
+    """Reject a held change for good."""
+    from mass_gov.flows.approve import reject as reject_change
+    from mass_gov.wiring import actor, open_ledger
+
+    chosen, why = settings(principal=principal), clean_reason(reason)
+    with open_ledger(chosen) as ledger:
+        change = reject_change(ledger, identifier(change_id), actor(chosen), why)
+    if as_json:
+        emit({"change_id": change.change_id, "status": change.status})
+    else:
+        out().print(f"{change.change_id} is rejected. Nothing of it is served.")
+
+
+@app.command()
+def rollback(
+    change_id: ChangeArgument,
+    reason: ReasonOption,
+    cascade: Annotated[
+        bool, typer.Option("--cascade", help="Also undo every later change that stands on it, newest first.")
+    ] = False,
+    principal: AsOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Undo a change: the pointer moves back, or the answer is withdrawn; says what was served in between."""
+    from mass_gov.flows.rollback import rollback as roll_back
+    from mass_gov.wiring import actor, open_ledger
+
+    chosen, why = settings(principal=principal), clean_reason(reason)
+    with open_ledger(chosen) as ledger:
+        asked = ledger.change(identifier(change_id))
+        done = roll_back(ledger, asked.change_id, actor(chosen), why, cascade=cascade)
+        identity = asked.body.identity
+        state = ledger.pointer(identity.tenant, identity.deployment).state
+    if as_json:
+        emit(
+            {
+                "change_id": asked.change_id,
+                "already": done.already,
+                "rolled_back": [change.change_id for change in done.changes],
+                "pointer_state": state,
+                "served": [response_document(response) for response in done.responses],
+            }
+        )
+        return
+    if done.already:
+        say(f"note: {asked.change_id} was rolled back before; nothing changed.")
+    for change in done.changes:
+        out().print(f"{change.change_id} is rolled back.", soft_wrap=True)
+    out().print(
+        f"The pointer {identity.tenant}/{identity.deployment} stands on {state or 'the base model'}.", soft_wrap=True
+    )
+    _print_served(done.responses)
+
+
+def summary(change: ChangeView) -> dict[str, object]:
+    """What a list says about a change, as JSON."""
+    body = change.body
+    return {
+        "change_id": change.change_id,
+        "status": change.status,
+        "scope": body.identity.scope,
+        "tenant": body.identity.tenant,
+        "deployment": body.identity.deployment,
+        "requester": body.identity.requester,
+        "recorded_at": body.identity.recorded_at,
+        "index": change.index,
+        "decision": {
+            "verdict": body.decision.verdict,
+            "reason": body.decision.reason,
+            "violated": list(body.decision.violated),
+        },
+        "forced": body.synthesis.forced,
+        "self_approved": any(approval.self_approved for approval in change.approvals),
+        "state_digest": body.update.state,
+        "delta_digest": body.update.delta,
+    }
+
+
+def response_document(response: ResponseView) -> dict[str, object]:
+    """A response as JSON."""
+    return {
+        "response_id": response.response_id,
+        "change_id": response.change_id,
+        "served": response.served,
+        "state_digest": response.state,
+        "index": response.index,
+    }
+
+
+def _say_yes(
+    meaning: Literal["approve", "promote"], change_id: str, reason: str, principal: str | None, as_json: bool
+) -> None:
+    from mass_gov.flows import approve as flow
+    from mass_gov.wiring import actor, open_ledger
+
+    chosen, why = settings(principal=principal), clean_reason(reason)
+    with open_ledger(chosen) as ledger:
+        decide = flow.approve if meaning == "approve" else flow.promote
+        decided = decide(ledger, ledger.change(identifier(change_id)).change_id, actor(chosen), why)
+    if as_json:
+        emit(
+            {
+                "change_id": decided.change.change_id,
+                "status": decided.change.status,
+                "approvals": decided.approvals,
+                "required": decided.required,
+                "self_approved": decided.self_approved,
+                "state_digest": decided.change.body.update.state,
+            }
+        )
+    else:
+        _print_decided(decided)
+
+
+def _print_decided(decided: Decided) -> None:
+    change = decided.change
+    if decided.self_approved:
+        say("note: you approved your own request; the event is marked as a self-approval.")
+    out().print(
+        f"{change.change_id} has {decided.approvals} of {decided.required} approvals and is "
+        f"{change.status.replace('_', ' ')}.",
+        soft_wrap=True,
+    )
+    if change.status == "active":
+        identity = change.body.identity
+        out().print(
+            f"The pointer {identity.tenant}/{identity.deployment} stands on state {change.body.update.state}.",
+            soft_wrap=True,
+        )
+
+
+def _print_served(responses: tuple[ResponseView, ...]) -> None:
+    if not responses:
+        out().print("Nothing was served under it.")
+        return
+    out().print(f"{len(responses)} answer(s) were served under what is now undone:")
+    table = grid("log index", "served", "response")
+    for response in responses:
+        table.add_row(str(response.index), one_line(response.served), response.response_id)
+    out().print(table)

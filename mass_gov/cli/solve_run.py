@@ -1,0 +1,197 @@
+"""Runs `solve`: one problem, or a file of them, each one durable change. Loads torch, but only after the input is good.
+
+Rules: the whole input is checked before a model is opened and before anything is written. A gold answer grades after
+the change is recorded and never enters it. The first Ctrl-C (or SIGTERM) lets the current task finish, a second one
+abandons it; an append is one transaction, so neither leaves half a change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from uuid6 import uuid7
+
+from mass_gov.cli import exits
+from mass_gov.cli.forced import read_forced
+from mass_gov.cli.grading import Grader
+from mass_gov.cli.output import emit, err, out, say, visible
+from mass_gov.cli.solve_view import Tally, answer_panel, result
+from mass_gov.config import Settings
+from mass_gov.errors import InputError, TaskError
+from mass_gov.records.change import Scope
+from mass_gov.records.settings import AdaptationSpec
+from mass_gov.tasks.readers import BenchmarkTask, read_tasks_jsonl
+from mass_gov.tasks.text import MAX_TASK_CHARS, clean_task_text
+from mass_gov.wiring import has_ledger, open_workbench
+
+if TYPE_CHECKING:
+    from mass_gov.flows.workbench import Workbench
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the options say."""
+
+    settings: Settings
+    spec: AdaptationSpec
+    scope: Scope
+    seed: int | None
+    forced: Path | None
+    as_json: bool
+
+
+def solve_one(asked: Asked, text: str, task_id: str | None, gold: str | None) -> None:
+    """Solve one problem and print the answer."""
+    question = clean_task_text(_stdin() if text == "-" else text)
+    named = _clean_id(task_id) if task_id is not None else str(uuid7())
+    if gold is not None and not clean_task_text(gold, limit=MAX_TASK_CHARS).strip():
+        raise InputError("--gold is empty: give the right answer, or leave it out.")
+    task = BenchmarkTask(named, question, gold, "command line", 1)
+    with _session(asked) as session, Grader() as grader, err().status("practising…"):
+        document = session.solve(task, asked.seed, grader)
+    if asked.as_json:
+        emit(document)
+    else:
+        out().print(answer_panel(document))
+
+
+def solve_file(asked: Asked, path: Path, limit: int | None) -> int:
+    """Solve the tasks of a file one after the other; returns the exit status."""
+    tasks = [_named(task) for task in islice(read_tasks_jsonl(path), limit)]
+    with _session(asked) as session, Grader() as grader, _Stopper() as stopper:
+        tally = Tally(len(tasks), asked.as_json)
+        try:
+            for task in tasks:
+                if stopper.asked:
+                    break
+                tally.add(_solve_or_explain(session, task, asked.seed, grader))
+        except KeyboardInterrupt:
+            stopper.asked = True
+        finally:
+            tally.close()
+    if stopper.asked and tally.done < len(tasks):
+        say(
+            f"interrupted: {tally.done} of {len(tasks)} tasks are done and recorded. Run the same command again: it "
+            "recalls those and goes on with the rest."
+        )
+        return exits.INTERRUPTED
+    return exits.BAD_INPUT if tally.failed else exits.DONE
+
+
+@dataclass
+class _Session:
+    """An open workbench and what every task of this run shares."""
+
+    bench: Workbench
+    asked: Asked
+    forced: list[Any] = field(default_factory=list)
+
+    def solve(self, task: BenchmarkTask, seed: int | None, grader: Grader) -> dict[str, Any]:
+        """Adapt to one task and describe what came out; the gold is looked at only then."""
+        from mass_gov.flows.adapt import Request, adapt
+
+        request = Request(task.question, task.task_id, task.source, self.asked.scope, seed, tuple(self.forced))
+        answered = adapt(request, self.bench)
+        return result(task, answered, self.bench, grader)
+
+
+@contextmanager
+def _session(asked: Asked) -> Iterator[_Session]:
+    """Open everything, say what a first use means, and close the ledger at the end."""
+    forced = read_forced(asked.forced) if asked.forced is not None else []
+    first = not has_ledger(asked.settings)
+    with err().status("opening the model…"):
+        bench = open_workbench(asked.settings, asked.spec)
+    with bench.ledger:
+        if first:
+            _say_first_use(bench, asked.settings)
+        if forced:
+            from mass_gov.stages.synthesis import ForcedSample
+
+            yield _Session(bench, asked, [ForcedSample(question, solution) for question, solution in forced])
+        else:
+            yield _Session(bench, asked)
+
+
+def _say_first_use(bench: Workbench, settings: Settings) -> None:
+    own = (
+        "you may approve your own changes, and each time is marked" if _self_approval(bench) else "it takes two people"
+    )
+    say(f"note: a new ledger in {visible(str(settings.home))}; policy {bench.policy.label} is in force: {own}.")
+
+
+def _self_approval(bench: Workbench) -> bool:
+    return bench.policy.document.approvals.self_approval
+
+
+def _solve_or_explain(session: _Session, task: BenchmarkTask, seed: int | None, grader: Grader) -> dict[str, Any]:
+    """A task that cannot be posed must not lose the others: it becomes an error of its own."""
+    try:
+        return session.solve(task, _seed_of(seed, task), grader)
+    except TaskError as error:
+        asked = {"id": task.task_id, "question": task.question, "domain": task.domain}
+        return {
+            "task": asked,
+            "error": exits.error_document(type(error).__name__, str(error), exits.status_of(error)),
+        }
+
+
+def _seed_of(seed: int | None, task: BenchmarkTask) -> int | None:
+    """A seed of its own per task, the same whenever the file is run with the same --seed."""
+    if seed is None:
+        return None
+    return int.from_bytes(hashlib.sha256(f"{seed}/{task.task_id}".encode()).digest()[:8]) >> 1
+
+
+def _named(task: BenchmarkTask) -> BenchmarkTask:
+    """Without an id, a task is called after its question, so that lines may move without being solved anew."""
+    if task.task_id != f"{task.source}:{task.line}":
+        return task
+    digest = hashlib.sha256(task.question.encode()).hexdigest()
+    return BenchmarkTask(f"q-{digest[:32]}", task.question, task.gold, task.source, task.line, task.domain)
+
+
+def _clean_id(task_id: str) -> str:
+    try:
+        return clean_task_text(task_id, limit=500)
+    except TaskError as error:
+        raise InputError(f"--id cannot be used: {error}") from None
+
+
+def _stdin() -> str:
+    try:
+        return sys.stdin.buffer.read(4 * MAX_TASK_CHARS + 2).decode("utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise TaskError(f"stdin is not UTF-8 at byte {error.start}. Write the task as UTF-8.") from None
+
+
+class _Stopper:
+    """Turns the first SIGINT or SIGTERM into a wish to stop after this task, and the second into an interrupt."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> _Stopper:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._stop)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        say("stopping after this task; once more abandons it.")
