@@ -1,0 +1,158 @@
+"""An auditor needs no torch: their modules import, and their commands run, in a process where importing it raises."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mass_gov.cli.main import run
+from tests.contract.checkout import PACKAGE, ROOT
+
+LEARNER = (
+    "torch",
+    "transformers",
+    "peft",
+    "numpy",
+    "safetensors",
+    "tokenizers",
+    "datasketch",
+    "math_verify",
+    "accelerate",
+)
+SIDE = ("records", "evidence", "policy", "ledger", "cli", "config", "config_data", "errors", "wiring")
+FLOWS = ("audit", "approve", "rollback", "initialise", "handles")
+BLOCK = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise {error}
+
+sys.meta_path.insert(0, Blocker())
+"""
+ASKED_FOR = 'AssertionError(f"{name} was imported on the auditor\'s side")'
+NOT_INSTALLED = 'ModuleNotFoundError(f"No module named {name!r}", name=name)'
+COMMAND = "from mass_gov.cli.main import run\nsys.exit(run(sys.argv[1:]))\n"
+
+
+def without_learner(
+    script: str, *arguments: str, home: Path | None = None, error: str = ASKED_FOR
+) -> subprocess.CompletedProcess[str]:
+    """Run a script where importing the learner's packages raises `error`."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MASS_GOV_")} | {"PYTHONPATH": str(ROOT)}
+    if home is not None:
+        env["MASS_GOV_HOME"] = str(home)
+    code = BLOCK.format(blocked=set(LEARNER), error=error) + script
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+def auditor(home: Path, *arguments: str) -> dict[str, object]:
+    """Run one of the auditor's commands without the learner and return its JSON."""
+    result = without_learner(COMMAND, *arguments, "--json", home=home)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return dict(json.loads(result.stdout))
+
+
+def modules() -> list[str]:
+    """Dotted names of every module on the auditor's side."""
+    files = [path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).with_suffix("").parts[0] in SIDE]
+    files += [path for path in (PACKAGE / "flows").glob("*.py") if path.stem.startswith(FLOWS)]
+    return sorted(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for path in files)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A ledger with one applied and two held changes, made with the learner before it is taken away."""
+    home = tmp_path_factory.mktemp("auditor") / "home"
+    forced = home.with_name("forced.jsonl")
+    samples = [{"question": f"max {a} 2 7", "solution": f"#{max(a, 7)}"} for a in (1, 5, 9)]
+    forced.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MASS_GOV_HOME", str(home))
+        for question, scope in (("max 4 8 1", "instance"), ("max 6 3 2", "deployment"), ("max 0 5 9", "deployment")):
+            assert run(["solve", question, "--scope", scope, "--forced-samples", str(forced), "--json"]) == 0
+    yield home
+
+
+@pytest.fixture
+def home(recorded: Path, tmp_path: Path) -> Path:
+    """A copy of it, for this test alone."""
+    return Path(shutil.copytree(recorded, tmp_path / "auditors-home"))
+
+
+def change(home: Path, status: str) -> str:
+    changes = auditor(home, "changes", "list", "--status", status)["changes"]
+    assert isinstance(changes, list) and changes, f"no {status} change"
+    return str(changes[0]["change_id"])
+
+
+def test_every_module_imports() -> None:
+    names = modules()
+    assert {"mass_gov.ledger.ledger", "mass_gov.flows.audit", "mass_gov.cli.changes", "mass_gov.wiring"} <= set(names)
+    result = without_learner(f"import importlib\nfor name in {names}:\n    importlib.import_module(name)\n")
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_blocker_blocks() -> None:
+    assert "torch was imported" in without_learner("import mass_gov.mass.learner").stderr
+
+
+def test_listing_showing_and_pointers(home: Path) -> None:
+    listed = auditor(home, "changes", "list")["changes"]
+    assert isinstance(listed, list) and len(listed) == 3
+    for one in listed:
+        shown = auditor(home, "changes", "show", str(one["change_id"]))
+        assert shown["change_id"] == one["change_id"]
+    assert auditor(home, "pointers", "show")["head_index"] is None
+
+
+def test_approving_moves_the_pointer_and_rolling_back_returns_it(home: Path) -> None:
+    held = change(home, "held")
+    auditor(home, "changes", "approve", held, "--reason", "looked at it", "--as", "ada")
+    assert auditor(home, "pointers", "show")["change_id"] == held
+    auditor(home, "changes", "rollback", held, "--reason", "looked again", "--as", "ada")
+    moves = auditor(home, "pointers", "history")["moves"]
+    assert isinstance(moves, list) and [move["cause"] for move in moves] == ["approval", "rollback"]
+    assert auditor(home, "verify")["ok"] is True
+
+
+def test_rejecting_is_final(home: Path) -> None:
+    held = change(home, "held")
+    auditor(home, "changes", "reject", held, "--reason", "not this one", "--as", "ada")
+    again = without_learner(COMMAND, "changes", "approve", held, "--reason", "after all", home=home)
+    assert again.returncode == 5 and "Traceback" not in again.stderr
+
+
+def test_withdrawing_an_answer(home: Path) -> None:
+    applied = change(home, "applied")
+    done = auditor(home, "changes", "rollback", applied, "--reason", "wrong answer")
+    assert done["rolled_back"] == [applied]
+
+
+def test_verify_finds_a_flipped_byte(home: Path) -> None:
+    assert auditor(home, "verify")["ok"] is True
+    database = home / "ledger.sqlite3"
+    data = bytearray(database.read_bytes())
+    at = data.find(b'{"payload":"')
+    assert at > 0
+    data[at + 40] ^= 1
+    database.write_bytes(data)
+    result = without_learner(COMMAND, "verify", "--json", home=home)
+    assert result.returncode == 1
+    assert json.loads(result.stdout)["ok"] is False
+
+
+@pytest.mark.parametrize("command", [["solve", "max 1 2"], ["replay", "--all"]])
+def test_a_command_that_needs_the_learner_says_what_to_install(home: Path, command: list[str]) -> None:
+    result = without_learner(COMMAND, *command, home=home, error=NOT_INSTALLED)
+    assert result.returncode == 2
+    assert "mass-gov[ml]" in result.stderr and "Traceback" not in result.stderr
