@@ -26,12 +26,11 @@ from mass_gov.config import load_settings
 from mass_gov.flows.adapt import Request, adapt
 from mass_gov.flows.replay import replay
 from mass_gov.flows.workbench import Workbench, current_origin
-from mass_gov.records.settings import AdaptationSpec
 from mass_gov.stages.gates import gate_samples
 from mass_gov.stages.synthesis import synthesise
 from mass_gov.stages.update import take_steps
 from mass_gov.tasks.registry import sample_tasks
-from mass_gov.wiring import open_workbench
+from mass_gov.wiring import open_workbench, recommended_spec
 
 T = TypeVar("T")
 
@@ -56,7 +55,8 @@ def measure(tasks: int) -> dict[str, list[float]]:
     """Ratios per task to the un-governed adaptation of the same task."""
     found: dict[str, list[float]] = {"governed": [], "replay delta": [], "replay samples": [], "replay scratch": []}
     with tempfile.TemporaryDirectory() as folder:
-        bench = open_workbench(load_settings(home=Path(folder) / "home"), AdaptationSpec())
+        settings = load_settings(home=Path(folder) / "home")
+        bench = open_workbench(settings, recommended_spec(settings))
         for i, task in enumerate(sample_tasks(tasks + 1, seed=11)):
             alone, _ = timed(ungoverned, task.question, i, bench)
             governed, answered = timed(adapt, Request(task.question, task.task_id, seed=i), bench)

@@ -39,10 +39,15 @@ SeedOption = Annotated[
     int | None, typer.Option("--seed", min=0, max=LARGEST_SEED, help="Seed of the samples (default: random).")
 ]
 SamplesOption = Annotated[
-    int | None, typer.Option("--samples", min=1, max=64, help="Practice problems to write (default: 6).")
+    int | None,
+    typer.Option("--samples", min=1, max=64, help="Practice problems to write (default: the model's own, 6)."),
 ]
-StepsOption = Annotated[int | None, typer.Option("--steps", min=1, max=64, help="Update steps to take (default: 1).")]
-StepSizeOption = Annotated[float | None, typer.Option("--step-size", help="Step size of each update step.")]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", min=1, max=64, help="Update steps to take (default: the model's own, 1).")
+]
+StepSizeOption = Annotated[
+    float | None, typer.Option("--step-size", help="Step size of each update step (default: the model's own).")
+]
 ForcedOption = Annotated[
     Path | None,
     typer.Option(
@@ -75,8 +80,10 @@ def solve(
     task (with --json one object a line), survives Ctrl-C, and continues where it stopped when it is run again.
     """
     _check_usage(text, file, limit, task_id, gold)
+    from mass_gov.wiring import recommended_spec
+
     chosen = settings(deployment=deployment, model=model)
-    spec = _spec(samples, steps, step_size)
+    spec = _spec(recommended_spec(chosen), samples, steps, step_size)
     from mass_gov.cli.solve_run import Asked, solve_file, solve_one
 
     asked = Asked(chosen, spec, scope, seed, forced, as_json)
@@ -96,11 +103,8 @@ def _check_usage(text: str | None, file: Path | None, limit: int | None, task_id
         raise InputError("--limit is about the tasks of a --file: leave it out.")
 
 
-def _spec(samples: int | None, steps: int | None, step_size: float | None) -> AdaptationSpec:
-    """The recorded settings with what the options change."""
-    from mass_gov.records.settings import AdaptationSpec
-
-    spec = AdaptationSpec()
+def _spec(spec: AdaptationSpec, samples: int | None, steps: int | None, step_size: float | None) -> AdaptationSpec:
+    """The model's recommended settings with what the options change."""
     if step_size is not None and not (math.isfinite(step_size) and step_size > 0):
         raise SettingsError(f"--step-size is {step_size}: give a finite number above 0.")
     sampling = {} if samples is None else {"count": samples}

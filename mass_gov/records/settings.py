@@ -21,7 +21,7 @@ class SamplingSpec(Record):
 
     count: PositiveInt = 6
     """Samples per task (the paper's m at test time)."""
-    temperature: PositiveFloat = 0.8
+    temperature: PositiveFloat = 1.0
     max_new_tokens: PositiveInt = 120
 
 
@@ -40,7 +40,7 @@ class UpdateSpec(Record):
     """The inner loop: K weighted SFT steps."""
 
     steps: PositiveInt = 1
-    step_size: PositiveFloat = 0.5
+    step_size: PositiveFloat = 0.1
     softening: PositiveFloat = 1.0
     """Logits are divided by this before the cross-entropy."""
 
