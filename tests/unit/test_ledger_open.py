@@ -1,0 +1,225 @@
+"""Opening: every database that must not be written to is refused with a way out, and nothing is written."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+
+from mass_gov.errors import IntegrityError, KeyUnavailableError, LedgerUnavailableError, SettingsError
+from mass_gov.evidence.keystore import KeyStore
+from mass_gov.ledger import Ledger
+from mass_gov.ledger.database import Database
+from mass_gov.records.drafts import EventDraft
+from tests.fakes.ledger_world import ADA, LedgerWorld
+from tests.fakes.tamper import tampering
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A closed home with one change."""
+    world = LedgerWorld.make(tmp_path / "made")
+    world.record("one")
+    world.close()
+    return tmp_path / "made"
+
+
+def reopen(home: Path, **options: object) -> Ledger:
+    keys = KeyStore.open(home / "keys")
+    return Ledger.open(home / "ledger.db", keys=keys, checkpoints=home / "checkpoints", **options)  # type: ignore[arg-type]
+
+
+def test_a_missing_ledger_says_how_to_make_one(home: Path) -> None:
+    (home / "ledger.db").unlink()
+    with pytest.raises(LedgerUnavailableError, match="mass-gov init"):
+        reopen(home)
+    assert not (home / "ledger.db").exists()
+
+
+def test_a_deleted_ledger_is_not_quietly_begun_again(home: Path) -> None:
+    (home / "ledger.db").unlink()
+    with pytest.raises(IntegrityError, match="older than the checkpoint"):
+        reopen(home, create=True)
+    assert _count(home) == 0
+
+
+def test_a_newer_schema_is_left_alone(home: Path) -> None:
+    with sqlite3.connect(home / "ledger.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0099'")
+    before = (home / "ledger.db").read_bytes()
+    for create in (False, True):
+        with pytest.raises(LedgerUnavailableError, match=r"newer .* Upgrade mass-gov"):
+            reopen(home, create=create)
+    assert (home / "ledger.db").read_bytes() == before
+
+
+def test_a_file_that_is_no_database_is_left_alone(home: Path) -> None:
+    (home / "ledger.db").write_bytes(b"my diary, chapter one. " * 100)
+    with pytest.raises(LedgerUnavailableError, match="no SQLite database"):
+        reopen(home, create=True)
+    assert (home / "ledger.db").read_bytes().startswith(b"my diary")
+
+
+def test_another_programs_database_is_left_alone(home: Path) -> None:
+    (home / "ledger.db").unlink()
+    with sqlite3.connect(home / "ledger.db") as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+    with pytest.raises(LedgerUnavailableError, match="another program's database"):
+        reopen(home, create=True)
+
+
+def test_another_key_store_is_refused(home: Path, tmp_path: Path) -> None:
+    keys = KeyStore.open(tmp_path / "other", create=True)
+    with pytest.raises(KeyUnavailableError, match="not the one that"):
+        Ledger.open(home / "ledger.db", keys=keys, checkpoints=home / "checkpoints")
+
+
+def test_a_ledger_is_not_made_without_keys(tmp_path: Path) -> None:
+    with pytest.raises(KeyUnavailableError, match="made with its keys"):
+        Ledger.open(tmp_path / "new.db", keys=None, checkpoints=tmp_path / "checkpoints", create=True)
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_an_address_of_another_kind_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Ledger.open("mysql://me:secret@db/ledger", keys=None, checkpoints=tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_locked_ledger_says_so_after_the_time_out(home: Path) -> None:
+    ledger = reopen(home, timeout=0.2)
+    other = sqlite3.connect(home / "ledger.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    world = LedgerWorld.make(home)  # reading goes on beside the lock
+    with pytest.raises(LedgerUnavailableError, match="locked by another process"):
+        ledger.append(world.change_drafts("two"))
+    other.execute("ROLLBACK")
+    ledger.append(world.change_drafts("two"))
+
+
+def test_a_full_disk_loses_nothing(home: Path) -> None:
+    world = LedgerWorld.make(home)
+    before = world.ledger.size
+    with (
+        world.ledger._database.engine.connect() as connection
+    ):  # the limit is the connection's, as a full disk would be
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(LedgerUnavailableError, match="disk is full"):
+        for number in range(20):
+            world.record(f"filling {number}")
+    world.close()
+    again = LedgerWorld.make(home)
+    assert again.ledger.size >= before
+    assert again.record("after").status == "applied"
+
+
+def test_a_database_older_than_its_checkpoint_is_refused(home: Path, tmp_path: Path) -> None:
+    shutil.copy(home / "ledger.db", tmp_path / "backup.db")
+    world = LedgerWorld.make(home)
+    world.record("two")
+    world.close()
+    shutil.copy(tmp_path / "backup.db", home / "ledger.db")
+    notes = {path.name for path in (home / "checkpoints").iterdir()}
+    with pytest.raises(IntegrityError, match=r"older than the checkpoint of size 8 .* it has 6 events"):
+        reopen(home)
+    assert {path.name for path in (home / "checkpoints").iterdir()} == notes
+
+
+def test_another_history_of_the_same_length_is_refused(home: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(home, other)
+    for folder, name in ((home, "this"), (other, "that")):
+        world = LedgerWorld.make(folder)
+        world.record(name)
+        world.close()
+    shutil.copy(other / "ledger.db", home / "ledger.db")
+    with pytest.raises(IntegrityError, match="is another than the one"):
+        reopen(home)
+
+
+def test_a_forged_checkpoint_outside_is_refused(home: Path) -> None:
+    newest = max((home / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes().replace(b"\n6\n", b"\n5\n"))
+    with pytest.raises(IntegrityError, match="does not verify"):
+        reopen(home)
+
+
+def test_a_shorter_log_than_this_process_has_seen_is_refused(home: Path, tmp_path: Path) -> None:
+    shutil.copy(home / "ledger.db", tmp_path / "backup.db")
+    world = LedgerWorld.make(home)
+    world.record("two")
+    with tampering(home / "ledger.db") as connection:
+        for table, column in (("log_events", '"index"'), ("log_checkpoints", "size - 1")):
+            connection.execute(f"DELETE FROM {table} WHERE {column} >= 6")
+        connection.execute("DELETE FROM log_nodes WHERE (position + 1) << level > 6")
+    with pytest.raises(IntegrityError, match="it has 6 events"):
+        world.ledger.append(world.furniture())
+
+
+def test_an_auditor_reads_and_proves_without_keys(home: Path) -> None:
+    with Ledger.open(home / "ledger.db", keys=None, checkpoints=home / "checkpoints") as ledger:
+        (change,) = ledger.changes()
+        assert ledger.pointer("acme", "tutor").state is None
+        with pytest.raises(KeyUnavailableError, match="sealed"):
+            ledger.artifact(change.entry, "request")
+        with pytest.raises(KeyUnavailableError, match="opened for reading"):
+            ledger.append([EventDraft(ADA, "acme", "tutor", change.entry.predicate.body)])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives its privileges up to meet a folder that it may not write")
+def test_a_read_only_folder_can_be_read_and_not_written(home: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "home"
+        shutil.copytree(home, folder, ignore=shutil.ignore_patterns("keys", "*-wal", "*-shm"))
+        for path in (Path(name), folder, folder / "checkpoints"):
+            path.chmod(0o555)
+        (folder / "ledger.db").chmod(0o444)
+        before = sorted(folder.iterdir())
+        assert _as_nobody(_read, folder) == "6"
+        assert "read-only" in _as_nobody(_write, folder)
+        assert sorted(folder.iterdir()) == before
+        Path(name).chmod(0o755)
+
+
+def _read(folder: Path) -> str:
+    with Ledger.open(folder / "ledger.db", keys=None, checkpoints=folder / "checkpoints") as ledger:
+        return str(ledger.size)
+
+
+def _write(folder: Path) -> str:
+    with pytest.raises(LedgerUnavailableError) as caught:
+        Database(folder / "ledger.db")
+    return str(caught.value)
+
+
+def _as_nobody(work: Callable[[Path], str], folder: Path) -> str:
+    """Run `work` in a child that gave root's privileges up; root may write anywhere."""
+
+    def child(answer: Connection) -> None:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        answer.send(work(folder))
+
+    here, there = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(target=child, args=(there,))
+    process.start()
+    there.close()
+    answer = here.recv()
+    process.join()
+    return str(answer)
+
+
+def _count(home: Path) -> int:
+    connection = sqlite3.connect(home / "ledger.db")
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    connection.close()
+    return int(tables)
