@@ -40,13 +40,16 @@ SeedOption = Annotated[
 ]
 SamplesOption = Annotated[
     int | None,
-    typer.Option("--samples", min=1, max=64, help="Practice problems to write (default: the model's own, 6)."),
+    typer.Option(
+        "--samples", min=1, max=64, help="Practice problems to write (default: as the model's folder recommends)."
+    ),
 ]
 StepsOption = Annotated[
-    int | None, typer.Option("--steps", min=1, max=64, help="Update steps to take (default: the model's own, 1).")
+    int | None,
+    typer.Option("--steps", min=1, max=64, help="Update steps to take (default: as the model's folder recommends)."),
 ]
 StepSizeOption = Annotated[
-    float | None, typer.Option("--step-size", help="Step size of each update step (default: the model's own).")
+    float | None, typer.Option("--step-size", help="Step size of each update step (default: likewise).")
 ]
 ForcedOption = Annotated[
     Path | None,
