@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 
 from mass_gov.errors import IntegrityError
 from mass_gov.evidence.checkpoint import verify_checkpoint
-from mass_gov.evidence.merkle import Frontier, leaf_hash
+from mass_gov.evidence.merkle import Frontier, Node, leaf_hash
 from mass_gov.evidence.signing import VerificationKey
 from mass_gov.flows.audit_contents import ContentCheck
 from mass_gov.flows.audit_decisions import DecisionCheck
@@ -88,16 +88,23 @@ class LogCheck:
         self.findings.checked(4)
         if before != self.frontier.root():
             self.findings.wrong(4, f"log_events row {index}, prev_root", "the leaves before it give another", index)
-        for node in self.frontier.append(leaf_hash(leaf)):
-            stored = self._levels.get(node.level)
-            if stored is None:
-                stored = self._levels[node.level] = self.raw.nodes(node.level)
-            row = next(stored, None)
-            if row != (node.position, node.hash):
-                what = "it is missing" if row is None else "the leaves under it give another position or hash"
-                self.findings.wrong(4, f"log_nodes row ({node.level}, {node.position})", what, index)
+        differing = [name for node in self.frontier.append(leaf_hash(leaf)) if (name := self._node_fault(node))]
         if after != self.frontier.root():
-            self.findings.wrong(4, f"log_events row {index}, root", "the leaves up to it give another", index)
+            # A leaf that neither its own node nor the root knows was changed or moved; else the root was.
+            column = "leaf" if f"(0, {index})" in differing else "root"
+            self.findings.wrong(4, f"log_events row {index}, {column}", "the tree was made over another event", index)
+        for name in differing:
+            what = "it is missing, or the leaves under it give another hash"
+            self.findings.wrong(4, f"log_nodes row {name}", what, index)
+
+    def _node_fault(self, node: Node) -> str | None:
+        """The name of a stored node that is not what the leaves give; None when it is."""
+        stored = self._levels.get(node.level)
+        if stored is None:
+            stored = self._levels[node.level] = self.raw.nodes(node.level)
+        if next(stored, None) == (node.position, node.hash):
+            return None
+        return f"({node.level}, {node.position})"
 
     def _read(self, index: int, leaf: bytes) -> Entry | None:
         """(3) The leaf is canonical, signed by the log's key, a known event, of this log; clocks are looked at."""
