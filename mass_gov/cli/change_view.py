@@ -12,8 +12,8 @@ from mass_gov.cli.output import BAD, FAINT, GOOD, UNSURE, bar, facts, grid, numb
 from mass_gov.ledger import ChangeView, ResponseView
 from mass_gov.policy import Policy
 from mass_gov.policy.decision import EXPLANATIONS
-from mass_gov.records.artifacts import AnswerText, CaseContent, SampleContent
-from mass_gov.records.change import ChangeBody, GateResult, ModuleStep, PairedCounts
+from mass_gov.records.artifacts import AnswerText, CaseContent, ModuleStep, SampleContent
+from mass_gov.records.change import ChangeBody, GateResult, PairedCounts
 
 MEANINGS = {
     "applied": "its own answer is served; no pointer moved",
@@ -35,7 +35,7 @@ def print_change(
     console.print(panel("task and answers", _answers(contents)))
     console.print(panel("gates", _gates(change.body.gates)))
     console.print(panel("samples", _samples(change.body, contents, full_samples)))
-    console.print(panel("update", _update(change.body, contents.policy)))
+    console.print(panel("update", _update(change.body, contents)))
     console.print(panel("regression", _regression(change.body, contents)))
     console.print(panel("history and cost", _history(change, contents, responses)))
 
@@ -137,7 +137,7 @@ def _sample_verdict(sample: SampleContent) -> Text:
     return Text(f"dropped: {one_line(detail, 60)}", style=UNSURE)
 
 
-def _update(body: ChangeBody, policy: Policy | None) -> RenderableType:
+def _update(body: ChangeBody, contents: Contents) -> RenderableType:
     update = body.update
     head = Text(f"{update.outcome.replace('_', ' ')}: {update.steps} step(s)")
     if update.loss_first is not None:
@@ -146,8 +146,13 @@ def _update(body: ChangeBody, policy: Policy | None) -> RenderableType:
             head.append(f", before the last {number(update.loss_last)}")
     if not update.modules:
         return head
-    lines = [head, _norms(update.modules, *_limits(body, policy))]
-    if (more := len(update.modules) - _MODULES_SHOWN) > 0:
+    if contents.update is None:
+        return Group(head, _sealed(contents, "update"))
+    modules = contents.update.modules
+    whose, step, cumulative = _limits(body, contents.policy)
+    head.append(f"\nrelative norm of each module's change, against the {whose}")
+    lines = [head, _norms(modules, step, cumulative)]
+    if (more := len(modules) - _MODULES_SHOWN) > 0:
         lines.append(Text(f"and {more} more with smaller steps", style=FAINT))
     return Group(*lines)
 
@@ -155,13 +160,13 @@ def _update(body: ChangeBody, policy: Policy | None) -> RenderableType:
 def _limits(body: ChangeBody, policy: Policy | None) -> tuple[str, float, float]:
     """Whose limits the norms are shown against: the envelope's, or without the policy the gates'."""
     if policy is not None:
-        return "envelope", policy.document.envelope.step_norm, policy.document.envelope.cumulative_norm
+        return "envelope's limits", policy.document.envelope.step_norm, policy.document.envelope.cumulative_norm
     limits = {gate.name: gate.limit for gate in body.gates}
-    return "gate", limits.get("update.step_norm", 1.0), limits.get("update.cumulative_norm", 1.0)
+    return "gates' limits", limits.get("update.step_norm", 1.0), limits.get("update.cumulative_norm", 1.0)
 
 
-def _norms(modules: Sequence[ModuleStep], whose: str, step: float, cumulative: float) -> RenderableType:
-    table = grid("module", "step", f"of {whose}'s {number(step)}", "from base", f"of {whose}'s {number(cumulative)}")
+def _norms(modules: Sequence[ModuleStep], step: float, cumulative: float) -> RenderableType:
+    table = grid("module", "step", f"of {number(step)}", "from base", f"of {number(cumulative)}")
     table.columns[0].overflow = "fold"
     for module in sorted(modules, key=lambda one: -(one.step_norm or 0.0))[:_MODULES_SHOWN]:
         table.add_row(
@@ -220,19 +225,22 @@ def _flipped(cases: Sequence[CaseContent]) -> Iterator[RenderableType]:
 
 
 def _history(change: ChangeView, contents: Contents, responses: Sequence[ResponseView]) -> RenderableType:
-    rows: dict[str, RenderableType] = {}
+    events = {change.index: ("recorded", f"{change.body.decision.verdict} by {change.body.decision.decided_by}")}
     for approval in change.approvals:
         mark = " (self-approved)" if approval.self_approved else ""
-        rows[f"#{approval.index} {approval.meaning}"] = f"{approval.approver}{mark}{_reason(contents, approval.index)}"
-    for what, index in (
-        ("activated", change.activation_index),
-        ("rejected", change.rejection_index),
-        ("rolled back", change.rollback_index),
+        events[approval.index] = (f"{approval.meaning}: yes", f"{approval.approver}{mark}")
+    for index, what, said in (
+        (change.activation_index, "activated", "the pointer moved to its state"),
+        (change.rejection_index, "rejected", "by a person"),
+        (change.rollback_index, "rolled back", "by a person"),
     ):
         if index is not None:
-            rows[f"#{index} {what}"] = _reason(contents, index).removeprefix(": ") or "by its decision"
+            events[index] = (what, said)
     for response in responses:
-        rows[f"#{response.index} served"] = f"the {response.served} answer, response {response.response_id}"
+        events[response.index] = ("served", f"the {response.served} answer, response {response.response_id}")
+    rows: dict[str, RenderableType] = {
+        f"#{index} {what}": said + _reason(contents, index) for index, (what, said) in sorted(events.items())
+    }
     cost = change.body.cost
     stages = ", ".join(f"{stage} {cost.seconds[stage]:.2f}" for stage in _STAGES if stage in cost.seconds)
     rows["cost"] = f"{int(cost.flops) / 1e9:.2f} GFLOP, {cost.generated_tokens} generated tokens"

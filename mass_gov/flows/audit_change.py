@@ -117,11 +117,12 @@ def _update(change: ChangeBody, check: Comparison) -> None:
     update = change.update
     losses = (content.losses[0], content.losses[-1]) if content.losses else (None, None)
     check.same("update", "first and last loss", (update.loss_first, update.loss_last), losses)
-    # A norm that is not a finite number is None in the leaf and absent from the artifact.
-    steps = {m.module: m.step_norm for m in update.modules if m.step_norm is not None}
-    totals = {m.module: m.cumulative_norm for m in update.modules if m.cumulative_norm is not None}
-    check.same("update", "step norms", steps, content.step_norms)
-    check.same("update", "cumulative norms", totals, content.cumulative_norms)
+    check.same("update", "modules", update.modules, len(content.modules))
+    check.same("update", "largest norms", (update.step_norm, update.cumulative_norm), content.largest_norms())
+    not_finite = content.not_finite() + (update.outcome == "not_finite")
+    check.same("update", "numbers that are not finite", update.not_finite, not_finite)
+    sizes = sha256_hex(canonical_bytes(content.step_sizes())) if content.modules else None
+    check.same("update", "step sizes", update.step_sizes, sizes)
 
 
 def _regression(change: ChangeBody, check: Comparison, suite: Suite | None) -> None:

@@ -60,12 +60,10 @@ def decide(gates: Sequence[GateResult], update: UpdateSummary, scope: Scope, pol
 def _outside_envelope(update: UpdateSummary, scope: Scope, policy: Policy) -> list[str]:
     envelope = policy.document.envelope
     names = [] if scope in envelope.scopes else ["envelope.scopes"]
-    for name, limit, values in (
-        ("envelope.step_norm", envelope.step_norm, [module.step_norm for module in update.modules]),
-        ("envelope.cumulative_norm", envelope.cumulative_norm, [m.cumulative_norm for m in update.modules]),
-    ):
-        if any(value is None or not value <= limit for value in values):
-            names.append(name)
+    if update.step_norm is None or not update.step_norm <= envelope.step_norm:
+        names.append("envelope.step_norm")
+    if update.cumulative_norm is None or not update.cumulative_norm <= envelope.cumulative_norm:
+        names.append("envelope.cumulative_norm")
     return names
 
 

@@ -89,12 +89,13 @@ def _sample_gates(synthesis: SynthesisSummary, gates: Gates) -> Iterator[GateRes
 
 
 def _update_gates(update: UpdateSummary, gates: Gates) -> Iterator[GateResult]:
-    steps = [module.step_norm for module in update.modules]
-    totals = [module.cumulative_norm for module in update.modules]
-    unusable = sum(not _usable(value) for value in (*steps, *totals, update.loss_first, update.loss_last))
-    unusable += update.outcome == "not_finite"
-    n = len(update.modules)
-    yield _at_most("update.finite", "update", "not_finite", float(unusable), 0.0, n, gates.update_finite.on_fail)
+    n = update.modules
+    # What was never measured is as bad as what is not a number.
+    missing = sum(
+        not _usable(v) for v in (update.step_norm, update.cumulative_norm, update.loss_first, update.loss_last)
+    )
+    unusable = float(update.not_finite + missing)
+    yield _at_most("update.finite", "update", "not_finite", unusable, 0.0, n, gates.update_finite.on_fail)
     yield _at_most(
         "update.steps",
         "update",
@@ -104,11 +105,11 @@ def _update_gates(update: UpdateSummary, gates: Gates) -> Iterator[GateResult]:
         update.steps,
         gates.update_steps.on_fail,
     )
-    for name, values, gate in (
-        ("update.step_norm", steps, gates.update_step_norm),
-        ("update.cumulative_norm", totals, gates.update_cumulative_norm),
+    for name, value, gate in (
+        ("update.step_norm", update.step_norm, gates.update_step_norm),
+        ("update.cumulative_norm", update.cumulative_norm, gates.update_cumulative_norm),
     ):
-        yield _at_most(name, "update", "max_relative_frobenius", largest(values), gate.limit, n, gate.on_fail)
+        yield _at_most(name, "update", "max_relative_frobenius", value, gate.limit, n, gate.on_fail)
 
 
 def _regression_gates(regression: RegressionSummary, gates: Gates) -> Iterator[GateResult]:
@@ -161,12 +162,6 @@ def _at_most(  # one argument per field of the record
         verdict="pass" if usable is not None and usable <= limit else "fail",
         on_fail=on_fail,
     )
-
-
-def largest(values: list[float | None]) -> float | None:
-    """Return the largest value, or None when one of them is missing: a maximum over unknowns is unknown."""
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return max(known) if known and len(known) == len(values) else None
 
 
 def _usable(value: float | None) -> bool:

@@ -89,16 +89,42 @@ class SamplesContent(Record):
     samples: tuple[SampleContent, ...]
 
 
+class ModuleStep(Record):
+    """Step size and relative weight change of one module."""
+
+    module: str
+    step_size: Finite
+    step_norm: Finite | None
+    """Relative Frobenius norm of the step as taken; None when it is not a finite number."""
+    cumulative_norm: Finite | None
+    """The same for base -> new state."""
+
+
 class UpdateContent(Record):
     """What the update did, step by step and module by module."""
 
     losses: tuple[Finite, ...]
     """Weighted loss before each step."""
     gradient_norms: tuple[Finite, ...]
-    step_norms: dict[str, Finite]
-    """Relative Frobenius norm of this update's weight change per module."""
-    cumulative_norms: dict[str, Finite]
-    """Relative Frobenius norm of the state's weight change against the base per module."""
+    modules: tuple[ModuleStep, ...]
+
+    def step_sizes(self) -> dict[str, float]:
+        """Step size by module name: what the leaf names by digest."""
+        return {module.module: module.step_size for module in self.modules}
+
+    def largest_norms(self) -> tuple[float | None, float | None]:
+        """Largest step and cumulative norm; None when there is no module or one has no finite norm."""
+        return _largest([m.step_norm for m in self.modules]), _largest([m.cumulative_norm for m in self.modules])
+
+    def not_finite(self) -> int:
+        """How many norms are missing because they were not finite numbers."""
+        return sum((m.step_norm is None) + (m.cumulative_norm is None) for m in self.modules)
+
+
+def _largest(values: list[float | None]) -> float | None:
+    """A maximum over unknowns is unknown."""
+    known = [value for value in values if value is not None]
+    return max(known) if known and len(known) == len(values) else None
 
 
 class CaseContent(Record):

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
-
 from mass_gov.records.base import (
     BigInteger,
     Count,
@@ -76,27 +74,25 @@ class SynthesisSummary(Record):
     """Digest of the scorer's weights; None while every kept sample weighs the same."""
 
 
-class ModuleStep(Record):
-    """Step size and relative weight change of one module."""
-
-    module: str = Field(pattern=r"^[A-Za-z0-9_.]{1,200}$")
-    step_size: Finite
-    step_norm: Finite | None
-    """Relative Frobenius norm of the step as taken; None when it is not a finite number."""
-    cumulative_norm: Finite | None
-    """The same for base -> new state."""
-
-
 class UpdateSummary(Record):
     """The step that was taken."""
 
     outcome: UpdateOutcome
     steps: Count
-    modules: tuple[ModuleStep, ...]
+    modules: Count
+    """Adapted modules; what happened in each stands in the artifact, so that a leaf stays small for any model."""
+    not_finite: Count
+    """Losses and norms that were not finite numbers."""
+    step_sizes: Digest | None
+    """Digest of the step size per module (canonical JSON); None when no step was taken."""
+    step_norm: Finite | None
+    """Largest relative Frobenius norm over modules of the step as taken, before any projection."""
+    cumulative_norm: Finite | None
+    """The same for base -> new state."""
     projected: bool
     """True when the step was projected into the trust region (a policy's choice)."""
-    norm_before_projection: Finite | None
-    norm_after_projection: Finite | None
+    projected_norm: Finite | None
+    """`step_norm` after the projection; None when there was none."""
     loss_first: Finite | None
     """Weighted loss before the first step; None when no step was taken."""
     loss_last: Finite | None

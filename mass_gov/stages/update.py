@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.model_signing import delta_digest
 from mass_gov.evidence.state import state_digest
 from mass_gov.mass.learner import Learner
 from mass_gov.mass.lora import Adapter
 from mass_gov.mass.values import TrainingSample, UpdateResult, UpdateSettings
 from mass_gov.mass.values import UpdateOutcome as LearnerOutcome
-from mass_gov.records.artifacts import SamplesContent, UpdateContent
-from mass_gov.records.change import ModuleStep, UpdateOutcome, UpdateSummary
+from mass_gov.records.artifacts import ModuleStep, SamplesContent, UpdateContent
+from mass_gov.records.change import UpdateOutcome, UpdateSummary
 from mass_gov.records.settings import UpdateSpec
 
 Files = Mapping[str, bytes]
@@ -56,17 +57,8 @@ def take_steps(
     ]
     result = learner.update(training, parent, settings)
     files = learner.write_adapter(result.adapter) if result.outcome is LearnerOutcome.STEPPED else None
-    return Learned(
-        adapter=result.adapter,
-        files=files,
-        summary=_summary(learner, result, files, parent_state, settings),
-        content=UpdateContent(
-            losses=result.losses,
-            gradient_norms=result.gradient_norms,
-            step_norms={norm.module: norm.step for norm in result.norms},
-            cumulative_norms={norm.module: norm.cumulative for norm in result.norms},
-        ),
-    )
+    content = _content(result, settings)
+    return Learned(result.adapter, files, _summary(learner, result, files, parent_state, content), content)
 
 
 def signed_by(summary: UpdateSummary, key: str) -> UpdateSummary:
@@ -74,14 +66,10 @@ def signed_by(summary: UpdateSummary, key: str) -> UpdateSummary:
     return summary.model_copy(update={"delta_key": key if summary.delta is not None else None})
 
 
-def _summary(
-    learner: Learner, result: UpdateResult, files: Files | None, parent_state: str, settings: UpdateSettings
-) -> UpdateSummary:
-    delta = delta_digest(files) if files is not None else None
-    taken = max((norm.step for norm in result.norms), default=None)
-    return UpdateSummary(
-        outcome=_OUTCOMES[result.outcome],
-        steps=result.steps_done,
+def _content(result: UpdateResult, settings: UpdateSettings) -> UpdateContent:
+    return UpdateContent(
+        losses=result.losses,
+        gradient_norms=result.gradient_norms,
         modules=tuple(
             ModuleStep(
                 module=norm.module,
@@ -91,11 +79,27 @@ def _summary(
             )
             for norm in result.norms
         ),
+    )
+
+
+def _summary(
+    learner: Learner, result: UpdateResult, files: Files | None, parent_state: str, content: UpdateContent
+) -> UpdateSummary:
+    delta = delta_digest(files) if files is not None else None
+    step_norm, cumulative_norm = content.largest_norms()
+    return UpdateSummary(
+        outcome=_OUTCOMES[result.outcome],
+        steps=result.steps_done,
+        modules=len(content.modules),
+        # A loss or gradient that is not finite ends the loop before there are norms.
+        not_finite=content.not_finite() + (result.outcome is LearnerOutcome.NON_FINITE),
+        step_sizes=sha256_hex(canonical_bytes(content.step_sizes())) if content.modules else None,
+        step_norm=step_norm,
+        cumulative_norm=cumulative_norm,
         projected=False,
-        norm_before_projection=taken,
-        norm_after_projection=taken,
-        loss_first=result.losses[0] if result.losses else None,
-        loss_last=result.losses[-1] if result.losses else None,
+        projected_norm=None,
+        loss_first=content.losses[0] if content.losses else None,
+        loss_last=content.losses[-1] if content.losses else None,
         anchor_kl=None,
         delta=delta,
         delta_key=None,

@@ -29,6 +29,7 @@ from mass_gov.records.artifacts import (
     AnswerText,
     ArtifactRole,
     CaseContent,
+    ModuleStep,
     RegressionContent,
     RequestContent,
     SampleContent,
@@ -40,7 +41,6 @@ from mass_gov.records.change import (
     ChangeBody,
     Cost,
     Identity,
-    ModuleStep,
     PairedCounts,
     Parents,
     RegressionSummary,
@@ -298,14 +298,16 @@ class LedgerWorld:
 
     def _update(self, files: dict[str, bytes] | None, parent: str, step_norm: float) -> UpdateSummary:
         delta = delta_digest(files) if files is not None else None
-        module = ModuleStep(module="layers.0.o_proj", step_size=0.5, step_norm=step_norm, cumulative_norm=step_norm)
         return UpdateSummary(
             outcome="stepped" if delta else "no_valid_samples",
             steps=1 if delta else 0,
-            modules=(module,) if delta else (),
+            modules=1 if delta else 0,
+            not_finite=0,
+            step_sizes=sha256_hex(canonical_bytes({"layers.0.o_proj": 0.5})) if delta else None,
+            step_norm=step_norm if delta else None,
+            cumulative_norm=step_norm if delta else None,
             projected=False,
-            norm_before_projection=step_norm if delta else None,
-            norm_after_projection=step_norm if delta else None,
+            projected_norm=None,
             loss_first=1.5 if delta else None,
             loss_last=1.5 if delta else None,
             anchor_kl=None,
@@ -377,8 +379,15 @@ def _update_content(update: UpdateSummary) -> UpdateContent:
     return UpdateContent(
         losses=(1.5,) if update.modules else (),
         gradient_norms=(0.1,) if update.modules else (),
-        step_norms={module.module: module.step_norm or 0.0 for module in update.modules},
-        cumulative_norms={module.module: module.cumulative_norm or 0.0 for module in update.modules},
+        modules=tuple(
+            ModuleStep(
+                module="layers.0.o_proj",
+                step_size=0.5,
+                step_norm=update.step_norm,
+                cumulative_norm=update.cumulative_norm,
+            )
+            for _ in range(update.modules)
+        ),
     )
 
 
