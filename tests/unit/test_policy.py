@@ -116,7 +116,7 @@ def facts(
         outcome=outcome,
         steps=steps,
         modules=1,
-        not_finite=int(norm is None),
+        not_finite=int(norm is None or outcome == "not_finite"),
         step_sizes=DIGEST,
         step_norm=norm,
         cumulative_norm=norm,
