@@ -15,7 +15,7 @@ from mass_gov.cli.options import (
     identifier,
     settings,
 )
-from mass_gov.cli.output import emit, grid, one_line, out, say, styled
+from mass_gov.cli.output import WIDE, emit, grid, one_line, out, say, styled
 
 if TYPE_CHECKING:
     from mass_gov.flows.approve import Decided
@@ -42,13 +42,17 @@ def list_changes(
     if not found:
         say("no change is recorded" + (f" that is {status}." if status else " yet. `mass-gov solve` makes one."))
         return
-    table = grid("change", "status", "decision", "scope", "recorded (UTC)")
-    table.columns[0].no_wrap = True
+    console = out()
+    wide = console.width >= WIDE
+    table = grid("change", "status", "scope", "recorded (UTC)", *(("decision",) if wide else ()))
+    for column in table.columns:
+        column.no_wrap = True
     for change in found:
         body = change.body
         when = body.identity.recorded_at[:16].replace("T", " ")
-        table.add_row(change.change_id, styled(change.status), styled(body.decision.verdict), body.identity.scope, when)
-    out().print(table)
+        decision = (f"{body.decision.verdict}: {body.decision.reason.replace('_', ' ')}",) if wide else ()
+        table.add_row(change.change_id, styled(change.status), body.identity.scope, when, *decision)
+    console.print(table)
 
 
 @app.command()

@@ -68,7 +68,14 @@ def report(kind: str, message: str, status: int, as_json: bool) -> int:
     """Say one error on stderr, and with `as_json` on stdout too."""
     say(f"error: {visible(message)}")
     if as_json:
-        emit({"error": error_document(kind, message, status)})
+        try:
+            emit({"error": error_document(kind, message, status)})
+        except BrokenPipeError:
+            return _hush_stdout()
+        except OSError as error:  # stdout itself is what failed: a full disk behind a redirection
+            say(f"error: stdout: {message_of(error)}")
+            _hush_stdout()
+            return OUTAGE
     return status
 
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer.main import get_command
 
 from mass_gov import __version__
 from mass_gov.cli import changes, logs, pointers, policies, replays, setup, solve, tasks, training
 from mass_gov.cli.exits import guarded
 from mass_gov.cli.output import write
 
+_COMPLETION = "_MASS_GOV_COMPLETE"
 app = typer.Typer(
     name="mass-gov",
     help="Test-time model updates as change events: gated, decided, signed, reversible and replayable.",
@@ -54,7 +57,14 @@ def root(
 
 def run(argv: Sequence[str]) -> int:
     """Run one command line in this process and return its exit status."""
-    return guarded(lambda: app(args=list(argv), prog_name="mass-gov", standalone_mode=False), argv)
+    return guarded(lambda: _invoke(list(argv)), argv)
+
+
+def _invoke(argv: list[str]) -> object:
+    """Parse and run, with every exception left to `exits`: Typer's own handling knows other statuses."""
+    command = get_command(app)
+    with command.make_context("mass-gov", argv) as context:
+        return command.invoke(context)
 
 
 def main() -> None:
@@ -63,6 +73,8 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character gets its escape instead of an exception.
             stream.reconfigure(errors="backslashreplace")
+    if _COMPLETION in os.environ:
+        app(prog_name="mass-gov")  # a shell asks for completions; Typer answers and exits
     sys.exit(run(sys.argv[1:]))
 
 

@@ -17,6 +17,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+WIDE = 104
+"""Columns of a terminal from which on tables have room for more than the least."""
 GOOD, BAD, UNSURE, FAINT = "green", "red", "yellow", "dim"
 STYLES = {
     "pass": GOOD,
@@ -45,7 +47,7 @@ STYLES = {
     "differs": BAD,
     "problem": BAD,
 }
-_FULL, _EMPTY = "█", "·"
+_FULL, _EMPTY, _BEYOND = "█", "·", "▶"
 
 
 def emit(document: Mapping[str, object], *, line: bool = False) -> None:
@@ -94,14 +96,16 @@ def styled(word: str) -> Text:
 
 
 def bar(value: float | None, limit: float, width: int = 16) -> Text:
-    """How much of the limit a value takes, as a bar; red past the limit."""
+    """How much of the limit a value takes, as a bar; past the limit it ends in an arrow."""
     if value is None:
         return Text("no value", style=BAD)
     share = value / limit if limit > 0 else (0.0 if value <= 0 else 2.0)
     filled = min(width, max(0, round(share * width)))
     if share > 0 and filled == 0:
         filled = 1
-    return Text.assemble((_FULL * filled, BAD if share > 1 else GOOD), (_EMPTY * (width - filled), FAINT))
+    if share > 1:
+        return Text(_FULL * (width - 1) + _BEYOND, style=BAD)
+    return Text.assemble((_FULL * filled, GOOD), (_EMPTY * (width - filled), FAINT))
 
 
 def number(value: float | None) -> str:

@@ -187,8 +187,9 @@ class _Stopper:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        # Once asked to stop, this process only closes the ledger and ends: a further signal must not cut that short.
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self.asked else handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

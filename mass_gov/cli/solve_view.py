@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from mass_gov.cli.grading import Grader, correct
-from mass_gov.cli.output import FAINT, emit, err, facts, grid, one_line, out, panel, say, styled, visible
+from mass_gov.cli.output import FAINT, WIDE, emit, err, facts, grid, one_line, out, panel, say, styled, visible
 from mass_gov.policy.decision import EXPLANATIONS
 from mass_gov.records.artifacts import AnswerText
 from mass_gov.tasks.readers import BenchmarkTask
@@ -177,13 +177,10 @@ def _line(document: dict[str, Any]) -> str:
     return f"{task}: {_shown(document['answer'])}{graded}, {document['status'].replace('_', ' ')}{again}"
 
 
-_WIDE = 104
-"""Columns from which on a table has room for whole change ids; below, their first 13 characters, which `show` takes."""
-
-
 def _table(rows: list[dict[str, Any]], width: int) -> RenderableType:
+    """The first 13 characters of a change id, where there is no room for all, are enough for `changes show`."""
     table = grid("task", "base answer", "adapted", "status", "change")
-    digits, task = (36, 28) if width >= _WIDE else (13, 24)
+    digits, task = (36, 28) if width >= WIDE else (13, 24)
     for column in table.columns:
         column.no_wrap = True
     for row in rows:
