@@ -25,12 +25,14 @@ from mass_gov.evidence.signing import VerificationKey
 from mass_gov.evidence.trust import TrustRoot
 from mass_gov.flows.audit_contents import ContentCheck
 from mass_gov.flows.audit_log import LogCheck
-from mass_gov.flows.audit_report import Findings, Progress, VerificationReport
+from mass_gov.flows.audit_report import Fault, Findings, Progress, StepResult, VerificationReport
 from mass_gov.ledger import Entry, Ledger, RawLedger, Replica
 from mass_gov.ledger.entries import claimed_log_key, read_entry
 from mass_gov.ledger.outside import OutsideCheckpoints
 from mass_gov.ledger.schema import PROJECTIONS
 from mass_gov.records.events import LogOpened
+
+__all__ = ["Fault", "StepResult", "VerificationReport", "verify"]
 
 Trust = Literal["key given", "key store", "consistency only"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -107,7 +108,7 @@ def test_an_event_about_an_unknown_change_is_refused(world: LedgerWorld) -> None
         ("suite", digest("other")),
     ],
 )
-def test_an_approval_of_something_else_does_not_count(world: LedgerWorld, field: str, value: object) -> None:
+def test_an_approval_of_something_else_does_not_count(world: LedgerWorld, field: str, value: Any) -> None:
     held = world.record("one", step_norm=0.2)
     refused(world, [world.approval(held, **{field: value})], RefusedError, "Look at the change again")
 
