@@ -6,9 +6,11 @@ import re
 from typing import Any, get_args
 
 import pytest
+import typer
 import yaml
 from pydantic import BaseModel
 
+from mass_gov.cli.main import app
 from mass_gov.flows import replay
 from mass_gov.ledger.views import Cause, Status
 from mass_gov.policy import decision
@@ -117,6 +119,50 @@ def test_links_resolve(page: Any) -> None:
         if not there.exists() or (anchor and anchor not in _anchors(there.read_text("utf-8"))):
             broken.append(target)
     assert not broken
+
+
+def _shown_commands() -> list[tuple[str, str]]:
+    """Every `mass-gov ...` that a page shows in code: (page, the words after the name)."""
+    shown = []
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        inline = re.findall(r"`mass-gov ([^`\n]+)`", text)
+        blocks = re.findall(r"^(?: {4}|\$ .*?)mass-gov (.+)$", text, re.MULTILINE)
+        shown += [(page.relative_to(ROOT).as_posix(), command) for command in (*inline, *blocks)]
+    return shown
+
+
+def _fault(command: str) -> str | None:
+    """What is wrong with a command as it is shown, None if the command line would know it."""
+    node: Any = typer.main.get_command(app)
+    words = re.split(r"\s+", re.split(r"\s+[>|#]|[;)]", command)[0].replace("[", " ").replace("]", " "))
+    for word in words:
+        if hasattr(node, "commands"):
+            if re.fullmatch(r"[a-z]+(\|[a-z]+)+", word):
+                return next((f"no command {one}" for one in word.split("|") if one not in node.commands), None)
+            if re.fullmatch(r"[a-z]+", word):
+                if word not in node.commands:
+                    return f"no command {word}"
+                node = node.commands[word]
+        if word.startswith("--") and not _has_option(node, word.split("=")[0].rstrip("`.,")):
+            return f"no option {word}"
+    return None
+
+
+def _has_option(node: Any, name: str) -> bool:
+    known = {option for param in node.params for option in (*param.opts, *param.secondary_opts)}
+    return name in known | {"--help"}
+
+
+def test_every_command_that_a_page_shows_exists() -> None:
+    shown = _shown_commands()
+    assert len(shown) > 30
+    assert not [f"{page}: {command}: {_fault(command)}" for page, command in shown if _fault(command)]
+
+
+@pytest.mark.parametrize("command", ["levitate", "changes lift X", "verify --hard", "changes list|lift"])
+def test_the_check_for_commands_sees_what_does_not_exist(command: str) -> None:
+    assert _fault(command)
 
 
 def test_every_decision_is_listed_dated_and_quotable() -> None:
