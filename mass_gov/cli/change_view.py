@@ -146,11 +146,12 @@ def _update(body: ChangeBody, contents: Contents) -> RenderableType:
             head.append(f", before the last {number(update.loss_last)}")
     if not update.modules:
         return head
+    head.append(f"\nlargest relative norm: {number(update.step_norm)} step, {number(update.cumulative_norm)} from base")
     if contents.update is None:
         return Group(head, _sealed(contents, "update"))
     modules = contents.update.modules
     whose, step, cumulative = _limits(body, contents.policy)
-    head.append(f"\nrelative norm of each module's change, against the {whose}")
+    head.append(f"; by module, against the {whose}:")
     lines = [head, _norms(modules, step, cumulative)]
     if (more := len(modules) - _MODULES_SHOWN) > 0:
         lines.append(Text(f"and {more} more with smaller steps", style=FAINT))

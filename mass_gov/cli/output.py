@@ -69,14 +69,21 @@ def say(message: str) -> None:
     sys.stderr.flush()
 
 
+class _Console(Console):
+    """A console that leaves exit statuses to `exits`, also when whoever reads it goes away."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def out() -> Console:
     """The console of stdout."""
-    return Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
+    return _Console(file=sys.stdout, markup=False, emoji=False, highlight=False)
 
 
 def err() -> Console:
     """The console of stderr: progress and notices."""
-    return Console(file=sys.stderr, markup=False, emoji=False, highlight=False)
+    return _Console(file=sys.stderr, markup=False, emoji=False, highlight=False)
 
 
 def visible(text: str) -> str:
