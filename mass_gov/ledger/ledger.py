@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.engine import Connection
 
 from mass_gov import __version__
@@ -181,11 +181,11 @@ class Ledger(HistoryReader):
             self._outside.prepare()
         with self._database.read() as connection:
             revision = revision_of(connection)
-            ready = revision is not None and connection.execute(select(func.count()).select_from(log_events)).scalar()
-        if create and not ready:
+            if revision is not None or not create:
+                check_revision(revision, self.path)  # (1)
+            empty = revision is None or last_root(connection)[0] == 0
+        if create and empty:
             self._create()
-        else:
-            check_revision(revision, self.path)  # (1)
         self._trust()  # (3)
         self._check_outside()  # (4)
 

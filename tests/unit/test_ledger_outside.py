@@ -1,0 +1,67 @@
+"""Checkpoints outside the database: never half written, never forgotten, never in the way of what is durable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mass_gov.errors import LedgerUnavailableError
+from mass_gov.ledger.outside import KEPT, OutsideCheckpoints
+from tests.fakes.ledger_world import LedgerWorld
+
+
+def quiet(step: str) -> None:
+    """No step is watched."""
+
+
+def test_an_append_is_not_denied_when_the_folder_fails_after_it_and_the_next_one_is(tmp_path: Path) -> None:
+    world = LedgerWorld.make(tmp_path / "home")
+    world.close()
+    world = LedgerWorld.make(tmp_path / "home")
+    folder = world.ledger.checkpoints
+    folder.rename(tmp_path / "gone")
+    folder.write_text("a file where the folder was")
+    change = world.record("durable")  # its checkpoint cannot be kept, and it is recorded all the same
+    before = world.ledger.size
+    with pytest.raises(LedgerUnavailableError, match="checkpoint folder"):
+        world.record("next")
+    assert world.ledger.size == before
+    folder.unlink()
+    (tmp_path / "gone").rename(folder)
+    assert world.record("next").index > change.index
+    world.close()
+    assert OutsideCheckpoints(folder, quiet).sizes()[-1] == world_size(tmp_path / "home")
+
+
+def world_size(home: Path) -> int:
+    """The number of events of a home."""
+    world = LedgerWorld.make(home)
+    size = world.ledger.size
+    world.close()
+    return size
+
+
+def test_writing_is_at_most_once_a_second_and_at_the_end(tmp_path: Path) -> None:
+    outside = OutsideCheckpoints(tmp_path, quiet)
+    for size in range(1, 50):
+        outside.offer(size, b"note %d" % size)
+    assert outside.sizes()[0] == 1
+    assert len(outside.sizes()) < 10
+    outside.flush()
+    assert outside.note(outside.sizes()[-1]) == b"note 49"
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    outside = OutsideCheckpoints(tmp_path, quiet)
+    for size in range(1, KEPT + 10):
+        outside.offer(size, b"note")
+        outside.flush()
+    assert outside.sizes() == list(range(10, KEPT + 10))
+
+
+def test_what_is_half_written_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / ".7-abcd.tmp").write_bytes(b"half")
+    (tmp_path / "notes.txt").write_bytes(b"mine")
+    assert OutsideCheckpoints(tmp_path, quiet).sizes() == []
+    assert OutsideCheckpoints(tmp_path / "none", quiet).sizes() == []
