@@ -55,11 +55,11 @@ def _chosen(name: str | None) -> tuple[Policy, bool | None]:
     """The policy and whether it is known to be in force (None: not looked up)."""
     from mass_gov.errors import NotFoundError
     from mass_gov.flows.initialise import policy_in_force
-    from mass_gov.wiring import find_policy, open_ledger
+    from mass_gov.wiring import find_policy, read_ledger
 
     if name is not None:
         return find_policy(name), None
-    with open_ledger(settings()) as ledger:
+    with read_ledger(settings()) as ledger:
         current = policy_in_force(ledger)
     if current is None:
         raise NotFoundError("no policy is in force yet. Run `mass-gov init`, or name a policy: solo, default.")

@@ -13,7 +13,7 @@ from mass_gov.cli.output import emit, err, facts, grid, one_line, out, say, styl
 from mass_gov.errors import InputError, MassGovError, NotRetainedError
 
 if TYPE_CHECKING:
-    from mass_gov.flows.replay import Replayed
+    from mass_gov.flows.replay_report import Replayed
     from mass_gov.flows.workbench import Workbench
     from mass_gov.ledger import Ledger
 

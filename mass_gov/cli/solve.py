@@ -51,6 +51,10 @@ StepsOption = Annotated[
 StepSizeOption = Annotated[
     float | None, typer.Option("--step-size", help="Step size of each update step (default: likewise).")
 ]
+AdaptationOption = Annotated[
+    Literal["mass", "none"],
+    typer.Option("--adaptation", help="`none` answers from the pointer's state with no update, recorded all the same."),
+]
 ForcedOption = Annotated[
     Path | None,
     typer.Option(
@@ -75,6 +79,7 @@ def solve(
     forced: ForcedOption = None,
     deployment: DeploymentOption = None,
     model: ModelOption = None,
+    adaptation: AdaptationOption = "mass",
     as_json: JsonFlag = False,
 ) -> None:
     """Solve a problem: the model writes practice problems, learns from them within the policy's limits, and answers.
@@ -87,9 +92,14 @@ def solve(
 
     chosen = settings(deployment=deployment, model=model)
     spec = _spec(recommended_spec(chosen), samples, steps, step_size)
-    from mass_gov.cli.solve_run import Asked, solve_file, solve_one
+    from mass_gov.cli.solve_run import Asked, answer_unadapted, solve_file, solve_one
 
     asked = Asked(chosen, spec, scope, seed, forced, as_json)
+    if adaptation == "none":
+        if file is not None or forced is not None:
+            raise InputError("--adaptation none answers one problem: leave --file and --forced-samples out.")
+        answer_unadapted(asked, text or "", task_id, gold)
+        return
     if file is not None:
         raise typer.Exit(solve_file(asked, file, limit))
     solve_one(asked, text or "", task_id, gold)

@@ -24,7 +24,7 @@ from mass_gov.cli import exits
 from mass_gov.cli.forced import read_forced
 from mass_gov.cli.grading import Grader
 from mass_gov.cli.output import emit, err, out, say, visible
-from mass_gov.cli.solve_view import Tally, answer_panel, result
+from mass_gov.cli.solve_view import Tally, answer_panel, result, unadapted_panel, unadapted_result
 from mass_gov.config import Settings
 from mass_gov.errors import InputError, TaskError
 from mass_gov.records.change import Scope
@@ -51,17 +51,28 @@ class Asked:
 
 def solve_one(asked: Asked, text: str, task_id: str | None, gold: str | None) -> None:
     """Solve one problem and print the answer."""
-    question = clean_task_text(_stdin() if text == "-" else text)
-    named = _clean_id(task_id) if task_id is not None else str(uuid7())
-    if gold is not None and not clean_task_text(gold, limit=MAX_TASK_CHARS).strip():
-        raise InputError("--gold is empty: give the right answer, or leave it out.")
-    task = BenchmarkTask(named, question, gold, "command line", 1)
+    task = _task(text, task_id, gold)
     with _session(asked) as session, Grader() as grader, err().status("practising…"):
         document = session.solve(task, asked.seed, grader)
     if asked.as_json:
         emit(document)
     else:
         out().print(answer_panel(document))
+
+
+def answer_unadapted(asked: Asked, text: str, task_id: str | None, gold: str | None) -> None:
+    """Answer one problem from the pointer's state with no update, recorded all the same, and print the answer."""
+    from mass_gov.flows.adapt import Request
+    from mass_gov.flows.respond import respond
+
+    task = _task(text, task_id, gold)
+    with _session(asked) as session, Grader() as grader, err().status("answering…"):
+        responded = respond(Request(task.question, task.task_id, task.source), session.bench)
+        document = unadapted_result(task, responded, session.bench, grader)
+    if asked.as_json:
+        emit(document)
+    else:
+        out().print(unadapted_panel(document))
 
 
 def solve_file(asked: Asked, path: Path, limit: int | None) -> int:
@@ -85,6 +96,14 @@ def solve_file(asked: Asked, path: Path, limit: int | None) -> int:
         )
         return exits.INTERRUPTED
     return exits.BAD_INPUT if tally.failed else exits.DONE
+
+
+def _task(text: str, task_id: str | None, gold: str | None) -> BenchmarkTask:
+    question = clean_task_text(_stdin() if text == "-" else text)
+    named = _clean_id(task_id) if task_id is not None else str(uuid7())
+    if gold is not None and not clean_task_text(gold, limit=MAX_TASK_CHARS).strip():
+        raise InputError("--gold is empty: give the right answer, or leave it out.")
+    return BenchmarkTask(named, question, gold, "command line", 1)
 
 
 @dataclass

@@ -18,6 +18,7 @@ from mass_gov.tasks.registry import recognise
 
 if TYPE_CHECKING:
     from mass_gov.flows.adapt import Answered
+    from mass_gov.flows.respond import Responded
     from mass_gov.flows.workbench import Workbench
 
 
@@ -65,6 +66,42 @@ def result(task: BenchmarkTask, answered: Answered, bench: Workbench, grader: Gr
         "seed": body.parents.seed,
         "policy": {"name": bench.policy.label, "digest": body.parents.policy},
     }
+
+
+def unadapted_result(task: BenchmarkTask, responded: Responded, bench: Workbench, grader: Grader) -> dict[str, Any]:
+    """The JSON object of one problem that was answered without adapting: there is a response, and no change."""
+    origin, answer, head = responded.origin, responded.answer, bench.ledger.latest_checkpoint()
+    outcome = grader.outcome(task.gold, answer.answer)
+    return {
+        "change_id": None,
+        "response_id": responded.response.response_id,
+        "task": {"id": task.task_id, "question": task.question, "domain": task.domain or recognise(task.question)},
+        "answer": answer.answer,
+        "text": answer.text,
+        "served": "unadapted",
+        "gold": task.gold,
+        "correct": correct(outcome),
+        "outcome": outcome,
+        "state_digest": answer.state,
+        "config_digest": origin.config,
+        "log": {"index": responded.response.index, "size": head.size, "root": head.root},
+        "cost": origin.cost.document(),
+        "policy": {"name": bench.policy.label, "digest": origin.policy},
+    }
+
+
+def unadapted_panel(document: dict[str, Any]) -> RenderableType:
+    """The same for a person."""
+    rows: dict[str, RenderableType] = {
+        "answer": Text(_shown(document["answer"]), style="bold"),
+        "served": "the pointer's state, with no update",
+        "response": document["response_id"],
+        "log": f"event {document['log']['index']} of {document['log']['size']}",
+        "next": Text(f"mass-gov replay {document['response_id']}", style=FAINT),
+    }
+    if document["outcome"] is not None:
+        rows["graded"] = Text.assemble(styled(document["outcome"]), f" (gold {one_line(document['gold'], 60)})")
+    return panel(one_line(document["task"]["question"], 60), facts(rows))
 
 
 def answer_panel(document: dict[str, Any]) -> RenderableType:

@@ -182,13 +182,16 @@ def _regress(origin: Origin, learned: Learned, bench: Workbench) -> tuple[Regres
 
 
 def _answers(question: str, origin: Origin, learned: Learned, bench: Workbench) -> AnswerContent:
-    base = _answer(question, bench.base_state, None, bench)
-    parent = base if origin.adapter is None else _answer(question, origin.state, origin.adapter, bench)
-    adapted = _answer(question, learned.summary.state, learned.adapter, bench) if learned.files is not None else None
+    base = answer_from(question, bench.base_state, None, bench)
+    parent = base if origin.adapter is None else answer_from(question, origin.state, origin.adapter, bench)
+    adapted = (
+        answer_from(question, learned.summary.state, learned.adapter, bench) if learned.files is not None else None
+    )
     return AnswerContent(adapted=adapted, parent=parent, base=base)
 
 
-def _answer(question: str, state: str, adapter: Adapter | None, bench: Workbench) -> AnswerText:
+def answer_from(question: str, state: str, adapter: Adapter | None, bench: Workbench) -> AnswerText:
+    """Answer greedily with the weights of one state."""
     (generation,) = bench.learner.answer([question], adapter, max_new_tokens=bench.spec.answer.max_new_tokens)
     return AnswerText(
         state=state,

@@ -133,7 +133,11 @@ def _effects(ledger: Ledger, change: ChangeView, meaning: Meaning) -> list[Body]
         answer = AnswerContent.model_validate(parse_canonical(ledger.artifact(change.entry, "answer")))
         if answer.adapted is not None:
             served = ResponseServed(
-                response_id=str(uuid7()), change_id=change.change_id, state=answer.adapted.state, served="adapted"
+                response_id=str(uuid7()),
+                change_id=change.change_id,
+                state=answer.adapted.state,
+                served="adapted",
+                unadapted=None,
             )
             effects.append(served)
     return effects

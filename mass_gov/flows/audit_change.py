@@ -70,18 +70,22 @@ class Comparison:
 
 def compare_change(change: ChangeBody, suite: Suite | None, check: Comparison) -> None:
     """Compare the contents of one change with its leaf; without the suite, outcomes are not judged again."""
-    parents, plain = change.parents, check.plain
-    check.record("config", AdaptationSpec)
-    if "config" in plain:
-        check.same("config", "digest", parents.config, sha256_hex(plain["config"]))
-    if "fingerprint" in plain:
-        with check.at("fingerprint"):
-            parse_canonical(plain["fingerprint"])
-        check.same("fingerprint", "digest", parents.fingerprint, sha256_hex(plain["fingerprint"]))
+    compare_settings(change.parents.config, change.parents.fingerprint, check)
     _samples(change, check)
     _update(change, check)
     _regression(change, check, suite)
     _answer(change, check)
+
+
+def compare_settings(config: str, fingerprint: str, check: Comparison) -> None:
+    """Compare the settings and the numeric environment with the digests in the leaf."""
+    check.record("config", AdaptationSpec)
+    if "config" in check.plain:
+        check.same("config", "digest", config, sha256_hex(check.plain["config"]))
+    if "fingerprint" in check.plain:
+        with check.at("fingerprint"):
+            parse_canonical(check.plain["fingerprint"])
+        check.same("fingerprint", "digest", fingerprint, sha256_hex(check.plain["fingerprint"]))
 
 
 def _samples(change: ChangeBody, check: Comparison) -> None:

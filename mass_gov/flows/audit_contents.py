@@ -19,19 +19,20 @@ from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.model_signing import DELTA_FILES, delta_digest, verify_folder
 from mass_gov.evidence.sealing import unseal
 from mass_gov.evidence.signing import VerificationKey, verification_key
-from mass_gov.flows.audit_change import Comparison, compare_change
+from mass_gov.flows.audit_change import Comparison, compare_change, compare_settings
 from mass_gov.flows.audit_report import Findings
 from mass_gov.flows.handles import task_commitment
 from mass_gov.ledger import Entry, RawLedger
 from mass_gov.ledger.schema import artifacts
 from mass_gov.ledger.writing import binding_of
 from mass_gov.policy import Policy, load_policy
-from mass_gov.records.artifacts import ArtifactRef, ArtifactRole, ReasonContent, RequestContent
+from mass_gov.records.artifacts import AnswerText, ArtifactRef, ArtifactRole, ReasonContent, RequestContent
 from mass_gov.records.change import ChangeBody
-from mass_gov.records.events import ChangeRecorded, LogOpened, PolicyActivated, SuiteRegistered
+from mass_gov.records.events import ChangeRecorded, LogOpened, PolicyActivated, ResponseServed, SuiteRegistered
 from mass_gov.tasks.suites import Suite, parse_suite
 
 _ALWAYS: tuple[ArtifactRole, ...] = ("request", "config", "fingerprint", "samples", "update", "answer")
+_UNADAPTED: tuple[ArtifactRole, ...] = ("request", "config", "fingerprint", "answer")
 _WITH_DELTA: tuple[ArtifactRole, ...] = ("delta.adapter_config", "delta.adapter_model", "delta.signature")
 
 
@@ -102,6 +103,8 @@ class ContentCheck:
         if isinstance(body, ChangeRecorded):
             wanted = _ALWAYS + (_WITH_DELTA if body.change.update.delta is not None else ())
             wanted += ("regression",) if body.change.regression is not None else ()
+        elif isinstance(body, ResponseServed):
+            wanted = _UNADAPTED if body.unadapted is not None else ()
         elif isinstance(body, PolicyActivated | SuiteRegistered):
             wanted = ("policy",) if isinstance(body, PolicyActivated) else ("suite",)
         lacking = [role for role in wanted if (role, 0) not in roles]
@@ -150,8 +153,17 @@ class ContentCheck:
                     check.same("suite", "digest", body.suite, suite.digest)
                     check.same("suite", "cases", body.cases, len(suite.cases))
                     self._suites[suite.digest] = suite
+            case ResponseServed():
+                self._unadapted(body, check)
             case _:
                 check.record("reason", ReasonContent)
+
+    def _unadapted(self, body: ResponseServed, check: Comparison) -> None:
+        check.record("request", RequestContent)
+        if (answer := check.record("answer", AnswerText)) is not None:
+            check.same("answer", "state", body.state, answer.state)
+        if body.unadapted is not None:
+            compare_settings(body.unadapted.config, body.unadapted.fingerprint, check)
 
     def _request(self, change: ChangeBody, check: Comparison) -> None:
         if (request := check.record("request", RequestContent)) is not None and self.keys is not None:

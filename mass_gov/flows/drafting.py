@@ -177,6 +177,7 @@ def response_body(body: ChangeBody, served: str, answer: AnswerContent) -> Respo
         change_id=body.identity.change_id,
         state=chosen.state,
         served=served,
+        unadapted=None,
     )
 
 

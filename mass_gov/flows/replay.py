@@ -11,19 +11,28 @@ stage that was computed agrees, under the same fingerprint. A response replays a
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 from mass_gov.errors import IntegrityError, MassGovError, NotFoundError
-from mass_gov.evidence.canonical import canonical_bytes, parse_canonical, sha256_hex
+from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.flows.adapt import Outcome, compute
+from mass_gov.flows.replay_record import check_made_from, read_content
+from mass_gov.flows.replay_report import (
+    STAGES,
+    Replayed,
+    StageResult,
+    Start,
+    UnreadableError,
+    conclude,
+    cut_short,
+)
+from mass_gov.flows.replay_response import replay_unadapted
 from mass_gov.flows.workbench import Workbench, delta_files, origin_of
 from mass_gov.ledger import ChangeView
 from mass_gov.policy import load_policy
 from mass_gov.records.artifacts import (
     AnswerContent,
-    ArtifactRole,
     RegressionContent,
     RequestContent,
     SampleContent,
@@ -39,44 +48,11 @@ from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.stages.update import Learned
 from mass_gov.tasks.suites import parse_suite
 
-Start = Literal["delta", "samples", "scratch"]
-Verdict = Literal["equal", "equal, other fingerprint", "differs", "not replayable"]
-STAGES: tuple[Stage, ...] = ("samples", "gates", "delta", "regression", "decision", "answer")
 _GIVEN: dict[Start, tuple[Stage, ...]] = {
     "scratch": (),
     "samples": ("samples",),
     "delta": ("samples", "delta"),
 }
-
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class StageResult:
-    """One stage, recorded and recomputed."""
-
-    stage: Stage
-    recorded: str | None
-    recomputed: str | None
-    verdict: Literal["equal", "differs", "given", "unreadable", "not reached"]
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Replayed:
-    """What came out of a replay."""
-
-    target: str
-    change_id: str
-    start: Start
-    verdict: Verdict
-    stages: tuple[StageResult, ...]
-    first_difference: Stage | None
-    detail: str
-    fingerprint: str
-    fingerprint_differs: dict[str, tuple[Any, Any]]
-    """Fingerprint entries that differ: recorded and present value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,84 +66,48 @@ class _Record:
     answer: AnswerContent
 
 
-class _UnreadableError(Exception):
-    """An artifact of one stage cannot be used as evidence."""
-
-    def __init__(self, stage: Stage, detail: str) -> None:
-        super().__init__(detail)
-        self.stage = stage
-
-
-_STAGE_OF: dict[ArtifactRole, Stage] = {
-    "request": "samples",
-    "config": "samples",
-    "fingerprint": "samples",
-    "samples": "samples",
-    "update": "delta",
-    "delta.adapter_config": "delta",
-    "delta.adapter_model": "delta",
-    "regression": "regression",
-    "answer": "answer",
-}
-
-
-def find_change(target: str, bench: Workbench) -> ChangeView:
-    """Find the change that a change id or a response id names."""
-    try:
-        return bench.ledger.change(target)
-    except NotFoundError:
-        return bench.ledger.change(bench.ledger.response(target).change_id)
-
-
 def replay(target: str, start: Start, bench: Workbench) -> Replayed:
-    """Replay one change or response.
+    """Replay one change or response; a response with a change behind it replays as that change.
 
     Raises:
         NotFoundError: no such change or response.
         NotRetainedError: its content was erased; what is gone is not compared.
     """
-    change = find_change(target, bench)
+    try:
+        change = bench.ledger.change(target)
+    except NotFoundError:
+        response = bench.ledger.response(target)
+        if response.change_id is None:
+            return replay_unadapted(response, start, bench)
+        change = bench.ledger.change(response.change_id)
+    return _replay_change(target, change, start, bench)
+
+
+def _replay_change(target: str, change: ChangeView, start: Start, bench: Workbench) -> Replayed:
+    present = bench.learner.fingerprint()
     try:
         record = _read(change, bench)  # (1)
-        _check_parents(change, record, bench)  # (2)
+        parents = change.body.parents
+        check_made_from(bench, parents.base_model, parents.prompt_template, parents.config, record.spec)  # (2)
         outcome = _compute(change, record, start, _as_recorded(change, record, bench))  # (3)
-    except _UnreadableError as unreadable:
-        return _cut_short(target, change, start, unreadable, bench)
+    except UnreadableError as unreadable:
+        return cut_short(target, change.change_id, start, unreadable, present)
     stages = _compare(change, record, outcome, _GIVEN[start])  # (4)
-    return _conclude(target, change, start, stages, record, bench)
+    return conclude(target, change.change_id, start, stages, record.fingerprint, present)
 
 
 def _read(change: ChangeView, bench: Workbench) -> _Record:
-    held = {ref.role for ref in change.entry.predicate.artifacts}
-
-    def content(role: ArtifactRole, parse: Callable[[Any], _T]) -> _T:
-        try:
-            return parse(parse_canonical(bench.ledger.artifact(change.entry, role)))
-        except (IntegrityError, ValueError) as error:
-            raise _UnreadableError(_STAGE_OF[role], f"artifact {role}: {error}") from error
-
+    entry = change.entry
+    tested = any(ref.role == "regression" for ref in entry.predicate.artifacts)
     return _Record(
-        request=content("request", RequestContent.model_validate),
-        spec=content("config", AdaptationSpec.model_validate),
-        fingerprint=content("fingerprint", dict),
-        samples=content("samples", SamplesContent.model_validate),
-        update=content("update", UpdateContent.model_validate),
-        regression=content("regression", RegressionContent.model_validate) if "regression" in held else None,
-        answer=content("answer", AnswerContent.model_validate),
+        request=read_content(bench, entry, "request", RequestContent.model_validate),
+        spec=read_content(bench, entry, "config", AdaptationSpec.model_validate),
+        fingerprint=read_content(bench, entry, "fingerprint", dict),
+        samples=read_content(bench, entry, "samples", SamplesContent.model_validate),
+        update=read_content(bench, entry, "update", UpdateContent.model_validate),
+        regression=read_content(bench, entry, "regression", RegressionContent.model_validate) if tested else None,
+        answer=read_content(bench, entry, "answer", AnswerContent.model_validate),
     )
-
-
-def _check_parents(change: ChangeView, record: _Record, bench: Workbench) -> None:
-    parents = change.body.parents
-    for name, recorded, present in (
-        ("base model", parents.base_model, bench.learner.base_digest),
-        ("prompt template", parents.prompt_template, bench.template_digest),
-        ("configuration", parents.config, sha256_hex(canonical_bytes(record.spec.document()))),
-    ):
-        if recorded != present:
-            remedy = "Replay it with the model that it was made with: --model FOLDER."
-            detail = f"the change was made with {name} {recorded[:12]}, and here is {present[:12]}. {remedy}"
-            raise _UnreadableError("samples", detail)
 
 
 def _as_recorded(change: ChangeView, record: _Record, bench: Workbench) -> Workbench:
@@ -176,13 +116,13 @@ def _as_recorded(change: ChangeView, record: _Record, bench: Workbench) -> Workb
     try:
         policy = load_policy(bench.ledger.policy_bytes(parents.policy))
     except MassGovError as error:
-        raise _UnreadableError("gates", f"policy {parents.policy[:12]}: {error}") from error
+        raise UnreadableError("gates", f"policy {parents.policy[:12]}: {error}") from error
     runner = bench.runner
     if (runner.suite.digest, runner.spec) != (parents.suite, record.spec.answer):
         try:
             suite = parse_suite(bench.ledger.suite_bytes(parents.suite))
         except MassGovError as error:
-            raise _UnreadableError("regression", f"suite {parents.suite[:12]}: {error}") from error
+            raise UnreadableError("regression", f"suite {parents.suite[:12]}: {error}") from error
         runner = RegressionRunner(bench.learner, suite, record.spec.answer)
     return replace(bench, spec=record.spec, policy=policy, runner=runner)
 
@@ -193,7 +133,7 @@ def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench
         origin = origin_of(bench, body.parents.parent_state, body.parents.pointer_head)
         learned = _recorded_update(change, record, bench) if start == "delta" else None
     except IntegrityError as error:
-        raise _UnreadableError("delta", str(error)) from error
+        raise UnreadableError("delta", str(error)) from error
     samples = _ungated(record.samples) if start != "scratch" else None
     forced = (
         [ForcedSample(*_split(sample, bench)) for sample in record.samples.samples] if record.samples.forced else []
@@ -269,11 +209,12 @@ def _digests(
     def digest(value: object) -> str:
         return sha256_hex(canonical_bytes(value))
 
-    judged = [{"weight": s.weight, "dropped_by": s.dropped_by, "gates": s.document()["gates"]} for s in samples.samples]
+    documents = [sample.document() for sample in samples.samples]
+    judged = [{key: document[key] for key in ("weight", "dropped_by", "gates")} for document in documents]
     update = body.update.model_copy(update={"delta_key": None})
     return {
         "samples": digest(_ungated(samples).document()),
-        "gates": digest([{**item, "dropped_by": list(item["dropped_by"])} for item in judged]),
+        "gates": digest(judged),
         "delta": digest({"summary": update.document(), "content": content.document()}),
         "regression": digest(regression.document() if regression else None),
         "decision": digest({"gates": [gate.document() for gate in gates], "decision": decision.document()}),
@@ -281,56 +222,11 @@ def _digests(
     }
 
 
-def _conclude(
-    target: str, change: ChangeView, start: Start, stages: tuple[StageResult, ...], record: _Record, bench: Workbench
-) -> Replayed:
-    first = next((result for result in stages if result.verdict == "differs"), None)
-    present = bench.learner.fingerprint()
-    keys = sorted(record.fingerprint.keys() | present.keys())
-    other = {
-        k: (record.fingerprint.get(k), present.get(k)) for k in keys if record.fingerprint.get(k) != present.get(k)
-    }
-    verdict: Verdict = "differs" if first else "equal, other fingerprint" if other else "equal"
-    return Replayed(
-        target=target,
-        change_id=change.change_id,
-        start=start,
-        verdict=verdict,
-        stages=stages,
-        first_difference=first.stage if first else None,
-        detail=f"the first difference is in stage {first.stage}" if first else "every recomputed digest agrees",
-        fingerprint=sha256_hex(canonical_bytes(present)),
-        fingerprint_differs=other,
-    )
-
-
-def _cut_short(
-    target: str, change: ChangeView, start: Start, unreadable: _UnreadableError, bench: Workbench
-) -> Replayed:
-    """Report a record that cannot be used: the stage that it belongs to differs, what comes after was not reached."""
-    at = STAGES.index(unreadable.stage)
-    stages = tuple(
-        StageResult(stage, None, None, "unreadable", str(unreadable))
-        if i == at
-        else StageResult(stage, None, None, "not reached")
-        for i, stage in enumerate(STAGES)
-    )
-    return Replayed(
-        target=target,
-        change_id=change.change_id,
-        start=start,
-        verdict="differs",
-        stages=stages,
-        first_difference=unreadable.stage,
-        detail=str(unreadable),
-        fingerprint=sha256_hex(canonical_bytes(bench.learner.fingerprint())),
-        fingerprint_differs={},
-    )
-
-
 def record_replay(replayed: Replayed, bench: Workbench) -> None:
-    """Append that the replay was performed, and what came out, under the change's tenant and deployment."""
-    identity = bench.ledger.change(replayed.change_id).body.identity
+    """Append that the replay was performed, and what came out, under the tenant and deployment of what was replayed."""
+    change_id, ledger = replayed.change_id, bench.ledger
+    index = ledger.change(change_id).index if change_id else ledger.response(replayed.target).index
+    place = ledger.entry(index).predicate
     body = ReplayPerformed(
         target=replayed.target,
         start=replayed.start,
@@ -339,4 +235,4 @@ def record_replay(replayed: Replayed, bench: Workbench) -> None:
         fingerprint=replayed.fingerprint,
     )
     who = Actor(principal=bench.actor.principal, role="auditor")
-    bench.ledger.append([EventDraft(who, identity.tenant, identity.deployment, body)])
+    bench.ledger.append([EventDraft(who, place.tenant, place.deployment, body)])

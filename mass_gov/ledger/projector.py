@@ -45,6 +45,7 @@ from mass_gov.records.events import (
     ReplayPerformed,
     ResponseServed,
     SuiteRegistered,
+    Unadapted,
 )
 
 
@@ -189,10 +190,21 @@ def _check_pointer_read(connection: Connection, change: ChangeBody, head: int) -
 
 
 def _serve(connection: Connection, entry: Entry, body: ResponseServed) -> None:
-    row = change_row(connection, body.change_id)
-    transitions.same_place(entry, row["tenant"], row["deployment"])
     if exists(connection, responses.c.response_id == body.response_id):
         raise RefusedError(f"Response {body.response_id} is recorded already. Give a new response a new id.")
+    if body.unadapted is not None:
+        _check_unadapted(connection, entry, body, body.unadapted)
+    else:
+        _check_behind(connection, entry, body, body.change_id or "")
+    place = {"index": entry.index, "tenant": entry.predicate.tenant, "deployment": entry.predicate.deployment}
+    document = body.document() | place
+    connection.execute(insert(responses), {column.name: document[column.name] for column in responses.columns})
+
+
+def _check_behind(connection: Connection, entry: Entry, body: ResponseServed, change_id: str) -> None:
+    """An answer with a change behind it comes from one of that change's states."""
+    row = change_row(connection, change_id)
+    transitions.same_place(entry, row["tenant"], row["deployment"])
     if body.served == "adapted" and row["status"] not in ("applied", "active"):
         raise transitions.not_allowed(row, "serve its adapted answer")
     states = {
@@ -204,8 +216,26 @@ def _serve(connection: Connection, entry: Entry, body: ResponseServed) -> None:
         raise IntegrityError(
             f"Response {body.response_id} does not name the {body.served} state of change {body.change_id}. Serve that."
         )
-    document = body.document() | {"index": entry.index, "tenant": row["tenant"], "deployment": row["deployment"]}
-    connection.execute(insert(responses), {column.name: document[column.name] for column in responses.columns})
+
+
+def _check_unadapted(connection: Connection, entry: Entry, body: ResponseServed, origin: Unadapted) -> None:
+    """An answer with no change behind it comes from the state that its pointer had."""
+    for kind, digest in (("model", origin.base_model), ("policy", origin.policy)):
+        if registration_index(connection, kind, digest) is None:
+            raise RefusedError(f"The {kind} {digest[:16]} is not registered in this ledger. Register it first.")
+    place = (entry.predicate.tenant, entry.predicate.deployment)
+    if origin.pointer_head is None:
+        true_origin = body.state == state_digest(origin.base_model, None)
+    else:
+        move = move_row(connection, origin.pointer_head)
+        true_origin = move is not None and (move["tenant"], move["deployment"], move["to_state"]) == (
+            *place,
+            body.state,
+        )
+    if not true_origin:
+        raise IntegrityError(
+            f"Response {body.response_id}: the pointer {'/'.join(place)} did not have its state. Serve it again."
+        )
 
 
 def _replayed(connection: Connection, body: ReplayPerformed) -> None:

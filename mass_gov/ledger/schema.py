@@ -120,7 +120,7 @@ responses = Table(
     metadata,
     Column("response_id", Text, primary_key=True),
     Column("index", _INT, nullable=False),
-    Column("change_id", Text, nullable=False),
+    Column("change_id", Text),
     Column("tenant", Text, nullable=False),
     Column("deployment", Text, nullable=False),
     Column("state", Text, nullable=False),

@@ -94,8 +94,8 @@ class ResponseView:
 
     response_id: str
     index: int
-    change_id: str
+    change_id: str | None
     tenant: str
     deployment: str
     state: str
-    served: Literal["adapted", "parent", "base"]
+    served: Literal["adapted", "parent", "base", "unadapted"]

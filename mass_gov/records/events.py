@@ -6,13 +6,13 @@ Reserved types have a name (so that readers know it) and no body yet; nothing ca
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mass_gov.records.artifacts import ArtifactRef
-from mass_gov.records.base import BigInteger, Count, Digest, Record, Slug, Timestamp, Uuid
-from mass_gov.records.change import ChangeBody
+from mass_gov.records.base import BigInteger, Count, Digest, Record, Slug, SubjectHandle, Timestamp, Uuid
+from mass_gov.records.change import ChangeBody, Cost
 
 PREDICATE_TYPE = "urn:mass-gov:event:v1"
 
@@ -147,15 +147,38 @@ class ChangeRolledBack(Record):
     affected_responses: Count
 
 
+class Unadapted(Record):
+    """What an answer with no change behind it was made from; its request and answer are this event's artifacts."""
+
+    base_model: Digest
+    pointer_head: Count | None
+    config: Digest
+    prompt_template: Digest
+    policy: Digest
+    fingerprint: Digest
+    subject: SubjectHandle
+    requested_at: Timestamp
+    cost: Cost
+
+
 class ResponseServed(Record):
     """An answer left the system, and from which state."""
 
     type: Literal["response.served"] = "response.served"
     response_id: Uuid
-    change_id: Uuid
+    change_id: Uuid | None
+    """The change behind the answer; None when the pointer's state answered with no update."""
     state: Digest
-    served: Literal["adapted", "parent", "base"]
-    """Whose answer was served; anything but `adapted` means that the change did not apply."""
+    served: Literal["adapted", "parent", "base", "unadapted"]
+    """Whose answer was served. `parent` and `base` mean that the change did not apply."""
+    unadapted: Unadapted | None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        plain = self.served == "unadapted"
+        if plain != (self.change_id is None) or plain != (self.unadapted is not None):
+            raise ValueError("an answer has a change behind it, or says what else it was made from")
+        return self
 
 
 class AccessDenied(Record):

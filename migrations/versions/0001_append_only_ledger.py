@@ -142,7 +142,7 @@ def _pointers_and_responses() -> None:
         "responses",
         _text("response_id", key=True),
         _int("index"),
-        _text("change_id"),
+        _text("change_id", nullable=True),
         _text("tenant"),
         _text("deployment"),
         _text("state"),

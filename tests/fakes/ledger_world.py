@@ -333,6 +333,7 @@ class LedgerWorld:
             change_id=change_id,
             state=body.update.state if applies else state_digest(BASE_MODEL, None),
             served="adapted" if applies else "base",
+            unadapted=None,
         )
         return [*drafts, self.draft(served)]
 

@@ -11,7 +11,9 @@ from mass_gov.config import load_settings
 from mass_gov.errors import DependentsError, PermissionRefusedError, RefusedError, StaleChangeError, TaskError
 from mass_gov.flows.adapt import Answered, Request, adapt
 from mass_gov.flows.approve import approve, promote, reject
-from mass_gov.flows.replay import STAGES, Start, replay
+from mass_gov.flows.replay import replay
+from mass_gov.flows.replay_report import STAGES, Start
+from mass_gov.flows.respond import respond
 from mass_gov.flows.rollback import rollback
 from mass_gov.flows.workbench import Workbench
 from mass_gov.records.events import Actor
@@ -248,12 +250,12 @@ def test_a_forged_answer_is_found_by_replay(open_bench: Open, monkeypatch: pytes
     from mass_gov.flows import adapt as flow
 
     bench = open_bench()
-    honest = flow._answer
+    honest = flow.answer_from
 
     def lying(question: str, state: str, adapter: object, where: Workbench) -> object:
         return honest(question, state, adapter, where).model_copy(update={"text": "42"})  # type: ignore[arg-type]
 
-    monkeypatch.setattr(flow, "_answer", lying)
+    monkeypatch.setattr(flow, "answer_from", lying)
     change_id = practise(bench, "7").change.change_id
     monkeypatch.undo()
     replayed = replay(change_id, "scratch", bench)
@@ -264,3 +266,25 @@ def test_other_settings_are_part_of_the_record_and_not_of_the_reader(open_bench:
     change_id = practise(open_bench(), "7").change.change_id
     other = AdaptationSpec(update=UpdateSpec(step_size=0.9, steps=3), answer=AnswerSpec(max_new_tokens=4))
     assert replay(change_id, "scratch", open_bench(spec=other)).verdict == "equal"
+
+
+def test_an_answer_without_adaptation_is_recorded_and_replays(open_bench: Open) -> None:
+    bench = open_bench()
+    plain = respond(Request("what is 7?", "7"), bench)
+    assert plain.response.change_id is None
+    assert replay(plain.response.response_id, "scratch", bench).verdict == "equal"
+    first = applied(bench, "8")
+    promote(bench.ledger, first.change.change_id, ALICE, "good")
+    promoted = respond(Request("what is 7?", "7"), bench)
+    assert promoted.response.state == first.change.body.update.state
+    assert replay(promoted.response.response_id, "scratch", bench).verdict == "equal"
+    undone = rollback(bench.ledger, first.change.change_id, ALICE, "regressed")
+    assert promoted.response.response_id in {response.response_id for response in undone.responses}
+
+
+def test_a_response_replays_as_the_change_behind_it(open_bench: Open) -> None:
+    bench = open_bench()
+    answered = practise(bench, "7")
+    (response,) = bench.ledger.responses(change_id=answered.change.change_id)
+    replayed = replay(response.response_id, "delta", bench)
+    assert (replayed.verdict, replayed.change_id) == ("equal", answered.change.change_id)

@@ -82,14 +82,20 @@ def test_a_change_cannot_move_to_another_tenant(world: LedgerWorld) -> None:
 def test_a_held_change_serves_no_adapted_answer(world: LedgerWorld) -> None:
     held = world.record("one", step_norm=0.2)
     body = ResponseServed(
-        response_id=RESPONSE, change_id=held.change_id, state=held.body.update.state, served="adapted"
+        response_id=RESPONSE,
+        change_id=held.change_id,
+        state=held.body.update.state,
+        served="adapted",
+        unadapted=None,
     )
     refused(world, [world.draft(body)], RefusedError, "is held and cannot serve its adapted answer")
 
 
 def test_a_response_names_the_state_that_it_claims(world: LedgerWorld) -> None:
     change = world.record("one")
-    body = ResponseServed(response_id=RESPONSE, change_id=change.change_id, state=digest("other"), served="base")
+    body = ResponseServed(
+        response_id=RESPONSE, change_id=change.change_id, state=digest("other"), served="base", unadapted=None
+    )
     refused(world, [world.draft(body)], IntegrityError, "does not name the base state")
 
 

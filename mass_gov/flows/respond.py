@@ -1,0 +1,76 @@
+"""Answer without adapting: the pointer's state answers, and the log says so.
+
+Rules: an answer with no update behind it is recorded like any other, with what it was made from, so that it can be
+traced and replayed. Nothing is served before its event is durable.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from uuid6 import uuid7
+
+from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
+from mass_gov.evidence.keystore import new_subject_handle
+from mass_gov.flows.adapt import Request, answer_from
+from mass_gov.flows.drafting import Timed, canonical
+from mass_gov.flows.workbench import Origin, Workbench, current_origin
+from mass_gov.ledger import ResponseView
+from mass_gov.records.artifacts import AnswerText, ArtifactRole, RequestContent
+from mass_gov.records.base import Record, timestamp
+from mass_gov.records.change import Cost
+from mass_gov.records.drafts import ArtifactDraft, EventDraft
+from mass_gov.records.events import ResponseServed, Unadapted
+
+
+@dataclass(frozen=True, slots=True)
+class Responded:
+    """A recorded response and its answer."""
+
+    response: ResponseView
+    answer: AnswerText
+    origin: Unadapted
+
+
+def respond(request: Request, bench: Workbench) -> Responded:
+    """Answer one request from the pointer's state, with no update.
+
+    Raises:
+        TaskError: the question cannot be posed to this model.
+        OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
+    """
+    requested_at, timed = timestamp(bench.clock()), Timed(bench.learner)
+    with timed, timed.stage("answer"):
+        origin = current_origin(bench)
+        answer = answer_from(request.question, origin.state, origin.adapter, bench)
+    plain = _origin(request, origin, requested_at, timed, bench)
+    body = ResponseServed(
+        response_id=str(uuid7()), change_id=None, state=origin.state, served="unadapted", unadapted=plain
+    )
+    artifacts = _artifacts(request, answer, plain.subject, bench)
+    bench.ledger.append([EventDraft(bench.actor, bench.tenant, bench.deployment, body, artifacts)])
+    return Responded(bench.ledger.response(body.response_id), answer, plain)
+
+
+def _origin(request: Request, origin: Origin, requested_at: str, timed: Timed, bench: Workbench) -> Unadapted:
+    return Unadapted(
+        base_model=bench.learner.base_digest,
+        pointer_head=origin.pointer_head,
+        config=bench.config_digest,
+        prompt_template=bench.template_digest,
+        policy=bench.policy.digest,
+        fingerprint=sha256_hex(canonical_bytes(bench.learner.fingerprint())),
+        subject=request.subject or new_subject_handle(),
+        requested_at=requested_at,
+        cost=Cost(flops=str(timed.cost.flops), generated_tokens=timed.cost.generated_tokens, seconds=timed.seconds),
+    )
+
+
+def _artifacts(request: Request, answer: AnswerText, subject: str, bench: Workbench) -> tuple[ArtifactDraft, ...]:
+    documents: tuple[tuple[ArtifactRole, Record | dict[str, object]], ...] = (
+        ("request", RequestContent(question=request.question, task_id=request.task_id, source=request.source)),
+        ("config", bench.spec),
+        ("fingerprint", dict(bench.learner.fingerprint())),
+        ("answer", answer),
+    )
+    return tuple(ArtifactDraft(role, canonical(document), subject) for role, document in documents)
