@@ -176,15 +176,19 @@ def _first_fault(error: ValidationError) -> str:
     return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
 
 
-def open_workbench(settings: Settings, spec: AdaptationSpec, *, existing: Ledger | None = None) -> Workbench:
+def open_workbench(
+    settings: Settings, spec: AdaptationSpec, *, existing: Ledger | None = None, question: str | None = None
+) -> Workbench:
     """Open everything an adaptation needs: the model, the ledger, the policy in force and its suite.
 
     Arguments:
+        question: refused before anything is written where it cannot be posed to the model.
         existing: an open ledger to use as it is (replay): nothing is made and nothing is registered in it.
 
     Raises:
         MissingExtraError: the learner's packages are not installed.
         ModelError: the model folder cannot be loaded safely. Nothing was written.
+        TaskError: the question cannot be posed to this model. Nothing was written.
     """
     try:
         from mass_gov.executors.inline import InlineExecutor  # noqa: PLC0415 - torch stays off the auditor's side
@@ -196,6 +200,8 @@ def open_workbench(settings: Settings, spec: AdaptationSpec, *, existing: Ledger
             f"this command needs the learner, and {error.name} is not installed. Run `pip install 'mass-gov[ml]'`."
         ) from None
     learner = InlineExecutor(settings.threads).learner(model_folder(settings))  # before anything is written
+    if question is not None:
+        learner.check_question(question, max_new_tokens=spec.answer.max_new_tokens)
     ledger, policy = (existing, _policy_of(existing)) if existing is not None else initialise(settings, None)
     suite_source = suite_bytes(policy.document.suite)
     suite = parse_suite(suite_source)

@@ -52,7 +52,7 @@ class Asked:
 def solve_one(asked: Asked, text: str, task_id: str | None, gold: str | None) -> None:
     """Solve one problem and print the answer."""
     task = _task(text, task_id, gold)
-    with _session(asked) as session, Grader() as grader, err().status("practising…"):
+    with _session(asked, question) as session, Grader() as grader, err().status("practising…"):
         document = session.solve(task, asked.seed, grader)
     if asked.as_json:
         emit(document)
@@ -66,7 +66,7 @@ def answer_unadapted(asked: Asked, text: str, task_id: str | None, gold: str | N
     from mass_gov.flows.respond import respond
 
     task = _task(text, task_id, gold)
-    with _session(asked) as session, Grader() as grader, err().status("answering…"):
+    with _session(asked, question) as session, Grader() as grader, err().status("answering…"):
         responded = respond(Request(task.question, task.task_id, task.source), session.bench)
         document = unadapted_result(task, responded, session.bench, grader)
     if asked.as_json:
@@ -124,12 +124,12 @@ class _Session:
 
 
 @contextmanager
-def _session(asked: Asked) -> Iterator[_Session]:
+def _session(asked: Asked, question: str | None = None) -> Iterator[_Session]:
     """Open everything, say what a first use means, and close the ledger at the end."""
     forced = read_forced(asked.forced) if asked.forced is not None else []
     first = not has_ledger(asked.settings)
     with err().status("opening the model…"):
-        bench = open_workbench(asked.settings, asked.spec)
+        bench = open_workbench(asked.settings, asked.spec, question=question)
     with bench.ledger:
         if first:
             _say_first_use(bench, asked.settings)

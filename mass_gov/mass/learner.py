@@ -89,6 +89,10 @@ class Learner:
             spent.flops = self._total.flops - before.flops
             spent.generated_tokens = self._total.generated_tokens - before.generated_tokens
 
+    def check_question(self, question: str, *, max_new_tokens: int) -> None:
+        """Raise TaskError where `question` cannot be posed to this model, or leaves no room for an answer."""
+        self._text.check_room(self._text.solve_prompt(question), max_new_tokens)
+
     def initial_adapter(self, lora: LoraSettings) -> Adapter:
         """The adapter that changes nothing: A drawn from `lora.seed`, B zero, the targets spelled out."""
         with self._lock:
