@@ -52,7 +52,7 @@ class Asked:
 def solve_one(asked: Asked, text: str, task_id: str | None, gold: str | None) -> None:
     """Solve one problem and print the answer."""
     task = _task(text, task_id, gold)
-    with _session(asked, question) as session, Grader() as grader, err().status("practising…"):
+    with _session(asked, task.question) as session, Grader() as grader, err().status("practising…"):
         document = session.solve(task, asked.seed, grader)
     if asked.as_json:
         emit(document)
@@ -66,7 +66,7 @@ def answer_unadapted(asked: Asked, text: str, task_id: str | None, gold: str | N
     from mass_gov.flows.respond import respond
 
     task = _task(text, task_id, gold)
-    with _session(asked, question) as session, Grader() as grader, err().status("answering…"):
+    with _session(asked, task.question) as session, Grader() as grader, err().status("answering…"):
         responded = respond(Request(task.question, task.task_id, task.source), session.bench)
         document = unadapted_result(task, responded, session.bench, grader)
     if asked.as_json:
