@@ -61,6 +61,7 @@ from mass_gov.records.events import (
     PolicyActivated,
     ResponseServed,
     SuiteRegistered,
+    Unadapted,
 )
 from mass_gov.records.settings import AdaptationSpec
 
@@ -205,6 +206,38 @@ class LedgerWorld:
             ]
         drafts = [self.draft(ChangeRecorded(change=body), ADA, *documents)]
         return drafts + (self._consequences(body) if consequences else [])
+
+    def unadapted(self, response_id: str, **overrides: Any) -> EventDraft:
+        """Draft an answer that no update stands behind, from the state that the pointer has now."""
+        pointer = self.ledger.pointer(self.tenant, self.deployment)
+        state = pointer.state or state_digest(BASE_MODEL, None)
+        fields = {
+            "base_model": BASE_MODEL,
+            "pointer_head": pointer.head_index,
+            "config": sha256_hex(_json(AdaptationSpec())),
+            "prompt_template": TEMPLATE,
+            "policy": self.policy.digest,
+            "fingerprint": sha256_hex(canonical_bytes({"torch": "none"})),
+            "subject": SUBJECT,
+            "requested_at": "2026-11-20T18:00:00.000000Z",
+            "cost": Cost(flops="1", generated_tokens=2, seconds={}),
+        }
+        body = ResponseServed(
+            response_id=response_id,
+            change_id=None,
+            state=state,
+            served="unadapted",
+            unadapted=Unadapted(**(fields | overrides)),
+        )
+        answer = AnswerText(state=state, tokens=(7,), text="= 2", answer="2", finished=True)
+        return self.draft(
+            body,
+            ADA,
+            ("request", _json(RequestContent(question="What is it?", task_id=response_id, source="test"))),
+            ("config", _json(AdaptationSpec())),
+            ("fingerprint", canonical_bytes({"torch": "none"})),
+            ("answer", _json(answer)),
+        )
 
     def approval(
         self,

@@ -51,6 +51,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world.ledger.append([world.rejection(world.record("no", step_norm=0.2))])
     last = world.record("undone", scope="deployment")
     world.ledger.append([world.rollback(last)])
+    world.ledger.append([world.unadapted("01890000-0000-7000-8000-000000000001")])
     world.close()
     return folder
 

@@ -99,6 +99,19 @@ def test_a_response_names_the_state_that_it_claims(world: LedgerWorld) -> None:
     refused(world, [world.draft(body)], IntegrityError, "does not name the base state")
 
 
+def test_an_unadapted_answer_from_a_state_that_the_pointer_left_is_refused(world: LedgerWorld) -> None:
+    before = world.unadapted(RESPONSE)
+    moved = world.record("moves", scope="deployment")
+    world.ledger.append([before])  # it was answered before the move, and says so
+    later = world.unadapted(RESPONSE[:-1] + "2", pointer_head=None)
+    refused(world, [later], IntegrityError, "did not have its state")
+    assert [r.state for r in world.ledger.responses()] == [moved.body.update.state, state_digest(BASE_MODEL, None)]
+
+
+def test_an_unadapted_answer_of_an_unregistered_model_is_refused(world: LedgerWorld) -> None:
+    refused(world, [world.unadapted(RESPONSE, base_model=digest("other"))], RefusedError, r"model .* not registered")
+
+
 def test_an_event_about_an_unknown_change_is_refused(world: LedgerWorld) -> None:
     change = world.record("one", step_norm=0.2)
     refused(world, [world.approval(change, change_id=RESPONSE)], NotFoundError, "no change")
