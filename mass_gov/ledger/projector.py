@@ -228,9 +228,10 @@ def _check_unadapted(connection: Connection, entry: Entry, body: ResponseServed,
         true_origin = body.state == state_digest(origin.base_model, None)
     else:
         move = move_row(connection, origin.pointer_head)
-        true_origin = move is not None and (move["tenant"], move["deployment"], move["to_state"]) == (
-            *place,
-            body.state,
+        true_origin = (
+            move is not None
+            and (move["tenant"], move["deployment"], move["to_state"]) == (*place, body.state)
+            and change_row(connection, move["moved_by"])["base_model"] == origin.base_model
         )
     if not true_origin:
         raise IntegrityError(
