@@ -28,6 +28,7 @@ told apart by `type`. Every field is always present. `Digest` is SHA-256 in hex,
 `Timestamp` is RFC 3339 in UTC with microseconds, `Finite` a finite number. Nothing that a person wrote or the model
 generated stands in an event: that is in its artifacts, encrypted, named by digest.
 """
+ENVELOPE = ("Predicate", "Actor")
 RESERVED = (
     "## Reserved types\n\nNames without a body yet. Nothing writes them; a log that holds one needs a newer reader."
 )
@@ -38,10 +39,10 @@ def render() -> str:
     events, change, artifacts = _classes("events.py"), _classes("change.py"), _classes("artifacts.py")
     subjects = _subjects()
     parts = [INTRO, "## Every event"]
-    parts += [_record(node) for node in (events["Predicate"], events["Actor"], artifacts["ArtifactRef"])]
+    parts += [_record(node) for node in (*(events[name] for name in ENVELOPE), artifacts["ArtifactRef"])]
     parts.append("## Events")
     parts += [_event(body, subjects[body.name]) for body in events.values() if _type_of(body) is not None]
-    parts.append(_record(events["Predecessor"]))
+    parts += [_record(node) for name, node in events.items() if _type_of(node) is None and name not in ENVELOPE]
     parts.append("## What `change.recorded` says")
     parts += [_record(node) for node in (change["ChangeBody"], *_others(change, "ChangeBody"))]
     parts.append("## What artifacts hold\n\n" + _module_doc("artifacts.py"))

@@ -11,11 +11,12 @@ import yaml
 from pydantic import BaseModel
 
 from mass_gov.cli.main import app
-from mass_gov.flows import replay
+from mass_gov.flows import replay, replay_report
 from mass_gov.ledger.views import Cause, Status
 from mass_gov.policy import decision
 from mass_gov.policy.document import PolicyDocument
 from mass_gov.records.change import GateVerdict, OnFail, Scope, UpdateOutcome, Verdict
+from mass_gov.records.events import ResponseServed
 from tests.contract import events_page
 from tests.contract.checkout import ROOT, read, sources
 
@@ -88,7 +89,10 @@ def test_every_reason_and_outcome_is_explained() -> None:
 
 def test_the_glossary_has_every_value_that_a_user_meets() -> None:
     glossary = read("docs/glossary.md")
-    words = [get_args(kind) for kind in (Status, Cause, Scope, Verdict, GateVerdict, OnFail, replay.Verdict)]
+    served = ResponseServed.model_fields["served"].annotation
+    words = [
+        get_args(kind) for kind in (Status, Cause, Scope, Verdict, GateVerdict, OnFail, replay_report.Verdict, served)
+    ]
     assert not [word for values in words for word in values if f"`{word}`" not in glossary]
 
 
