@@ -135,6 +135,8 @@ def initialise(settings: Settings, policy: str | None) -> tuple[Ledger, Policy]:
         policy: name or path of the policy to start with; None keeps the one in force, or starts with `solo`.
     """
     chosen = find_policy(policy) if policy is not None else None
+    if chosen is not None:
+        suite_bytes(chosen.document.suite)  # a policy whose suite nobody has could not be replaced once in force
     ledger = open_ledger(settings, create=True)
     current = policy_in_force(ledger)
     if current is None or chosen is not None:

@@ -1,4 +1,4 @@
-"""One change as a JSON object (docs/reference/cli.md lists the fields)."""
+"""Changes and responses as JSON objects (docs/reference/cli.md lists the fields)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,44 @@ from collections.abc import Sequence
 from typing import Any
 
 from mass_gov.cli.change_contents import Contents
-from mass_gov.cli.changes import response_document, summary
 from mass_gov.ledger import ChangeView, ResponseView
 from mass_gov.policy.decision import EXPLANATIONS
 from mass_gov.records.artifacts import SamplesContent
+
+
+def summary(change: ChangeView) -> dict[str, object]:
+    """What a list says about a change, as JSON."""
+    body = change.body
+    return {
+        "change_id": change.change_id,
+        "status": change.status,
+        "scope": body.identity.scope,
+        "tenant": body.identity.tenant,
+        "deployment": body.identity.deployment,
+        "requester": body.identity.requester,
+        "recorded_at": body.identity.recorded_at,
+        "index": change.index,
+        "decision": {
+            "verdict": body.decision.verdict,
+            "reason": body.decision.reason,
+            "violated": list(body.decision.violated),
+        },
+        "forced": body.synthesis.forced,
+        "self_approved": any(approval.self_approved for approval in change.approvals),
+        "state_digest": body.update.state,
+        "delta_digest": body.update.delta,
+    }
+
+
+def response_document(response: ResponseView) -> dict[str, object]:
+    """A response as JSON."""
+    return {
+        "response_id": response.response_id,
+        "change_id": response.change_id,
+        "served": response.served,
+        "state_digest": response.state,
+        "index": response.index,
+    }
 
 
 def change_document(

@@ -19,7 +19,7 @@ from mass_gov.cli.output import WIDE, emit, grid, one_line, out, say, styled
 
 if TYPE_CHECKING:
     from mass_gov.flows.approve import Decided
-    from mass_gov.ledger import ChangeView, ResponseView
+    from mass_gov.ledger import ResponseView
 
 app = typer.Typer(help="List, show, approve, reject, promote and roll back changes.", no_args_is_help=True)
 StatusName = Literal["applied", "held", "pending", "rejected", "active", "rolled_back"]
@@ -32,6 +32,7 @@ def list_changes(
     as_json: JsonFlag = False,
 ) -> None:
     """List changes, newest first, with what was decided and where they stand."""
+    from mass_gov.cli.change_document import summary
     from mass_gov.wiring import read_ledger
 
     with read_ledger(settings()) as ledger:
@@ -129,6 +130,7 @@ def rollback(
     as_json: JsonFlag = False,
 ) -> None:
     """Undo a change: the pointer moves back, or the answer is withdrawn; says what was served in between."""
+    from mass_gov.cli.change_document import response_document
     from mass_gov.flows.rollback import rollback as roll_back
     from mass_gov.wiring import actor, open_ledger
 
@@ -157,41 +159,6 @@ def rollback(
         f"The pointer {identity.tenant}/{identity.deployment} stands on {state or 'the base model'}.", soft_wrap=True
     )
     _print_served(done.responses)
-
-
-def summary(change: ChangeView) -> dict[str, object]:
-    """What a list says about a change, as JSON."""
-    body = change.body
-    return {
-        "change_id": change.change_id,
-        "status": change.status,
-        "scope": body.identity.scope,
-        "tenant": body.identity.tenant,
-        "deployment": body.identity.deployment,
-        "requester": body.identity.requester,
-        "recorded_at": body.identity.recorded_at,
-        "index": change.index,
-        "decision": {
-            "verdict": body.decision.verdict,
-            "reason": body.decision.reason,
-            "violated": list(body.decision.violated),
-        },
-        "forced": body.synthesis.forced,
-        "self_approved": any(approval.self_approved for approval in change.approvals),
-        "state_digest": body.update.state,
-        "delta_digest": body.update.delta,
-    }
-
-
-def response_document(response: ResponseView) -> dict[str, object]:
-    """A response as JSON."""
-    return {
-        "response_id": response.response_id,
-        "change_id": response.change_id,
-        "served": response.served,
-        "state_digest": response.state,
-        "index": response.index,
-    }
 
 
 def _say_yes(

@@ -69,7 +69,7 @@ def report(kind: str, message: str, status: int, as_json: bool) -> int:
     say(f"error: {visible(message)}")
     if as_json:
         try:
-            emit({"error": error_document(kind, message, status)})
+            emit({"error": error_document(kind, message, status)}, line=True)  # also the end of JSON lines
         except BrokenPipeError:
             return _hush_stdout()
         except OSError as error:  # stdout itself is what failed: a full disk behind a redirection

@@ -24,9 +24,10 @@ def check(
 
     Exit status 0 if it validates, 2 with the line and the remedy if it does not. Nothing is activated.
     """
-    from mass_gov.wiring import find_policy
+    from mass_gov.wiring import find_policy, suite_bytes
 
     found = find_policy(policy)
+    suite_bytes(found.document.suite)
     if as_json:
         emit({"valid": True, "policy": found.label, "digest": found.digest})
     else:

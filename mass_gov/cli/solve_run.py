@@ -26,7 +26,7 @@ from mass_gov.cli.grading import Grader
 from mass_gov.cli.output import emit, err, out, say, visible
 from mass_gov.cli.solve_view import Tally, answer_panel, result, unadapted_panel, unadapted_result
 from mass_gov.config import Settings
-from mass_gov.errors import InputError, TaskError
+from mass_gov.errors import InputError, MassGovError, TaskError
 from mass_gov.records.change import Scope
 from mass_gov.records.settings import AdaptationSpec
 from mass_gov.tasks.readers import BenchmarkTask, read_tasks_jsonl
@@ -87,15 +87,22 @@ def solve_file(asked: Asked, path: Path, limit: int | None) -> int:
                 tally.add(_solve_or_explain(session, task, asked.seed, grader))
         except KeyboardInterrupt:
             stopper.asked = True
+        except MassGovError:
+            say(f"stopped: {_progress(tally)}")
+            raise
         finally:
             tally.close()
     if stopper.asked and tally.done < len(tasks):
-        say(
-            f"interrupted: {tally.done} of {len(tasks)} tasks are done and recorded. Run the same command again: it "
-            "recalls those and goes on with the rest."
-        )
+        say(f"interrupted: {_progress(tally)}")
         return exits.INTERRUPTED
     return exits.BAD_INPUT if tally.failed else exits.DONE
+
+
+def _progress(tally: Tally) -> str:
+    return (
+        f"{tally.done} of {tally.total} tasks are done and recorded. Run the same command again: it recalls those and "
+        "goes on with the rest."
+    )
 
 
 def _task(text: str, task_id: str | None, gold: str | None) -> BenchmarkTask:

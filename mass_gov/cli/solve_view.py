@@ -167,9 +167,8 @@ class Tally:
         if self.as_json:
             emit(document, line=True)
         if self._bar is not None:
+            self._bar.console.print(_line(document))
             self._bar.advance(self._bar.task_ids[0])
-            if "error" in document:
-                self._bar.console.print(_line(document))
         else:
             say(f"[{self.done}/{self.total}] {_line(document)}")
 

@@ -214,6 +214,15 @@ def test_a_policy_that_does_not_validate(
     assert not own_home.exists()
 
 
+def test_a_policy_whose_suite_nobody_has_is_not_put_in_force(cli: Command, own_home: Path, tmp_path: Path) -> None:
+    source = (Path(__file__).resolve().parents[2] / "policies" / "solo" / "v1.yaml").read_text()
+    path = tmp_path / "mine.yaml"
+    path.write_text(source.replace("suite: core-v1", "suite: moon-v1"))
+    for command in (["policy", "check"], ["init", "--policy"]):
+        refused(cli(*command, path, "--json"), 2, "moon-v1", "core-v1")
+    assert not own_home.exists()
+
+
 # ---- ledgers and keys -----------------------------------------------------------------------------------------
 
 READERS = (["changes", "list"], ["pointers", "show"], ["log", "checkpoint"], ["policy", "show"])

@@ -218,6 +218,31 @@ def test_no_task_is_adapted_when_a_later_line_is_bad(
     assert not own_home.exists()
 
 
+def test_an_outage_in_the_middle_says_how_far_it_came(
+    cli: Command,
+    tiny: Callable[..., list[str]],
+    tasks_file: Callable[[Sequence[object]], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mass_gov.errors import LedgerUnavailableError
+    from mass_gov.flows import adapt as flow
+
+    solve, solved = flow.adapt, []
+
+    def failing(request: flow.Request, bench: object) -> flow.Answered:
+        if solved:
+            raise LedgerUnavailableError("the disk is full. Free some space.")
+        solved.append(request)
+        return solve(request, bench)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(flow, "adapt", failing)
+    ran = cli("solve", "--file", tasks_file([{"question": "3+4"}, {"question": "5+6"}]), *tiny(), "--json")
+    assert ran.status == 6
+    first, last = ran.lines()
+    assert first["change_id"] and last["error"]["exit"] == 6
+    assert "1 of 2 tasks are done" in ran.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_file_keeps_what_was_printed_and_continues(
     number: signal.Signals,
