@@ -173,9 +173,9 @@ def _norms(modules: Sequence[ModuleStep], step: float, cumulative: float) -> Ren
         table.add_row(
             module.module,
             number(module.step_norm),
-            bar(module.step_norm, step, 12),
+            bar(module.step_norm, step, 8),
             number(module.cumulative_norm),
-            bar(module.cumulative_norm, cumulative, 12),
+            bar(module.cumulative_norm, cumulative, 8),
         )
     return table
 
