@@ -1,8 +1,8 @@
 """The main job on real tasks, by the command line that a user has: `make demo`.
 
 Solves held-out tasks of every domain, promotes one change, adapts from the promoted state, rolls it back, replays every
-change from scratch in a new process, recalls all of them in one table, and verifies the log. Each command is printed before it runs. Everything it makes
-lies under runs/demo, which it empties first.
+change from scratch in a new process, recalls all of them in one table, and verifies the log. Each command is printed
+before it runs. Everything it makes lies under runs/demo, which it empties first.
 """
 
 from __future__ import annotations
