@@ -172,10 +172,10 @@ def _solve_or_explain(session: _Session, task: BenchmarkTask, seed: int | None, 
 
 
 def _seed_of(seed: int | None, task: BenchmarkTask) -> int | None:
-    """A seed of its own per task, the same whenever the file is run with the same --seed."""
+    """A seed of its own per line of the file; the seed stands in the leaf, so it must not depend on the task's text."""
     if seed is None:
         return None
-    return int.from_bytes(hashlib.sha256(f"{seed}/{task.task_id}".encode()).digest()[:8]) >> 1
+    return int.from_bytes(hashlib.sha256(f"{seed}/{task.line}".encode()).digest()[:8]) >> 1
 
 
 def _named(task: BenchmarkTask) -> BenchmarkTask:

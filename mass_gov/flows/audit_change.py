@@ -62,7 +62,7 @@ class Comparison:
                 record = kind.model_validate(parse_canonical(self.plain[role]))
             except ValidationError as error:
                 raise IntegrityError(f"It is no {kind.__name__} ({error.error_count()} faults). Restore it.") from error
-            if canonical_bytes(record.document()) != self.plain[role]:
+            if canonical_bytes(record.as_read()) != self.plain[role]:
                 raise IntegrityError(f"It is not written as a {kind.__name__} is. Restore it.")
             return record
         return None

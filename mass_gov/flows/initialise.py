@@ -32,6 +32,7 @@ def activate_first_policy(ledger: Ledger, policy: Policy, actor: Actor, tenant: 
             policy=policy.digest,
             name=policy.document.name,
             version=policy.document.version,
+            replaces=None,
             approvers=(actor.principal,),
             self_approved=True,
         )

@@ -51,7 +51,7 @@ def check_made_from(
     for name, recorded, present in (
         ("base model", base_model, bench.learner.base_digest),
         ("prompt template", prompt_template, bench.template_digest),
-        ("configuration", config, sha256_hex(canonical_bytes(spec.document()))),
+        ("configuration", config, sha256_hex(canonical_bytes(spec.as_read()))),
     ):
         if recorded != present:
             raise UnreadableError(

@@ -21,7 +21,7 @@ from mass_gov.evidence.dsse import PAYLOAD_TYPE, open_envelope, sign_envelope
 from mass_gov.evidence.merkle import leaf_hash
 from mass_gov.evidence.signing import Signer, VerificationKey, verification_key
 from mass_gov.evidence.statement import Subject, build_statement, parse_statement
-from mass_gov.records.events import PREDICATE_TYPE, RESERVED_TYPES, Predicate, subjects_of
+from mass_gov.records.events import EVENT_FORMAT, EVENT_TYPES, PREDICATE_TYPE, Predicate, subjects_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def make_entry(index: int, predicate: Predicate, signer: Signer) -> Entry:
     Raises:
         InputError: the leaf would be longer than 64 KiB.
     """
-    leaf = sign_envelope(statement_bytes(predicate), PAYLOAD_TYPE, signer)
+    leaf = sign_envelope(statement_bytes(predicate, predicate.document()), PAYLOAD_TYPE, signer)
     return Entry(index, leaf, leaf_hash(leaf).hex(), predicate)
 
 
@@ -63,7 +63,7 @@ def read_entry(index: int, leaf: bytes, keys: Mapping[str, VerificationKey]) -> 
         raw = parse_statement(payload, PREDICATE_TYPE).predicate
         _refuse_newer(index, raw)
         predicate = Predicate.model_validate(raw)  # (2)
-        if statement_bytes(predicate) != payload:  # (3)
+        if statement_bytes(predicate, predicate.as_read()) != payload:  # (3)
             raise IntegrityError("Its subjects or its form are not those of the catalogue. Restore it.")
     except IntegrityError as error:
         raise IntegrityError(f"Event {index}: {error}") from error
@@ -74,17 +74,21 @@ def read_entry(index: int, leaf: bytes, keys: Mapping[str, VerificationKey]) -> 
     return Entry(index, leaf, leaf_hash(leaf).hex(), predicate)
 
 
-def statement_bytes(predicate: Predicate) -> bytes:
-    """The in-toto statement of an event, canonical."""
+def statement_bytes(predicate: Predicate, content: Mapping[str, object]) -> bytes:
+    """The in-toto statement of an event, canonical; `content` is the predicate as plain JSON values."""
     subjects = [Subject(subject.name, subject.sha256) for subject in subjects_of(predicate.body)]
-    return build_statement(subjects, PREDICATE_TYPE, predicate.document())
+    return build_statement(subjects, PREDICATE_TYPE, content)
 
 
 def _refuse_newer(index: int, raw: Mapping[str, object]) -> None:
-    body = raw.get("body")
+    """A signed event of a form that this program does not know is not tampering: a newer program wrote it."""
+    body, form = raw.get("body"), raw.get("format")
     kind = body.get("type") if isinstance(body, dict) else None
-    if kind in RESERVED_TYPES:
-        raise LedgerUnavailableError(f"Event {index} is a {kind!r}, which a newer mass-gov wrote. Upgrade mass-gov.")
+    known = form == EVENT_FORMAT and (not isinstance(kind, str) or kind in EVENT_TYPES)
+    if isinstance(form, int) and form >= EVENT_FORMAT and not known:
+        raise LedgerUnavailableError(
+            f"Event {index} is a {str(kind)[:60]!r} of format {form}, which a newer mass-gov wrote. Upgrade mass-gov."
+        )
 
 
 def claimed_log_key(leaf: bytes) -> VerificationKey:

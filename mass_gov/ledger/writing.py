@@ -34,7 +34,7 @@ from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, i
 from mass_gov.records.artifacts import ArtifactRef
 from mass_gov.records.base import timestamp
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
-from mass_gov.records.events import ChangeRecorded, Predicate
+from mass_gov.records.events import EVENT_FORMAT, ChangeRecorded, Predicate
 
 STEPS = (
     "begin",
@@ -85,6 +85,7 @@ class Writer:
         body = draft.body
         bound_to = body.change.identity.change_id if isinstance(body, ChangeRecorded) else event_id
         return Predicate(
+            format=EVENT_FORMAT,
             event_id=event_id,
             origin=self.origin,
             # The clock is written down as it is: order is by index, and `verify` lists a clock that ran backwards.

@@ -1,7 +1,9 @@
 """The value types that every record is made of.
 
 Rules: records are frozen, refuse unknown keys, and refuse non-finite numbers at the boundary, because RFC 8785 has no
-NaN and a limit compared with NaN is always false. Integers that may pass 2^53 (seeds, FLOPs) are decimal strings.
+NaN and a limit compared with NaN is always false. Integers that may pass 2^53 (seeds, FLOPs) are decimal strings. A
+record may get further optional fields in a later release, so what is stored is always written again from the fields
+that it had (`as_read`), never from the fields of the day.
 This module does not know what a change is.
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 MAX_SAFE_INTEGER = 2**53 - 1
 """Largest integer that every JSON reader keeps exactly (RFC 8785 section 3.2.2.3, RFC 7493 section 2.2)."""
@@ -33,8 +35,18 @@ Uuid = Annotated[
 BigInteger = Annotated[str, StringConstraints(pattern=r"^(0|[1-9][0-9]{0,38})$")]
 """A non-negative integer as a decimal string."""
 
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+
+
+def _real_moment(text: str) -> str:
+    dt.datetime.strptime(text, TIME_FORMAT)
+    return text
+
+
 Timestamp = Annotated[
-    str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$")
+    str,
+    StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z$"),
+    AfterValidator(_real_moment),
 ]
 """RFC 3339, UTC, microseconds."""
 
@@ -51,7 +63,11 @@ class Record(BaseModel):
         """Return the record as plain JSON values, every field present, ready for RFC 8785."""
         return self.model_dump(mode="json")
 
+    def as_read(self) -> dict[str, Any]:
+        """Return only the fields that were given: what a stored record said, without fields that came later."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
 
 def timestamp(moment: dt.datetime) -> str:
     """Format an aware `moment` as a `Timestamp`."""
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(dt.UTC).strftime(TIME_FORMAT)

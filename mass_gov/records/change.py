@@ -26,6 +26,7 @@ GateLevel = Literal["sample", "update", "regression", "window"]
 GateVerdict = Literal["pass", "fail", "inconclusive"]
 OnFail = Literal["drop", "hold", "reject"]
 Verdict = Literal["apply", "hold", "reject"]
+StageName = Literal["synthesis", "gates", "update", "regression", "decision", "answer"]
 UpdateOutcome = Literal["stepped", "no_valid_samples", "no_movement", "not_finite"]
 
 
@@ -101,6 +102,8 @@ class UpdateSummary(Record):
     """Mean KL divergence to the base on anchors; None when the policy asks for none."""
     delta: Digest | None
     """Digest of the delta's folder as model-signing computes it; None when nothing was learned."""
+    retained: Literal["delta", "recipe"]
+    """Whether the delta itself is kept, or only what is needed to make it again (a policy's choice)."""
     delta_key: Digest | None
     """Key id of the P-256 key that signed the delta."""
     state: Digest
@@ -166,7 +169,7 @@ class Cost(Record):
 
     flops: BigInteger
     generated_tokens: Count
-    seconds: dict[str, Finite]
+    seconds: dict[StageName, Finite]
     """Wall seconds by stage."""
 
 

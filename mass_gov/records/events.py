@@ -6,7 +6,7 @@ Reserved types have a name (so that readers know it) and no body yet; nothing ca
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,10 @@ RESERVED_TYPES: tuple[str, ...] = (
 )
 """Names that later formats fill; a log that holds one of them needs a newer reader."""
 
+Origin = Annotated[str, Field(pattern=r"^[A-Za-z0-9./_-]{1,200}$")]
+"""Name of a log, as in its checkpoints."""
+
+EVENT_FORMAT = 1
 Role = Literal["requester", "operator", "auditor", "admin", "system"]
 Stage = Literal["samples", "gates", "delta", "regression", "decision", "answer"]
 
@@ -42,7 +46,7 @@ class Actor(Record):
 class Predecessor(Record):
     """The sealed log that this one succeeds."""
 
-    origin: str
+    origin: Origin
     size: Count
     root: Digest
 
@@ -85,6 +89,8 @@ class PolicyActivated(Record):
     policy: Digest
     name: Slug
     version: Count
+    replaces: Digest | None
+    """The policy in force before; None for the first one. Compare-and-swap, so that no activation is overlooked."""
     approvers: tuple[Slug, ...]
     self_approved: bool
 
@@ -220,12 +226,16 @@ Body = Annotated[
 ]
 
 
+EVENT_TYPES: frozenset[str] = frozenset(str(one.model_fields["type"].default) for one in get_args(get_args(Body)[0]))
+"""The types that this release reads and writes."""
+
+
 class Predicate(Record):
     """Everything that one log entry says."""
 
-    format: Literal[1] = 1
+    format: Literal[1]
     event_id: Uuid
-    origin: str = Field(pattern=r"^[A-Za-z0-9./_-]{1,200}$")
+    origin: Origin
     time: Timestamp
     actor: Actor
     tenant: Slug

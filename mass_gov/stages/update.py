@@ -102,6 +102,7 @@ def _summary(
         loss_last=content.losses[-1] if content.losses else None,
         anchor_kl=None,
         delta=delta,
+        retained="delta",
         delta_key=None,
         state=state_digest(learner.base_digest, delta) if delta is not None else parent_state,
     )

@@ -137,6 +137,7 @@ class LedgerWorld:
             policy=self.policy.digest,
             name=document.name,
             version=document.version,
+            replaces=None,
             approvers=("bob",),
             self_approved=True,
         )
@@ -345,6 +346,7 @@ class LedgerWorld:
             loss_last=1.5 if delta else None,
             anchor_kl=None,
             delta=delta,
+            retained="delta",
             delta_key=self.keys.delta_signer.keyid if delta else None,
             state=state_digest(BASE_MODEL, delta) if delta else parent,
         )

@@ -55,7 +55,14 @@ def test_a_change_under_an_unregistered_suite_is_refused(world: LedgerWorld) -> 
 def test_a_change_decided_by_a_replaced_policy_is_stale(world: LedgerWorld) -> None:
     drafts = world.change_drafts("one")
     other = shipped_policy("default")
-    body = PolicyActivated(policy=other.digest, name="default", version=1, approvers=("bob",), self_approved=False)
+    body = PolicyActivated(
+        policy=other.digest,
+        name="default",
+        version=1,
+        replaces=world.policy.digest,
+        approvers=("bob",),
+        self_approved=False,
+    )
     world.ledger.append([world.draft(body, EVE, ("policy", other.source))])
     refused(world, drafts, StaleChangeError, "was replaced")
 

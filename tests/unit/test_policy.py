@@ -126,6 +126,7 @@ def facts(
         loss_last=1.0,
         anchor_kl=None,
         delta=DIGEST,
+        retained="delta",
         delta_key=DIGEST,
         state=DIGEST,
     )
