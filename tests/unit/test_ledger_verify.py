@@ -307,7 +307,7 @@ def _resign(world: LedgerWorld, signer: Ed25519Signer, from_index: int) -> None:
     for entry in world.ledger.entries():
         leaf = entry.leaf
         if entry.index >= from_index:
-            leaf = sign_envelope(statement_bytes(entry.predicate), PAYLOAD_TYPE, signer)
+            leaf = sign_envelope(statement_bytes(entry.predicate, entry.predicate.document()), PAYLOAD_TYPE, signer)
         before = frontier.root()
         nodes += frontier.append(leaf_hash(leaf))
         rows.append((leaf, before, frontier.root(), entry.index))
