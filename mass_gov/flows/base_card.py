@@ -95,7 +95,8 @@ def _recipe(report: BaseTrainReport, shares: Mapping[str, int]) -> str:
 |---|---|
 | architecture | {one.layers} layers, width {one.hidden}, {one.heads} heads, MLP {one.mlp}, tied embeddings |
 | positions | {one.positions}, RoPE base {one.rope_theta:g} |
-| optimizer | Muon on matrices, AdamW on embeddings and norms; warm-up, constant, linear decay over the last 40% |
+| optimizer | Muon on matrices, AdamW on embeddings and norms |
+| rates | warm-up of 100 steps, constant, linear decay over the last {settings.decay} |
 | steps, batch | {settings.steps} x {settings.batch} sequences, {report.tokens:,} tokens with padding |
 | seed, threads | {settings.seed}, {settings.threads} |
 | mixture | {mixture}; {settings.practise_percent}% of all examples teach to write practice |
@@ -137,7 +138,7 @@ def _result_row(name: str, figures: DomainFigures) -> str:
 
 
 def _room(report: BaseTrainReport, milestones: Milestones) -> str:
-    rows = "\n".join(_probe_row(name, probe) for name, probe in report.probes.items())
+    rows = "\n".join(_probe_row(name, probe) for name, probes in report.probes.items() for probe in probes)
     history = "\n".join(
         f"| {one['step']} | "
         + " | ".join(
@@ -146,7 +147,6 @@ def _room(report: BaseTrainReport, milestones: Milestones) -> str:
         + " |"
         for one in milestones
     )
-    rate = report.settings.probe_rate
     return f"""## Room for adaptation
 
 {_STOPPING_RULE}
@@ -155,18 +155,18 @@ def _room(report: BaseTrainReport, milestones: Milestones) -> str:
 |---|{"---|" * len(DOMAINS)}
 {history}
 
-(easy / hard, percent solved.) Oracle-practice probe: one SGD step (rate {rate:g}, LoRA rank 8 on o_proj and
-down_proj) on six right sub-problems of a hard task, then the hard task itself.
+(easy / hard, percent solved.) Oracle-practice probe: one SGD step (LoRA rank 8 on o_proj and down_proj) on
+six right sub-problems of a hard task, then the hard task itself.
 
-| domain | gain in log p(gold solution), nats | tasks helped | solved before | after |
-|---|---|---|---|---|
+| domain | rate | gain in log p(gold solution), nats | tasks helped | solved before | after |
+|---|---|---|---|---|---|
 {rows}
 """
 
 
 def _probe_row(name: str, probe: Probe) -> str:
     cells = " | ".join(_percent(share) for share in (probe.helped, probe.before, probe.after))
-    return f"| {name} | {probe.gain:+.3f} | {cells} |"
+    return f"| {name} | {probe.rate:g} | {probe.gain:+.3f} | {cells} |"
 
 
 def _percent(share: Share) -> str:
@@ -180,7 +180,7 @@ that adaptation is there to close. `docs/decisions/0005-base-model-recipe.md` ha
 
 _LIMITS = """## Limits
 
-- It knows six families of generated problems and nothing else; on other text it writes nonsense.
+- It knows five families of generated problems and nothing else; on other text it writes nonsense.
 - Its practice is imperfect on purpose: some does not parse, some is wrong. Gates and scorers have to cope with that.
 - Easy figures include questions that training may have shown; hard figures can't.
 - The weights are reproducible on the same machine with the same thread count; other CPUs differ in the last bits.

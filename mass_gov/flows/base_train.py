@@ -1,6 +1,6 @@
 """Train the reference base model from scratch, measure it, and write the folder that ships.
 
-    examples -> steps (with a measurement every tenth of the way) -> weights -> figures -> card
+    examples -> steps (with a measurement every thousand) -> weights -> figures -> card
 
 Layout of the run folder: `snapshot/` (to resume from) and, at the end, `weights/`: config.json,
 generation_config.json, model.safetensors, tokenizer.json, tokenizer_config.json, prompt_template.json, curves.json,
@@ -28,7 +28,7 @@ from mass_gov.mass.pretraining import Architecture, Pretraining, Recipe
 from mass_gov.tasks.registry import DOMAINS
 
 BaseTrainProgress = Callable[[int, int, float], None]  # (steps done, steps in all, loss of the last step)
-_MILESTONES = 10
+_MILESTONE_STEPS = 1000
 _MILESTONE_TASKS = 60
 
 
@@ -38,26 +38,35 @@ class BaseTrainSettings:
 
     Args:
         seed: of the initial weights and of the data.
-        steps: optimizer steps; the schedule scales with them.
+        steps, decay: optimizer steps, and the last of them during which the rates fall.
         practise_percent: of 100 examples, how many teach to write practice.
-        threads: torch threads; the weights depend on their number in the last bits.
+        threads: torch threads; the weights depend on their number in the last bits. One by default: at this size a
+            second one gains little, and on a busy machine it loses.
         card_tasks: tasks per domain and split behind each figure of the card.
         probe_tasks: tasks per domain for the oracle-practice probe.
-        probe_rate: step size of that probe.
+        probe_rates: step sizes of that probe.
     """
 
     seed: int = 0
-    steps: int = 10_000
+    steps: int = 9000
+    decay: int = 4000
     batch: int = 32
     practise_percent: int = 30
-    threads: int = 2
+    threads: int = 1
     card_tasks: int = 300
-    probe_tasks: int = 60
-    probe_rate: float = 1.0
+    probe_tasks: int = 50
+    probe_rates: tuple[float, ...] = (3.0, 10.0)
     architecture: Architecture = field(default_factory=Architecture)
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 1), ("batch", 1), ("threads", 1), ("card_tasks", 1), ("probe_tasks", 1)):
+        for name, least in (
+            ("steps", 1),
+            ("decay", 1),
+            ("batch", 1),
+            ("threads", 1),
+            ("card_tasks", 1),
+            ("probe_tasks", 1),
+        ):
             if getattr(self, name) < least:
                 raise SettingsError(f"{name} is {getattr(self, name)}: give at least {least}")
         if not 0 <= self.practise_percent <= 100 or self.seed < 0:
@@ -65,7 +74,7 @@ class BaseTrainSettings:
 
     def recipe(self) -> Recipe:
         """The training recipe of these settings."""
-        return Recipe(steps=self.steps, batch=self.batch, seed=self.seed)
+        return Recipe(steps=self.steps, decay=self.decay, batch=self.batch, seed=self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,7 @@ class BaseTrainReport:
     wall_seconds: float
     cpu_seconds: float
     figures: dict[str, DomainFigures]
-    probes: dict[str, Probe]
+    probes: dict[str, list[Probe]]
 
 
 def train_base(
@@ -105,11 +114,10 @@ def train_base(
 
 
 def _train_by_milestones(run: Pretraining, progress: BaseTrainProgress | None) -> None:
-    """Train in tenths; after each, note per domain the share of easy and hard tasks solved."""
+    """Train; after every thousand steps and at the end, note per domain the share of easy and hard tasks solved."""
     steps = run.recipe.steps
     milestones: list[dict[str, Any]] = run.notes.setdefault("milestones", [])
-    for part in range(1, _MILESTONES + 1):
-        until = steps * part // _MILESTONES
+    for until in [*range(_MILESTONE_STEPS, steps, _MILESTONE_STEPS), steps]:
         if run.step < until:
             run.run(progress, until)
         if not any(noted["step"] == until for noted in milestones):
@@ -148,7 +156,7 @@ def _measure(run: Pretraining, weights: Path, settings: BaseTrainSettings) -> Ba
         cpu_seconds=run.seconds[1],
         figures={name: measure_domain(run.model, one, settings.card_tasks) for name, one in DOMAINS.items()},
         probes={
-            name: probe_practice(run.model, one, settings.probe_tasks, settings.probe_rate)
+            name: [probe_practice(run.model, one, settings.probe_tasks, rate) for rate in settings.probe_rates]
             for name, one in DOMAINS.items()
         },
     )

@@ -75,7 +75,8 @@ class Recipe:
     Args:
         batch: sequences per step.
         group: steps whose examples are drawn together and sorted by length, so that little is padded.
-        decay_share: last share of the steps, over which the rate falls linearly to `final_share` of its peak.
+        decay: last steps, over which the rates fall linearly to `final_share` of their peak. Until then a run does not
+            depend on `steps`, so that where to stop can be decided late and a longer run shares its beginning.
     """
 
     steps: int
@@ -84,7 +85,7 @@ class Recipe:
     matrix_rate: float = 0.02
     vector_rate: float = 3e-3
     warmup: int = 100
-    decay_share: float = 0.4
+    decay: int = 3000
     final_share: float = 0.02
     weight_decay: float = 0.05
     clip: float = 1.0
@@ -95,7 +96,7 @@ class Recipe:
 def rate_factor(recipe: Recipe, step: int) -> float:
     """Share of the peak rates that step number `step` (from 0) uses."""
     rise = min(1.0, (step + 1) / recipe.warmup)
-    left = (recipe.steps - step) / (recipe.steps * recipe.decay_share)
+    left = (recipe.steps - step) / max(1, min(recipe.decay, recipe.steps))
     return rise * max(recipe.final_share, min(1.0, left))
 
 

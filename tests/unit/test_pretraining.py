@@ -28,7 +28,7 @@ from mass_gov.mass.pretraining import (
 from mass_gov.tasks.registry import DOMAINS, recognise
 
 TINY = Architecture(hidden=32, layers=1, heads=2, mlp=48, positions=192)
-RECIPE = Recipe(steps=10, batch=4, group=4, warmup=3, snapshot_every=4)
+RECIPE = Recipe(steps=10, decay=4, batch=4, group=4, warmup=3, snapshot_every=4)
 SOURCE = ExampleSource(0, 30)
 
 
@@ -108,7 +108,7 @@ def test_only_the_continuation_and_its_end_are_learned() -> None:
 
 
 def test_the_rate_rises_holds_and_falls() -> None:
-    recipe = Recipe(steps=1000, warmup=100)
+    recipe = Recipe(steps=1000, decay=400, warmup=100)
     factors = [rate_factor(recipe, step) for step in range(1000)]
     assert factors[0] == 0.01 and factors[99:600] == [1.0] * 501
     assert factors[600:] == sorted(factors[600:], reverse=True) and factors[-1] == recipe.final_share
@@ -143,6 +143,13 @@ def test_wilson_interval_matches_the_published_example() -> None:
     # Newcombe (1998), table I, method 3: 81 of 263 gives 0.2553 to 0.3662
     low, high = Share(81, 263).interval
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+def test_a_longer_run_shares_its_beginning(tmp_path: Path) -> None:
+    short = Pretraining(tmp_path / "short", TINY, RECIPE, SOURCE)
+    long = Pretraining(tmp_path / "long", TINY, replace(RECIPE, steps=20), SOURCE)
+    short.run(until=6), long.run(until=6)
+    assert short.losses == long.losses and short.data_digest == long.data_digest
 
 
 @pytest.mark.parametrize("bad", [{"steps": 0}, {"seed": -1}, {"practise_percent": 101}, {"threads": 0}])

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from mass_gov.tasks.domains.base import Domain
 from mass_gov.tasks.task import Split, share
 
-_PATTERN = re.compile(r"([0-9])>([0-9]{1,2}) ([0-9])>([0-9]{1,2}) ([0-9])>([0-9]{1,2}) ([0-9])>\?")
-_HELD_OUT = 0.4
+_PATTERN = re.compile(r"((?:[0-9]>[0-9]{1,2} ){2,3})([0-9])>\?")
+_OFFSETS = 10
+_HELD_OUT = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """y = slope*x + offset, shown at three `shown` digits, asked at `query`."""
+    """y = slope*x + offset, shown at two or three digits, asked at `query`."""
 
     slope: int
     offset: int
-    shown: tuple[int, int, int]
+    shown: tuple[int, ...]
     query: int
 
     def at(self, x: int) -> int:
@@ -27,10 +28,11 @@ class Rule:
 
 
 class InductionDomain(Domain[Rule]):
-    """Asked: `2>7 3>9 6>15 8>?`, by the affine rule that the three demonstrations show.
+    """Asked: `2>7 4>11 9>21 6>?`, by the affine rule that the demonstrations show.
 
-    Held out: 40% of the 90 rules (slope 1..9, offset 0..9), by hash; hard tasks use those with slope >= 2.
-    Hard space: > 100,000 questions. Chance: below 1/30.
+    Held out: a quarter of the 90 rules (slope 1..9, offset 0..9), by hash; hard tasks use those, with demonstrations
+    two apart instead of adjacent. Hard space: > 5,000 questions. Chance: below 1/30. Leaving a demonstration out makes
+    practice whose answer is known.
     """
 
     name = "induction"
@@ -38,27 +40,28 @@ class InductionDomain(Domain[Rule]):
     chance = 1 / 30
 
     def draw(self, rng: random.Random, split: Split) -> Rule:
-        slope = rng.randrange(2, 10) if split == "hard" else rng.choice((1, 1, 2, 2, 3, 4, 5, 6, 7, 8, 9))
-        return self._shown(slope, rng.randrange(10), rng)
+        count = 3 if split == "hard" else rng.choice((2, 3))
+        gap = 2 if split == "hard" else rng.choice((1, 1, 1, 2))
+        return self._shown(rng.randrange(1, 10), rng.randrange(_OFFSETS), gap, count, rng)
 
     def ease(self, problem: Rule, rng: random.Random) -> Rule:
-        """The same rule, asked at a small number."""
-        while True:
-            easier = self._shown(problem.slope, problem.offset, rng)
-            if easier.query <= 4:
-                return easier
+        """The same rule: one demonstration asked instead of shown, or two adjacent ones shown."""
+        if len(problem.shown) > 2 and rng.randrange(2):
+            *rest, left_out = problem.shown
+            return Rule(problem.slope, problem.offset, tuple(rest), left_out)
+        return self._shown(problem.slope, problem.offset, 1, 2, rng)
 
-    def _shown(self, slope: int, offset: int, rng: random.Random) -> Rule:
-        first = rng.randrange(9)
-        digits = [x for x in range(10) if x not in (first, first + 1)]
-        third = digits.pop(rng.randrange(len(digits)))
-        return Rule(slope, offset, (first, first + 1, third), rng.choice(digits))
+    def _shown(self, slope: int, offset: int, gap: int, count: int, rng: random.Random) -> Rule:
+        first = rng.randrange(10 - gap)
+        digits = [x for x in range(10) if x not in (first, first + gap)]
+        rng.shuffle(digits)
+        return Rule(slope, offset, (first, first + gap, *digits[: count - 2]), digits[-1])
 
     def held_out(self, problem: Rule) -> bool:
-        return problem.slope > 1 and share(self.name, f"{problem.slope},{problem.offset}") < _HELD_OUT
+        return share(self.name, f"{problem.slope},{problem.offset}") < _HELD_OUT
 
     def level(self, problem: Rule) -> int:
-        return 1 if problem.slope < 3 else 2
+        return problem.shown[1] - problem.shown[0]
 
     def render(self, problem: Rule) -> str:
         shown = " ".join(f"{x}>{problem.at(x)}" for x in problem.shown)
@@ -68,12 +71,14 @@ class InductionDomain(Domain[Rule]):
         match = _PATTERN.fullmatch(question)
         if match is None:
             return None
-        x0, y0, x1, y1, x2, _, query = map(int, match.groups())
-        if x1 - x0 != 1:
+        pairs = [tuple(map(int, pair.split(">"))) for pair in match[1].split()]
+        (x0, y0), (x1, y1) = pairs[:2]
+        if not x0 < x1 or (y1 - y0) % (x1 - x0):
             return None
-        slope = y1 - y0
-        problem = Rule(slope, y0 - slope * x0, (x0, x1, x2), query)
-        valid = 1 <= slope <= 9 and 0 <= problem.offset <= 9 and len({x0, x1, x2, query}) == 4
+        slope = (y1 - y0) // (x1 - x0)
+        problem = Rule(slope, y0 - slope * x0, tuple(x for x, _ in pairs), int(match[2]))
+        distinct = len({*problem.shown, problem.query}) == len(pairs) + 1
+        valid = distinct and 1 <= slope <= 9 and 0 <= problem.offset < _OFFSETS
         return problem if valid and self.render(problem) == question else None
 
     def answer(self, problem: Rule) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mass_gov.tasks.domains.base import Domain
 from mass_gov.tasks.task import Split, share
 
-_PATTERN = re.compile(r"([2-9])x(?:\+([1-9][0-9]?))?=(?:([1-9]?)x(?:\+([0-9]{1,2}))?|([0-9]{1,2}))")
+_PATTERN = re.compile(r"([2-9]?)x(?:\+([1-9][0-9]?))?=(?:([2-9]?)x(?:\+([0-9]{1,2}))?|([0-9]{1,2}))")
 _HELD_OUT = 0.5
 
 
@@ -48,11 +48,19 @@ class LinearDomain(Domain[Equation]):
     chance = 0.1
 
     def draw(self, rng: random.Random, split: Split) -> Equation:
-        full = split == "hard" or rng.randrange(6) == 0
+        full = split == "hard" or rng.randrange(4) == 0
         form = (1, 1) if full else rng.choice(((0, 1), (1, 0), (1, 0), (0, 0)))
         return self._of_form(*form, rng)
 
     def ease(self, problem: Equation, rng: random.Random) -> Equation:
+        """The equation with one term less on each side, or a fresh one of that simpler form."""
+        near = []
+        if problem.right:
+            near.append(Equation(problem.left - problem.right, problem.add, 0, problem.total))
+        if problem.add:
+            near.append(Equation(problem.left, 0, problem.right, problem.total - problem.add))
+        if near and rng.randrange(4):
+            return rng.choice(near)
         return self._of_form(*rng.choice(((1, 0), (0, 1))), rng)
 
     def _of_form(self, has_add: int, has_right: int, rng: random.Random) -> Equation:
@@ -78,7 +86,7 @@ class LinearDomain(Domain[Equation]):
             return None
         right = 0 if match[5] is not None else int(match[3] or 1)
         total = int(match[5] if match[5] is not None else match[4] or 0)
-        left, add = int(match[1]), int(match[2] or 0)
+        left, add = int(match[1] or 1), int(match[2] or 0)
         if right >= left or (total - add) % (left - right):
             return None
         problem = Equation(left, add, right, total)
@@ -90,6 +98,6 @@ class LinearDomain(Domain[Equation]):
     def working(self, problem: Equation) -> str:
         gap = problem.left - problem.right
         steps = [side(gap, problem.add) + f"={problem.total}"] if problem.right else []
-        if problem.add:
+        if problem.add and gap > 1:
             steps.append(f"{side(gap, 0)}={problem.total - problem.add}")
         return " ".join(steps)

@@ -67,6 +67,21 @@ def reduce_once(node: Pair) -> Node:
     return evaluate(node)
 
 
+def parts(node: Pair) -> list[Pair]:
+    """The proper sub-expressions that are no numbers."""
+    below = [child for child in (node.left, node.right) if isinstance(child, Pair)]
+    return [*below, *(part for child in below for part in parts(child))]
+
+
+def simpler(node: Pair) -> list[Pair]:
+    """The equal expressions that the working passes through."""
+    found, after = [], reduce_once(node)
+    while isinstance(after, Pair):
+        found.append(after)
+        after = reduce_once(after)
+    return found
+
+
 class NestedDomain(Domain[Pair]):
     """Asked: `(3+(8-2))*4`. All values on the way stay in 0..40.
 
@@ -80,13 +95,15 @@ class NestedDomain(Domain[Pair]):
     chance = 1 / 15
 
     def draw(self, rng: random.Random, split: Split) -> Pair:
-        count = rng.choice((3, 3, 4) if split == "hard" else (1, 2, 2, 3))
+        count = rng.choice((3, 3, 4) if split == "hard" else (1, 2, 2, 3, 3))
         return self._of_size(count, rng)
 
     def ease(self, problem: Pair, rng: random.Random) -> Pair:
-        """A part of the task, or its outline with one operation fewer, with fresh numbers."""
-        count = max(1, min(2, size(problem) - 1))
-        return self._of_size(rng.choice((1, count)), rng)
+        """At most two operations: a part of the task, the task some steps on, or fresh numbers."""
+        near = [node for node in (*parts(problem), *simpler(problem)) if size(node) <= 2]
+        if near and rng.randrange(3):
+            return rng.choice(near)
+        return self._of_size(rng.choice((1, 2)), rng)
 
     def _of_size(self, count: int, rng: random.Random) -> Pair:
         while True:
