@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from mass_gov.errors import IntegrityError
 from mass_gov.policy.bounds import paired_lower_bound
+from mass_gov.policy.consistency import consistent
 from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Gates, Policy
 from mass_gov.records.change import (
@@ -54,27 +55,33 @@ def rederive(change: ChangeBody, policy: Policy) -> tuple[tuple[GateResult, ...]
     """Judge and decide again from a recorded change, trusting its counts and nothing that follows from them.
 
     Raises:
-        IntegrityError: a recorded difference or bound is not what its own counts give.
+        IntegrityError: it contradicts itself (`consistent`), a recorded difference or bound is not what its own counts
+            give, or a margin is not the policy's.
     """
+    consistent(change)
+    margins = policy.document.gates
     if change.regression is not None:
-        for name, counts in (
-            ("previous", change.regression.against_previous),
-            ("base", change.regression.against_base),
+        for name, counts, margin in (
+            ("previous", change.regression.against_previous, margins.regression_previous.margin),
+            ("base", change.regression.against_base, margins.regression_base.margin),
         ):
-            _check_bound(name, counts, change.regression.n)
+            _check_bound(name, counts, change.regression.n, margin)
     facts = Facts(change.identity.scope, change.synthesis, change.update, change.regression)
     gates = judge(facts, policy)
     return gates, decide(gates, facts.update, facts.scope, policy)
 
 
-def _check_bound(name: str, counts: PairedCounts, n: int) -> None:
-    total = counts.both_right + counts.lost + counts.gained + counts.both_wrong
+def _check_bound(name: str, counts: PairedCounts, n: int, margin: float) -> None:
     expected = (
         (counts.gained - counts.lost) / n if n else 0.0,
         paired_lower_bound(counts.gained, counts.lost, n),
     )
-    if total != n or (counts.difference, counts.lower_bound) != expected:
-        raise IntegrityError(f"regression against {name}: the recorded bound is not what its counts give.")
+    if (counts.difference, counts.lower_bound) != expected:
+        raise IntegrityError(f"regression against {name}: the recorded bound is not what its counts give. Restore it.")
+    if counts.margin != margin:
+        raise IntegrityError(
+            f"regression against {name}: the recorded margin is {counts.margin}, the policy's {margin}. Restore it."
+        )
 
 
 def _sample_gates(synthesis: SynthesisSummary, gates: Gates) -> Iterator[GateResult]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mass_gov.errors import IntegrityError, PolicyError
-from mass_gov.policy import Facts, Policy, decide, judge, load_policy, rederive
+from mass_gov.policy import Facts, Policy, consistent, decide, judge, load_policy, rederive
 from mass_gov.policy.bounds import paired_lower_bound
 from mass_gov.records.change import (
     ChangeBody,
@@ -222,6 +223,58 @@ def test_a_flattered_bound_is_found_from_its_own_counts() -> None:
     forged = change.model_copy(update={"regression": change.regression.model_copy(update={"against_base": flattered})})
     with pytest.raises(IntegrityError, match="base"):
         rederive(forged, default())
+
+
+def edited(change: ChangeBody, part: str, **fields: object) -> ChangeBody:
+    """The change with some fields of one of its parts replaced."""
+    return change.model_copy(update={part: getattr(change, part).model_copy(update=fields)})
+
+
+def impossible() -> PairedCounts:
+    """More gained and lost than there are cases: the bound has no value for it."""
+    return paired().model_copy(update={"gained": 40, "lost": 40})
+
+
+def regression_of(change: ChangeBody, **fields: object) -> ChangeBody:
+    assert change.regression is not None
+    return edited(change, "regression", **fields)
+
+
+@pytest.mark.parametrize(
+    ("forge", "said"),
+    [
+        (lambda c: c.model_copy(update={"regression": None}), "no regression"),
+        (lambda c: edited(c, "update", delta=None, delta_key=None), "no delta"),
+        (lambda c: edited(c, "update", delta_key=None), "no delta key"),
+        (lambda c: edited(c, "update", outcome="no_movement"), "has a delta"),
+        (lambda c: edited(c, "update", outcome="no_valid_samples"), "has a delta"),
+        (lambda c: edited(c, "update", steps=0), "no step that made it"),
+        (lambda c: edited(c, "synthesis", kept=999), "999 kept"),
+        (lambda c: edited(c, "synthesis", kept=0, unparseable=6), "0 samples were kept"),
+        (lambda c: edited(c, "synthesis", generator="cd" * 32), "another state"),
+        (lambda c: regression_of(c, n=47), "48 outcomes of 47"),
+        (lambda c: regression_of(c, against_base=impossible()), "128 outcomes of 48"),
+        (lambda c: regression_of(c, against_base=paired(lost=3)), "right after the update"),
+        (lambda c: regression_of(c, critical_lost=5), "critical"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_change_that_leaves_out_what_stands_in_its_way_is_refused(
+    forge: Callable[[ChangeBody], ChangeBody], said: str
+) -> None:
+    change = forge(body(facts(lost=2)))
+    with pytest.raises(IntegrityError, match=said):
+        consistent(change)
+    with pytest.raises(IntegrityError, match=said):
+        rederive(change, default())
+
+
+def test_a_margin_that_is_not_the_policys_is_found() -> None:
+    change = body(facts())
+    assert change.regression is not None
+    lax = change.regression.against_previous.model_copy(update={"margin": 0.9})
+    with pytest.raises(IntegrityError, match="margin"):
+        rederive(regression_of(change, against_previous=lax), default())
 
 
 def test_the_bound_is_where_the_score_test_says_5_percent() -> None:
