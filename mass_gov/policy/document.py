@@ -1,13 +1,15 @@
 """One policy file: YAML in, a frozen and fully typed `Policy` out, or one clear error that names the line.
 
-Rules: unknown keys, duplicate keys, aliases, tags, NaN, infinities and wrong types are refused, because a limit that is
-not understood is a limit that does not hold. A policy is never edited: a new version is a new file. Its digest is the
-SHA-256 of the file's bytes, so what was read is what was approved.
+Rules: unknown keys, duplicate keys, anchors, aliases, tags, numbers that two readers read differently, NaN, infinities
+and wrong types are refused, because a limit that is not understood is a limit that does not hold. Anchors and depth are
+refused while the file is read, before anything that they stand for is built. A policy is never edited: a new version is
+a new file. Its digest is the SHA-256 of the file's bytes, so what was read is what was approved.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -18,6 +20,10 @@ from mass_gov.records.base import Slug
 from mass_gov.records.change import OnFail, Scope
 
 MAX_BYTES = 256 * 1024
+MAX_DEPTH = 8
+"""A policy has three levels."""
+_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
+"""Numbers as everybody reads them: YAML 1.1 also has 010 (eight), 1_000, 0x1f and 1:30 (ninety)."""
 _PLAIN_TAGS = frozenset({"str", "int", "float", "bool", "null", "map", "seq"})
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
@@ -142,7 +148,9 @@ def _compose(source: bytes, where: str) -> yaml.Node:
     if len(source) > MAX_BYTES:
         raise PolicyError(f"{where}: {len(source)} bytes is more than the {MAX_BYTES} a policy may have; shorten it.")
     try:
-        tree = yaml.compose(source.decode("utf-8"), Loader=yaml.SafeLoader)
+        text = source.decode("utf-8")
+        _refuse_bombs(text, where)
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
     except UnicodeDecodeError as error:
         raise PolicyError(f"{where}: not UTF-8 at byte {error.start}; save the file as UTF-8.") from None
     except yaml.YAMLError as error:
@@ -150,21 +158,32 @@ def _compose(source: bytes, where: str) -> yaml.Node:
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "not YAML"
         raise PolicyError(f"{where}{line}: {problem}; mend the YAML and run `mass-gov policy check` again.") from None
-    except RecursionError:
-        raise PolicyError(f"{where}: nested too deeply; a policy has three levels.") from None
     if not isinstance(tree, yaml.MappingNode):
         raise PolicyError(f"{where}: empty or not a mapping; start from `policies/default/v1.yaml`.")
     return tree
+
+
+def _refuse_bombs(text: str, where: str) -> None:
+    """Read the file's events, which is linear, and stop at the first that could make more of it than is there."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        line = event.start_mark.line + 1 if event.start_mark is not None else 1
+        if getattr(event, "anchor", None) is not None:
+            raise PolicyError(f"{where}, line {line}: anchors and aliases are not accepted; write the value out.")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise PolicyError(f"{where}, line {line}: nested too deeply; a policy has three levels.")
 
 
 def _plain(node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int], where: str) -> Any:
     """Turn a YAML node into plain values, remembering the line of every path."""
     line = node.start_mark.line + 1
     lines.setdefault(path, line)
-    if len(path) > 8:
-        raise PolicyError(f"{where}, line {line}: nested too deeply; a policy has three levels.")
-    if node.tag.removeprefix("tag:yaml.org,2002:") not in _PLAIN_TAGS:
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    if kind not in _PLAIN_TAGS:
         raise PolicyError(f"{where}, line {line}: {node.tag} is not accepted in a policy; write a plain value.")
+    if kind in ("int", "float") and not _NUMBER.fullmatch(str(node.value)):
+        raise PolicyError(f"{where}, line {line}: {node.value!r} is read as another number by some; write it plainly.")
     if isinstance(node, yaml.MappingNode):
         return _mapping(node, path, lines, where)
     if isinstance(node, yaml.SequenceNode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def default() -> Policy:
         ("limit: 0.80", "limit: -0.1", "greater than or equal to 0"),
         ("limit: 4", "limit: four", "valid number"),
         ("limit: 4", "limit: true", "valid number"),
+        ("limit: 4", "limit: 010", "read as another number"),
+        ("limit: 4", "limit: 0x10", "read as another number"),
+        ("limit: 4", "limit: 0b11", "read as another number"),
+        ("limit: 4", "limit: 1_000", "read as another number"),
+        ("limit: 4", "limit: 1:30", "read as another number"),
+        ("limit: 4", "limit: 1_0.5", "read as another number"),
+        ("limit: 4", "limit: &four 4", "anchors and aliases"),
         ("required: 1 ", "required: 0 ", "greater than or equal to 1"),
         ("self_approval: false", "self_approval: 0", "valid boolean"),
         ("name: default", "name: default\nname: solo", "a second time"),
@@ -66,6 +74,22 @@ def test_a_policy_that_is_not_understood_is_refused_with_its_line(old: str, new:
 def test_what_is_no_policy_is_refused_without_a_traceback(source: bytes) -> None:
     with pytest.raises(PolicyError):
         load_policy(source, "p.yaml")
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        b"a: &a [x, x]\n" + b"".join(b"%c: &%c [*%c, *%c]\n" % (i, i, i - 1, i - 1) for i in range(98, 123)),
+        b"[" * 250_000,
+        b"- " * 100_000,
+    ],
+    ids=["alias bomb", "flow depth", "block depth"],
+)
+def test_a_small_file_that_would_unfold_for_ever_is_refused_at_once(bomb: bytes) -> None:
+    started = time.process_time()
+    with pytest.raises(PolicyError, match=r"anchors and aliases|nested too deeply"):
+        load_policy(bomb, "p.yaml")
+    assert time.process_time() - started < 2
 
 
 def test_every_shipped_policy_loads_and_is_named_as_its_file() -> None:
