@@ -2,8 +2,9 @@
 
 Rules: a secret is created through a temporary file that is linked to its name only when it is whole and on disk, so
 that two processes creating at once agree on one secret and a crash leaves none or all of it. It is never overwritten
-but to destroy it. Files are 0600 and folders 0700; anything wider is refused, with the command that mends it. Messages
-name paths, never contents.
+but to destroy it. Files are 0600 and folders 0700, and this process's own; anything wider is refused, with the command
+that mends it. A file is looked at before it is read: a pipe would hang, and a link lead elsewhere. Messages name
+paths, never contents.
 
 This module does not know what the secrets are for.
 """
@@ -11,10 +12,12 @@ This module does not know what the secrets are for.
 from __future__ import annotations
 
 import base64
+import errno
 import os
 import secrets
 import stat
 from pathlib import Path
+from typing import IO
 
 from mass_gov.errors import KeyUnavailableError
 
@@ -38,20 +41,21 @@ def make_private_folder(folder: Path) -> None:
 
 
 def check_private_folder(folder: Path) -> None:
-    """Refuse a key folder that is missing, or open to others.
+    """Refuse a key folder that is missing, another user's, or open to others.
 
     Raises:
         KeyUnavailableError: it is, with what to do.
     """
     try:
-        mode = folder.stat().st_mode
+        found = folder.stat()
     except OSError as error:
         raise KeyUnavailableError(
             f"There is no key folder at {folder}: {error.strerror}. Run `mass-gov init`, or restore the folder."
         ) from error
-    if not stat.S_ISDIR(mode):
+    if not stat.S_ISDIR(found.st_mode):
         raise KeyUnavailableError(f"{folder} is not a folder. Move it away, or name another key folder.")
-    if mode & _OTHERS:
+    _check_owner(folder, found)
+    if found.st_mode & _OTHERS:
         raise KeyUnavailableError(f"The key folder {folder} is open to others. Run `chmod 700 {folder}`.")
 
 
@@ -59,11 +63,11 @@ def read_secret(path: Path) -> bytes:
     """The contents of a secret file.
 
     Raises:
-        KeyUnavailableError: missing, unreadable, not a plain file, too long, or open to others.
+        KeyUnavailableError: missing, unreadable, not a plain file, too long, another user's, or open to others.
     """
     try:
-        with path.open("rb") as stream:
-            mode = os.fstat(stream.fileno()).st_mode
+        with _open_plain(path, os.O_RDONLY) as stream:
+            found = os.fstat(stream.fileno())
             data = stream.read(MAX_SECRET_FILE_BYTES + 1)
     except FileNotFoundError as error:
         raise KeyUnavailableError(f"The key file {path} is missing. Restore it from a back-up of the keys.") from error
@@ -71,9 +75,10 @@ def read_secret(path: Path) -> bytes:
         raise KeyUnavailableError(
             f"The key file {path} cannot be read: {error.strerror}. Check its owner and its permissions."
         ) from error
-    if not stat.S_ISREG(mode) or len(data) > MAX_SECRET_FILE_BYTES:
-        raise KeyUnavailableError(f"{path} is not a key file. Restore it from a back-up of the keys.")
-    if mode & _OTHERS:
+    if len(data) > MAX_SECRET_FILE_BYTES:
+        raise _no_key_file(path)
+    _check_owner(path, found)
+    if found.st_mode & _OTHERS:
         raise KeyUnavailableError(f"The key file {path} is open to others. Run `chmod 600 {path}`.")
     return data
 
@@ -108,10 +113,10 @@ def destroy_secret(path: Path) -> None:
     storage and back-ups may keep older blocks: what protects there is that the secret is itself wrapped.
 
     Raises:
-        KeyUnavailableError: it cannot be removed.
+        KeyUnavailableError: it cannot be removed, or is no plain file: nothing else is overwritten.
     """
     try:
-        with path.open("r+b") as stream:
+        with _open_plain(path, os.O_RDWR) as stream:
             stream.write(secrets.token_bytes(os.fstat(stream.fileno()).st_size))
             stream.flush()
             os.fsync(stream.fileno())
@@ -154,6 +159,36 @@ def decode_secret(data: bytes, length: int, path: Path) -> bytes:
             f"The key file {path} is truncated or altered. Restore it from a back-up of the keys."
         )
     return secret
+
+
+def _open_plain(path: Path, access: int) -> IO[bytes]:
+    """Open a plain file; the caller closes it."""
+    try:
+        # Without O_NONBLOCK opening a pipe waits for its other end, for ever.
+        descriptor = os.open(path, access | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR, errno.ENXIO):
+            raise _no_key_file(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _no_key_file(path)
+    return os.fdopen(descriptor, "rb" if access == os.O_RDONLY else "r+b")
+
+
+def _no_key_file(path: Path) -> KeyUnavailableError:
+    return KeyUnavailableError(
+        f"{path} is not a key file: a plain file of at most {MAX_SECRET_FILE_BYTES} bytes, and no link. Restore it "
+        "from a back-up of the keys."
+    )
+
+
+def _check_owner(path: Path, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid():
+        raise KeyUnavailableError(
+            f"{path} belongs to another user (uid {found.st_uid}), who can change it. Run as that user, or "
+            f"`chown {os.geteuid()} {path}`."
+        )
 
 
 def _write_new(path: Path, data: bytes) -> None:

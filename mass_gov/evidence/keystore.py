@@ -11,7 +11,9 @@
     subjects/H.destroyed  the subject was erased; outlives any restored H.key
 
 Rules: handles are `s-` and 32 hex digits; nothing else becomes a path. A store that lost its master key is never given
-a new one. No key is logged or shown by `repr`. This module does not know who a subject is or what its key seals.
+a new one, and a store that was used gets no key anew. The system's own subject is never erased: what decides (policies,
+suites, reasons) is sealed for it. No key is logged or shown by `repr`. This module does not know who any other subject
+is or what its key seals.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from mass_gov.errors import InputError, KeyUnavailableError, NotFoundError, NotRetainedError
+from mass_gov.errors import InputError, KeyUnavailableError, NotFoundError, NotRetainedError, RefusedError
 from mass_gov.evidence.keyfiles import (
     check_private_folder,
     create_secret,
@@ -51,6 +53,9 @@ MASTER, LOG, DELTA, REQUEST, SUBJECTS = (
     "request.key",
     "subjects",
 )
+SYSTEM_SUBJECT = "s-" + "0" * 32
+"""Handle of what belongs to nobody: policies, suites, reasons."""
+
 KEY_BYTES = 32
 WRAPPED_BYTES = 40
 MASTER_FORMAT = "mass-gov:master-key:v1"
@@ -130,10 +135,16 @@ class KeyStore:
 
         Raises:
             InputError: not a handle.
+            RefusedError: it is the system's own, under which policies and suites are sealed.
             NotFoundError: no subject of that handle was ever known here.
             KeyUnavailableError: the key cannot be removed.
         """
         path = self._subject_path(handle)
+        if handle == SYSTEM_SUBJECT:
+            raise RefusedError(
+                f"The subject {handle} is the system's own: policies, suites and reasons are sealed for it, and "
+                "without them no decision can be checked. Erase the subject of the request instead."
+            )
         if not path.exists() and not self.is_destroyed(handle):
             raise NotFoundError(f"The key store knows no subject {handle}. Check the handle.")
         # The mark first: a crash right after it leaves a key that nobody reads any more, and this call finishes it.
@@ -156,6 +167,10 @@ class KeyStore:
         return f"KeyStore({str(self.folder)!r})"
 
     def _refuse_erased(self, handle: str) -> None:
+        if handle == SYSTEM_SUBJECT and self.is_destroyed(handle):
+            # No erasure makes this mark: somebody put it there to have the checks that need policies skipped.
+            mark = self._mark_path(handle)
+            raise KeyUnavailableError(f"{mark} says that the system's own key was erased, which never is. Remove it.")
         if self.is_destroyed(handle):
             raise NotRetainedError(f"The subject {handle} was erased. What was sealed for it cannot be read any more.")
 
@@ -179,14 +194,16 @@ def _create(folder: Path, passphrase: str | None) -> None:
 
 
 def _refuse_orphans(folder: Path) -> None:
+    """Refuse to make keys where keys were used: only a store that no subject was ever in can be half-made."""
+    used = [path.name for path in sorted((folder / SUBJECTS).glob("s-*"))]
     orphans = [name for name in (LOG, DELTA) if (folder / name).exists()]
-    orphans += [path.name for path in sorted((folder / SUBJECTS).glob("*.key"))]
-    # Looked at after the others: they are only ever written once a master key stands.
-    if orphans and not (folder / MASTER).exists():
-        raise KeyUnavailableError(
-            f"{folder / MASTER} is missing while {orphans[0]} is there. Restore it from a back-up of the keys; a new "
-            "one would make every sealed artifact unreadable."
-        )
+    # Looked at after the others: those are only ever written once a master key, or a request key, stands.
+    for lost, others in ((MASTER, [*orphans, *used]), (REQUEST, used)):
+        if others and not (folder / lost).exists():
+            raise KeyUnavailableError(
+                f"{folder / lost} is missing while {others[0]} is there. Restore it from a back-up of the keys; a new "
+                "one would not open what was sealed, nor find a task that was asked before."
+            )
 
 
 def _encode_master(master: bytes, passphrase: str | None) -> bytes:

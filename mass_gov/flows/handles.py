@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from mass_gov.evidence.keystore import KeyStore
+from mass_gov.evidence.keystore import SYSTEM_SUBJECT, KeyStore
 
-SYSTEM_SUBJECT = "s-" + "0" * 32
-"""Handle of what belongs to nobody: policies, suites."""
+__all__ = ["SYSTEM_SUBJECT", "task_commitment"]
 
 
 def task_commitment(keys: KeyStore, task_id: str) -> str:

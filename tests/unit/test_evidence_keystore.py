@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from mass_gov.errors import InputError, KeyUnavailableError, NotFoundError, NotRetainedError
-from mass_gov.evidence import keystore
-from mass_gov.evidence.keystore import KeyStore, new_subject_handle
+from mass_gov.errors import InputError, KeyUnavailableError, NotFoundError, NotRetainedError, RefusedError
+from mass_gov.evidence import keyfiles, keystore
+from mass_gov.evidence.keystore import SYSTEM_SUBJECT, KeyStore, new_subject_handle
 
 HANDLE = "s-" + "0123456789abcdef" * 2
 FILES = ("master.key", "log-ed25519.pem", "delta-p256.pem", "request.key")
@@ -79,6 +79,71 @@ def test_what_cannot_be_read_as_a_file_is_refused(folder: Path) -> None:
     (folder / "delta-p256.pem").write_bytes(b"x" * 20_000)
     with pytest.raises(KeyUnavailableError, match="not a key file"):
         KeyStore.open(folder)
+
+
+@pytest.mark.parametrize("erased", [False, True])
+def test_a_request_key_that_is_lost_from_a_used_store_is_not_replaced(folder: Path, erased: bool) -> None:
+    """A new one would not find a task again: the task would be adapted and answered a second time."""
+    store = KeyStore.open(folder)
+    store.subject_key(HANDLE, create=True)
+    if erased:
+        store.destroy_subject(HANDLE)
+    (folder / "request.key").unlink()
+    with pytest.raises(KeyUnavailableError, match=rf"request\.key is missing while {HANDLE}"):
+        KeyStore.open(folder, create=True)
+    assert not (folder / "request.key").exists()
+
+
+@pytest.mark.parametrize("name", [*FILES, f"subjects/{HANDLE}.key"])
+def test_a_pipe_in_place_of_a_key_is_refused_and_does_not_hang(folder: Path, name: str) -> None:
+    store = KeyStore.open(folder)
+    store.subject_key(HANDLE, create=True)
+    (folder / name).unlink()
+    os.mkfifo(folder / name, 0o600)
+    with pytest.raises(KeyUnavailableError, match="not a key file"):
+        KeyStore.open(folder).subject_key(HANDLE)
+    if name.startswith("subjects"):
+        with pytest.raises(KeyUnavailableError, match="not a key file"):
+            store.destroy_subject(HANDLE)
+
+
+def test_a_link_in_place_of_a_key_is_neither_read_nor_overwritten(folder: Path, tmp_path: Path) -> None:
+    store = KeyStore.open(folder)
+    store.subject_key(HANDLE, create=True)
+    path, elsewhere = folder / "subjects" / f"{HANDLE}.key", tmp_path / "elsewhere"
+    path.rename(elsewhere)
+    path.symlink_to(elsewhere)
+    before = elsewhere.read_bytes()
+    for act in (store.subject_key, store.destroy_subject):
+        with pytest.raises(KeyUnavailableError, match="no link"):
+            act(HANDLE)
+    assert elsewhere.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", [*FILES, ".", "subjects"])
+def test_a_key_or_folder_of_another_user_is_refused(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, path = os.geteuid(), folder / name
+    if mine == 0:
+        os.chown(path, 12345, -1)
+    else:  # only root gives files away: be another user instead, for every file alike
+        monkeypatch.setattr(keyfiles.os, "geteuid", lambda: mine + 1)
+    with pytest.raises(KeyUnavailableError, match=f"belongs to another user.*chown .*{folder.name}"):
+        KeyStore.open(folder)
+
+
+def test_the_system_subject_cannot_be_erased_and_a_mark_that_says_so_is_a_fault(folder: Path) -> None:
+    """What is sealed for it decides: erased, every check that needs a policy or a suite would fall away."""
+    store = KeyStore.open(folder)
+    key = store.subject_key(SYSTEM_SUBJECT, create=True)
+    with pytest.raises(RefusedError, match="system's own"):
+        store.destroy_subject(SYSTEM_SUBJECT)
+    assert store.subject_key(SYSTEM_SUBJECT) == key
+    mark = folder / "subjects" / f"{SYSTEM_SUBJECT}.destroyed"
+    mark.touch(0o600)
+    with pytest.raises(KeyUnavailableError, match="never is"):
+        store.subject_key(SYSTEM_SUBJECT)
+    mark.unlink()
+    assert store.subject_key(SYSTEM_SUBJECT) == key
 
 
 def test_swapped_keys_are_refused(folder: Path, tmp_path: Path) -> None:
