@@ -34,6 +34,7 @@ class Share:
 
     @property
     def value(self) -> float:
+        """The share, 0 to 1; NaN of nothing."""
         return self.right / self.n if self.n else math.nan
 
     @property

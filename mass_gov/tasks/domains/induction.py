@@ -24,6 +24,7 @@ class Rule:
     query: int
 
     def at(self, x: int) -> int:
+        """What the rule makes of x."""
         return self.slope * x + self.offset
 
 

@@ -15,6 +15,8 @@ _HELD_OUT = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Digits:
+    """The digits that are shown, in their order."""
+
     values: tuple[int, ...]
 
 

@@ -24,6 +24,7 @@ class Equation:
 
     @property
     def x(self) -> int:
+        """The solution."""
         return (self.total - self.add) // (self.left - self.right)
 
 
