@@ -7,6 +7,7 @@ envelope), 0.9 is rejected (a gate fails).
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import os
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.model_signing import delta_digest, sign_folder
 from mass_gov.evidence.state import state_digest
-from mass_gov.flows.handles import task_commitment
+from mass_gov.flows.handles import SYSTEM_SUBJECT, task_commitment
 from mass_gov.ledger import ChangeView, Entry, Ledger
 from mass_gov.policy import Facts, Policy, decide, judge, load_policy
 from mass_gov.policy.bounds import paired_lower_bound
@@ -30,13 +31,14 @@ from mass_gov.records.artifacts import (
     ArtifactRole,
     CaseContent,
     ModuleStep,
+    ReasonContent,
     RegressionContent,
     RequestContent,
     SampleContent,
-    SampleGateContent,
     SamplesContent,
     UpdateContent,
 )
+from mass_gov.records.base import timestamp
 from mass_gov.records.change import (
     ChangeBody,
     Cost,
@@ -45,7 +47,6 @@ from mass_gov.records.change import (
     Parents,
     RegressionSummary,
     Scope,
-    SynthesisSummary,
     UpdateSummary,
 )
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
@@ -63,13 +64,15 @@ from mass_gov.records.events import (
     SuiteRegistered,
     Unadapted,
 )
-from mass_gov.records.settings import AdaptationSpec
+from mass_gov.records.settings import AdaptationSpec, SamplingSpec, UpdateSpec
+from mass_gov.stages.gates import gate_samples
 
 SUBJECT = "s-" + "5" * 32
 ADA = Actor(principal="ada", role="requester")
 BOB = Actor(principal="bob", role="operator")
 EVE = Actor(principal="eve", role="operator")
 CASES = 40
+SPEC = AdaptationSpec(sampling=SamplingSpec(count=2), update=UpdateSpec(steps=1, step_size=0.5))
 BOTH_SCOPES = load_policy(
     (data_folder("policies") / "solo" / "v1.yaml")
     .read_bytes()
@@ -105,6 +108,9 @@ SUITE_FILE = b"".join(
     for i in range(CASES)
 )
 SUITE = sha256_hex(SUITE_FILE)
+
+
+REASON: tuple[ArtifactRole, bytes] = ("reason", canonical_bytes(ReasonContent(text="It was looked at.").document()))
 
 
 @dataclass
@@ -148,8 +154,10 @@ class LedgerWorld:
         ]
 
     def draft(self, body: Body, actor: Actor = ADA, *artifacts: tuple[ArtifactRole, bytes]) -> EventDraft:
-        """Draft an event of this tenant and deployment."""
-        sealed = tuple(ArtifactDraft(role, plaintext, SUBJECT) for role, plaintext in artifacts)
+        """Draft an event of this tenant and deployment; only changes and answers hold a person's data."""
+        of_a_person = body.type in ("change.recorded", "response.served")
+        subject = SUBJECT if of_a_person else SYSTEM_SUBJECT
+        sealed = tuple(ArtifactDraft(role, plaintext, subject) for role, plaintext in artifacts)
         return EventDraft(actor, self.tenant, self.deployment, body, sealed)
 
     def record(self, task_id: str, **options: Any) -> ChangeView:
@@ -174,7 +182,8 @@ class LedgerWorld:
         pointer = self.ledger.pointer(self.tenant, self.deployment)
         parent = pointer.state or state_digest(BASE_MODEL, None)
         files = {"adapter_config.json": b'{"r":8}', "adapter_model.safetensors": os.urandom(200)} if learned else None
-        samples, synthesis = _samples(parent, learned, forced)
+        question = f"What is {task_id}?"
+        samples, synthesis = gate_samples(_samples(learned, forced), question, self.policy, parent)
         update = self._update(files, parent, step_norm)
         regression = _regression() if learned else None
         facts = Facts(scope, synthesis, update, regression[1] if regression else None)
@@ -191,8 +200,8 @@ class LedgerWorld:
         )
         answer = _answer(body)
         documents: list[tuple[ArtifactRole, bytes]] = [
-            ("request", _json(RequestContent(question=f"What is {task_id}?", task_id=task_id, source="test"))),
-            ("config", _json(AdaptationSpec())),
+            ("request", _json(RequestContent(question=question, task_id=task_id, source="test"))),
+            ("config", _json(SPEC)),
             ("fingerprint", canonical_bytes({"torch": "none"})),
             ("samples", _json(samples)),
             ("update", _json(_update_content(update))),
@@ -215,12 +224,12 @@ class LedgerWorld:
         fields = {
             "base_model": BASE_MODEL,
             "pointer_head": pointer.head_index,
-            "config": sha256_hex(_json(AdaptationSpec())),
+            "config": sha256_hex(_json(SPEC)),
             "prompt_template": TEMPLATE,
             "policy": self.policy.digest,
             "fingerprint": sha256_hex(canonical_bytes({"torch": "none"})),
             "subject": SUBJECT,
-            "requested_at": "2026-11-20T18:00:00.000000Z",
+            "requested_at": _now(),
             "cost": Cost(flops="1", generated_tokens=2, seconds={}),
         }
         body = ResponseServed(
@@ -235,7 +244,7 @@ class LedgerWorld:
             body,
             ADA,
             ("request", _json(RequestContent(question="What is it?", task_id=response_id, source="test"))),
-            ("config", _json(AdaptationSpec())),
+            ("config", _json(SPEC)),
             ("fingerprint", canonical_bytes({"torch": "none"})),
             ("answer", _json(answer)),
         )
@@ -261,7 +270,7 @@ class LedgerWorld:
             "approvals": sum(given.meaning == meaning for given in change.approvals) + 1,
             "required": self.policy.document.approvals.required,
         }
-        return self.draft(ChangeApproved(**(fields | overrides)), actor)
+        return self.draft(ChangeApproved(**(fields | overrides)), actor, REASON)
 
     def activation(
         self, change: ChangeView, cause: Literal["envelope", "approval", "promotion"], **overrides: Any
@@ -278,7 +287,7 @@ class LedgerWorld:
 
     def rejection(self, change: ChangeView) -> EventDraft:
         """Draft a no."""
-        return self.draft(ChangeRejected(change_id=change.change_id, recorded=change.entry.leaf_hash), BOB)
+        return self.draft(ChangeRejected(change_id=change.change_id, recorded=change.entry.leaf_hash), BOB, REASON)
 
     def rollback(self, change: ChangeView, **overrides: Any) -> EventDraft:
         """Draft the undoing of a change that is applied or the newest active one."""
@@ -293,7 +302,7 @@ class LedgerWorld:
             "cascade_of": None,
             "affected_responses": len(self.ledger.responses_under(change.body.update.state)),
         }
-        return self.draft(ChangeRolledBack(**(fields | overrides)), BOB)
+        return self.draft(ChangeRolledBack(**(fields | overrides)), BOB, REASON)
 
     def promote(self, change: ChangeView) -> Entry:
         """Approve and activate an applied change, as `changes promote` does where one approval is enough."""
@@ -313,8 +322,8 @@ class LedgerWorld:
             requester=ADA.principal,
             subject=SUBJECT,
             request_commitment=task_commitment(self.keys, task_id),
-            requested_at="2026-11-20T18:00:00.000000Z",
-            recorded_at="2026-11-20T18:00:01.000000Z",
+            requested_at=_now(),
+            recorded_at=_now(),
         )
 
     def _parents(self, parent: str, head: int | None) -> Parents:
@@ -322,7 +331,7 @@ class LedgerWorld:
             base_model=BASE_MODEL,
             parent_state=parent,
             pointer_head=head,
-            config=sha256_hex(_json(AdaptationSpec())),
+            config=sha256_hex(_json(SPEC)),
             seed="9007199254740993",
             prompt_template=TEMPLATE,
             policy=self.policy.digest,
@@ -373,27 +382,12 @@ class LedgerWorld:
         return [*drafts, self.draft(served)]
 
 
-def _samples(generator: str, learned: bool, forced: bool) -> tuple[SamplesContent, SynthesisSummary]:
+def _samples(learned: bool, forced: bool) -> SamplesContent:
     samples = (_sample(0, learned), _sample(1, False))
-    content = SamplesContent(prompt_tokens=(1, 2), batch_size=2, forced=forced, samples=samples)
-    kept = int(learned)
-    summary = SynthesisSummary(
-        generated=2,
-        unparseable=2 - kept,
-        near_duplicate=0,
-        target_leakage=0,
-        kept=kept,
-        forced=forced,
-        generator=generator,
-        scorer=None,
-    )
-    return content, summary
+    return SamplesContent(prompt_tokens=(1, 2), batch_size=2, forced=forced, samples=samples)
 
 
 def _sample(index: int, parses: bool) -> SampleContent:
-    gate = SampleGateContent(
-        gate="sample.format", value=float(not parses), verdict="pass" if parses else "fail", detail="test"
-    )
     return SampleContent(
         index=index,
         seed=str(index),
@@ -405,9 +399,9 @@ def _sample(index: int, parses: bool) -> SampleContent:
         answer="2" if parses else None,
         unparseable=None if parses else "no answer",
         score=None,
-        weight=float(parses),
-        gates=(gate,),
-        dropped_by=() if parses else ("sample.format",),
+        weight=0.0,
+        gates=(),
+        dropped_by=(),
     )
 
 
@@ -464,6 +458,10 @@ def _answer(body: ChangeBody) -> AnswerContent:
     return AnswerContent(
         adapted=adapted, parent=text(body.parents.parent_state), base=text(state_digest(BASE_MODEL, None))
     )
+
+
+def _now() -> str:
+    return timestamp(dt.datetime.now(dt.UTC))
 
 
 def _json(record: Any) -> bytes:
