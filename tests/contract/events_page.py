@@ -22,10 +22,10 @@ INTRO = f"""# Event catalogue
 <!-- Written by `python -m tests.contract.events_page`. Edit mass_gov/records/*.py instead. -->
 
 Every entry of the log is an in-toto Statement v1 in a DSSE envelope ([formats.md](formats.md)). Its predicate type is
-`{PREDICATE_TYPE}`; its predicate has the fields of **Predicate** below, and `body` is one of the bodies that follow,
-told apart by `type`. Every field is always present; a later release may add optional ones
-([decision 0009](../decisions/0009-old-leaves-stay-readable.md)). `Digest` is SHA-256 in hex,
-`Count` a whole number below 2^53, `BigInteger` a decimal string, `Uuid` a UUIDv7, `Slug` a short name that was configured and never free text,
+`{PREDICATE_TYPE}`; its predicate has the fields of **Predicate** below, and `body` is one of the bodies
+that follow, told apart by `type`. Every field is always present; a later release may add optional ones
+([decision 0009](../decisions/0009-old-leaves-stay-readable.md)). `Digest` is SHA-256 in hex, `Count` a whole number
+below 2^53, `BigInteger` a decimal string, `Uuid` a UUIDv7, `Slug` a short name that was configured and never free text,
 `Timestamp` is RFC 3339 in UTC with microseconds, `Finite` a finite number. Nothing that a person wrote or the model
 generated stands in an event: that is in its artifacts, encrypted, named by digest.
 """
