@@ -19,9 +19,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from mass_gov.errors import ModelError, SettingsError
-from mass_gov.mass.lora import Adapter
 from mass_gov.mass.model_folder import check_safetensors
-from mass_gov.mass.values import LoraSettings
+from mass_gov.mass.values import Adapter, LoraSettings
 
 CONFIG_FILE = "adapter_config.json"
 TENSOR_FILE = "adapter_model.safetensors"

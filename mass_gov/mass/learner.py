@@ -23,7 +23,7 @@ from mass_gov.errors import TaskError
 from mass_gov.mass import adapter_files, fingerprint, loading, losses
 from mass_gov.mass.decoding import Choose, decode
 from mass_gov.mass.inner_loop import InnerTrace, Parameters, gradient_descent, run_inner_loop
-from mass_gov.mass.lora import Adapter, LoraModel, module_of
+from mass_gov.mass.lora import LoraModel, module_of
 from mass_gov.mass.metering import Meter
 from mass_gov.mass.model_folder import base_digest
 from mass_gov.mass.norms import base_norms, project, update_norms
@@ -31,6 +31,7 @@ from mass_gov.mass.prompting import PromptTemplate
 from mass_gov.mass.sampling import draw, uniform_table
 from mass_gov.mass.text import Text, Tokens
 from mass_gov.mass.values import (
+    Adapter,
     Generation,
     LoraSettings,
     SamplingSettings,

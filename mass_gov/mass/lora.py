@@ -11,10 +11,8 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,31 +22,12 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from mass_gov.errors import SettingsError
-from mass_gov.mass.values import LoraSettings
+from mass_gov.mass.values import Adapter, LoraSettings
 
 # Where an update goes unless told otherwise: what writes into the residual stream, and the head.
 _OUTPUT_PROJECTIONS = (("o_proj", "down_proj"), ("c_proj",), ("out_proj", "fc2"), ("dense", "dense_4h_to_h"))
 _HEAD = "lm_head"
 _PREFIX, _SLOT = "base_model.model.", "default"
-
-
-@dataclass(frozen=True, eq=False)
-class Adapter:
-    """A delta: float32 LoRA tensors by their names in a PEFT file.
-
-    "base_model.model.<module>.lora_A.weight" is (rank, in), "...lora_B.weight" (out, rank).
-    Immutable by contract: nobody writes into `tensors`. Its `settings` name the targets that were chosen.
-    """
-
-    settings: LoraSettings
-    tensors: Mapping[str, Tensor]
-
-    def __post_init__(self) -> None:
-        frozen = {name: self.tensors[name].detach() for name in sorted(self.tensors)}
-        object.__setattr__(self, "tensors", MappingProxyType(frozen))
-
-    def __repr__(self) -> str:
-        return f"Adapter({self.settings}, {len(self.tensors)} tensors)"
 
 
 def default_targets(model: nn.Module) -> tuple[str, ...]:

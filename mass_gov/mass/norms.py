@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mass_gov.mass.lora import Adapter, LoraModel, pairs
-from mass_gov.mass.values import ModuleNorms
+from mass_gov.mass.lora import LoraModel, pairs
+from mass_gov.mass.values import Adapter, ModuleNorms
 
 _HALVINGS = 40  # 2^-40 is finer than a float32 step can be scaled
 

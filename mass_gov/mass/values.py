@@ -7,14 +7,16 @@ Does not know how any of it is computed.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mass_gov.errors import SettingsError
 
 if TYPE_CHECKING:
-    from mass_gov.mass.lora import Adapter
+    from torch import Tensor
 
 
 def _require(holds: bool, what: str) -> None:
@@ -38,6 +40,25 @@ class LoraSettings:
         _require(self.rank >= 1, f"LoRA rank must be at least 1, got {self.rank}")
         _require(self.alpha >= 1, f"LoRA alpha must be at least 1, got {self.alpha}")
         _require(all(self.targets), "LoRA target names must not be empty")
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """A delta: float32 LoRA tensors by their names in a PEFT file.
+
+    "base_model.model.<module>.lora_A.weight" is (rank, in), "...lora_B.weight" (out, rank).
+    Immutable by contract: nobody writes into `tensors`. Its `settings` name the targets that were chosen.
+    """
+
+    settings: LoraSettings
+    tensors: Mapping[str, Tensor]
+
+    def __post_init__(self) -> None:
+        frozen = {name: self.tensors[name].detach() for name in sorted(self.tensors)}
+        object.__setattr__(self, "tensors", MappingProxyType(frozen))
+
+    def __repr__(self) -> str:
+        return f"Adapter({self.settings}, {len(self.tensors)} tensors)"
 
 
 @dataclass(frozen=True)

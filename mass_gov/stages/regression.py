@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from mass_gov.mass.learner import Learner
-from mass_gov.mass.lora import Adapter
 from mass_gov.mass.prompting import parse_answer
+from mass_gov.mass.values import Adapter
 from mass_gov.policy.bounds import paired_lower_bound
 from mass_gov.policy.document import Policy
 from mass_gov.records.artifacts import CaseContent, RegressionContent

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from mass_gov.errors import TaskError
 from mass_gov.mass.learner import Learner
-from mass_gov.mass.lora import Adapter
 from mass_gov.mass.prompting import ParsedSample, Unparseable, parse_sample
-from mass_gov.mass.values import SamplingSettings
+from mass_gov.mass.values import Adapter, SamplingSettings
 from mass_gov.records.artifacts import SampleContent, SamplesContent
 from mass_gov.records.settings import SamplingSpec
 

@@ -13,8 +13,7 @@ from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.model_signing import delta_digest
 from mass_gov.evidence.state import state_digest
 from mass_gov.mass.learner import Learner
-from mass_gov.mass.lora import Adapter
-from mass_gov.mass.values import TrainingSample, UpdateResult, UpdateSettings
+from mass_gov.mass.values import Adapter, TrainingSample, UpdateResult, UpdateSettings
 from mass_gov.mass.values import UpdateOutcome as LearnerOutcome
 from mass_gov.records.artifacts import ModuleStep, SamplesContent, UpdateContent
 from mass_gov.records.change import UpdateOutcome, UpdateSummary

@@ -11,8 +11,7 @@ import torch
 
 from mass_gov.errors import ModelError
 from mass_gov.mass.learner import Learner
-from mass_gov.mass.lora import Adapter
-from mass_gov.mass.values import LoraSettings, TrainingSample, UpdateSettings
+from mass_gov.mass.values import Adapter, LoraSettings, TrainingSample, UpdateSettings
 from tests.fakes.tiny_models import ARCHITECTURES, make_model
 
 FORCED = [TrainingSample("3+4", "three and four#7", 0.5), TrainingSample("2*5", "#10", 0.25)]

@@ -12,9 +12,8 @@ import torch
 
 from mass_gov.errors import SettingsError
 from mass_gov.mass.learner import Learner
-from mass_gov.mass.lora import Adapter
 from mass_gov.mass.losses import sample_losses
-from mass_gov.mass.values import LoraSettings, SamplingSettings, TrainingSample, UpdateOutcome, UpdateSettings
+from mass_gov.mass.values import Adapter, LoraSettings, SamplingSettings, TrainingSample, UpdateOutcome, UpdateSettings
 from tests.fakes.tiny_models import ARCHITECTURES, make_model
 
 FORCED = [TrainingSample("3+4", "three and four#7", 0.5), TrainingSample("2*5", "#10", 0.25)]

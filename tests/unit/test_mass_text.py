@@ -10,8 +10,7 @@ import pytest
 
 from mass_gov.errors import ModelError, TaskError
 from mass_gov.mass.learner import Learner
-from mass_gov.mass.lora import Adapter
-from mass_gov.mass.values import LoraSettings, SamplingSettings, TrainingSample, UpdateSettings
+from mass_gov.mass.values import Adapter, LoraSettings, SamplingSettings, TrainingSample, UpdateSettings
 from tests.fakes.tiny_models import ARCHITECTURES, TEMPLATE, make_model
 
 SHORT = SamplingSettings(max_new_tokens=12)
