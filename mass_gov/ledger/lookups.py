@@ -48,6 +48,13 @@ def registration_index(connection: Connection, kind: str, digest: str) -> int | 
     return None if index is None else int(index)
 
 
+def registered_name(connection: Connection, kind: str, digest: str) -> str | None:
+    """What the last registration of a digest called it (`schema.registrations`); None when there is none."""
+    wanted = (registrations.c.kind == kind) & (registrations.c.digest == digest)
+    query = select(registrations.c.name).where(wanted).order_by(registrations.c.index.desc()).limit(1)
+    return _text(connection.execute(query).scalar())
+
+
 def approvers(connection: Connection, change_id: str, meaning: str) -> dict[str, int]:
     """Who approved a change for `meaning`, and how many approvals each of them was told it takes."""
     wanted = (approvals.c.change_id == change_id) & (approvals.c.meaning == meaning)

@@ -4,9 +4,13 @@ Rules that a log must keep, checked when an event is written and again by `verif
 
 - the first event, and no other, opens the log
 - ids of changes and responses are used once, and so is a task (tenant, deployment, request commitment)
-- a change names a registered model and suite, the policy that was active, and a state that its pointer really had;
-  its own state follows from base and delta; its event stands under its own tenant and deployment
-- a response serves a state of its change, and an adapted answer only while the change is applied or active
+- a change agrees with itself (`policy.consistent`); it names a registered suite, a registered model with its prompt
+  template, the policy in force and the state that its pointer has at that moment, so that nothing is learned from
+  weights that were rolled back meanwhile; its own state follows from base and delta; its event stands under its own
+  tenant and deployment
+- a response serves a state of its change, and an adapted answer only while the change is applied or active; one with no
+  change behind it serves its pointer's state under the policy in force
+- who may cause an event, whose its artifacts are, what it registers: `rules`
 - what becomes of a change afterwards: `transitions`
 
 This module does not know signatures, hashes or artifacts: an entry that reaches it is already believed.
@@ -15,11 +19,11 @@ This module does not know signatures, hashes or artifacts: an entry that reaches
 from __future__ import annotations
 
 from sqlalchemy import insert
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import IntegrityError, NotFoundError, RefusedError, StaleChangeError
 from mass_gov.evidence.state import state_digest
-from mass_gov.ledger import transitions
+from mass_gov.ledger import rules, transitions
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import (
     active_policy,
@@ -27,10 +31,13 @@ from mass_gov.ledger.lookups import (
     exists,
     known_target,
     move_row,
+    pointer_row,
+    registered_name,
     registration_index,
 )
-from mass_gov.ledger.schema import changes, registrations, responses
+from mass_gov.ledger.schema import changes, responses
 from mass_gov.ledger.views import Status
+from mass_gov.policy import consistent
 from mass_gov.records.change import ChangeBody
 from mass_gov.records.events import (
     AccessDenied,
@@ -53,21 +60,21 @@ def apply(connection: Connection, entry: Entry) -> None:
     """Write what `entry` means into the projections.
 
     Raises:
-        RefusedError: the rules above, or those of `transitions`, do not allow it now; StaleChangeError when they did
-            at the time the caller looked.
+        RefusedError: the rules above do not allow it now; StaleChangeError when they did at the time the caller looked.
         IntegrityError: the event contradicts itself, whatever the ledger holds.
         NotFoundError: it is about a change that is not in this ledger.
     """
     _check_opening(entry)
+    rules.check_event(entry)
     match entry.predicate.body:
         case LogOpened() | AccessDenied():
             pass  # nothing to query: they are read from the log itself
         case ModelRegistered() as body:
-            _register(connection, entry, "model", body.model, None)
+            rules.register_model(connection, entry, body)
         case SuiteRegistered() as body:
-            _register(connection, entry, "suite", body.suite, body.name)
+            rules.register_suite(connection, entry, body)
         case PolicyActivated() as body:
-            _register(connection, entry, "policy", body.policy, body.name)
+            rules.activate_policy(connection, entry, body)
         case ChangeRecorded() as body:
             _record(connection, entry, body.change)
         case ChangeApproved() as body:
@@ -81,7 +88,8 @@ def apply(connection: Connection, entry: Entry) -> None:
         case ResponseServed() as body:
             _serve(connection, entry, body)
         case ReplayPerformed() as body:
-            _replayed(connection, body)
+            rules.check_replay(entry, body)
+            _check_target(connection, body)
 
 
 def _check_opening(entry: Entry) -> None:
@@ -89,14 +97,10 @@ def _check_opening(entry: Entry) -> None:
         raise IntegrityError(f"Event {entry.index}: a log is opened by its first event and by no other. Restore it.")
 
 
-def _register(connection: Connection, entry: Entry, kind: str, digest: str, name: str | None) -> None:
-    row = {"index": entry.index, "kind": kind, "digest": digest, "name": name}
-    connection.execute(insert(registrations), row)
-
-
 def _record(connection: Connection, entry: Entry, change: ChangeBody) -> None:
     identity, parents = change.identity, change.parents
     transitions.same_place(entry, identity.tenant, identity.deployment)
+    consistent(change)
     _check_states(change)
     _check_fresh(connection, change)
     _check_parents(connection, change)
@@ -137,11 +141,6 @@ def _check_states(change: ChangeBody) -> None:
         raise IntegrityError(
             f"Change {change.identity.change_id}: its state is not that of its base and delta. Make it again."
         )
-    if parents.pointer_head is None and parents.parent_state != state_digest(parents.base_model, None):
-        raise IntegrityError(
-            f"Change {change.identity.change_id}: it names no pointer head, and its parent is not the bare base. "
-            "Make it again from the pointer's state."
-        )
 
 
 def _check_fresh(connection: Connection, change: ChangeBody) -> None:
@@ -160,33 +159,62 @@ def _check_fresh(connection: Connection, change: ChangeBody) -> None:
 
 
 def _check_parents(connection: Connection, change: ChangeBody) -> None:
-    parents = change.parents
-    for kind, digest in (("model", parents.base_model), ("suite", parents.suite), ("policy", parents.policy)):
-        if registration_index(connection, kind, digest) is None:
-            raise RefusedError(f"The {kind} {digest[:16]} is not registered in this ledger. Register it first.")
-    if active_policy(connection) != parents.policy:
-        raise StaleChangeError(
-            f"Change {change.identity.change_id} was decided by policy {parents.policy[:16]}, which was replaced "
-            "since. Run it again under the active policy."
-        )
-    if parents.pointer_head is not None:
-        _check_pointer_read(connection, change, parents.pointer_head)
-
-
-def _check_pointer_read(connection: Connection, change: ChangeBody, head: int) -> None:
     identity, parents = change.identity, change.parents
-    move = move_row(connection, head)
-    read = move and (move["tenant"], move["deployment"], move["to_state"])
-    if move is None or read != (identity.tenant, identity.deployment, parents.parent_state):
-        raise IntegrityError(
-            f"Change {identity.change_id}: the pointer {identity.tenant}/{identity.deployment} did not have its "
-            f"parent state at head {head}. Make it again from the pointer's state."
-        )
-    if change_row(connection, move["moved_by"])["base_model"] != parents.base_model:
+    what = f"Change {identity.change_id}"
+    if registration_index(connection, "suite", parents.suite) is None:
+        raise RefusedError(f"The suite {parents.suite[:16]} is not registered in this ledger. Register it first.")
+    _check_model(connection, parents.base_model, parents.prompt_template)
+    _check_policy(connection, parents.policy, what)
+    place = (identity.tenant, identity.deployment)
+    _check_pointer(connection, place, parents.pointer_head, parents.parent_state, parents.base_model, what)
+
+
+def _check_model(connection: Connection, model: str, template: str) -> None:
+    registered = registered_name(connection, "model", model)
+    if registered is None:
+        raise RefusedError(f"The model {model[:16]} is not registered in this ledger. Register it first.")
+    if registered != template:
         raise RefusedError(
-            f"Change {identity.change_id} was made from another base model than its pointer's. A pointer keeps its "
-            "base; use another deployment for this model."
+            f"The model {model[:16]} is registered with the prompt template {registered[:16]}, not with "
+            f"{template[:16]}. Register it with the template that it is used with."
         )
+
+
+def _check_policy(connection: Connection, policy: str, what: str) -> None:
+    if registration_index(connection, "policy", policy) is None:
+        raise RefusedError(f"The policy {policy[:16]} is not registered in this ledger. Register it first.")
+    if active_policy(connection) != policy:
+        raise StaleChangeError(
+            f"{what} was decided by policy {policy[:16]}, which was replaced since. Run it again under the active "
+            "policy."
+        )
+
+
+def _check_pointer(
+    connection: Connection, place: tuple[str, str], head: int | None, state: str, base_model: str, what: str
+) -> None:
+    """What is written now comes from the state that the pointer has now, and from the pointer's base model."""
+    move = move_row(connection, head) if head is not None else None
+    if not _had(move, place, state) if head is not None else state != state_digest(base_model, None):
+        raise IntegrityError(
+            f"{what}: the pointer {'/'.join(place)} did not have its state at head {head}. Make it again from the "
+            "pointer's state."
+        )
+    now = pointer_row(connection, *place)
+    if head != (now["head_index"] if now else None):
+        raise StaleChangeError(
+            f"{what}: the pointer {'/'.join(place)} moved after its state was read (head {head}). Run it again from "
+            "the current state."
+        )
+    if move is not None and change_row(connection, move["moved_by"])["base_model"] != base_model:
+        raise RefusedError(
+            f"{what} was made from another base model than its pointer's. A pointer keeps its base; use another "
+            "deployment for this model."
+        )
+
+
+def _had(move: RowMapping | None, place: tuple[str, str], state: str) -> bool:
+    return move is not None and (move["tenant"], move["deployment"], move["to_state"]) == (*place, state)
 
 
 def _serve(connection: Connection, entry: Entry, body: ResponseServed) -> None:
@@ -219,26 +247,14 @@ def _check_behind(connection: Connection, entry: Entry, body: ResponseServed, ch
 
 
 def _check_unadapted(connection: Connection, entry: Entry, body: ResponseServed, origin: Unadapted) -> None:
-    """An answer with no change behind it comes from the state that its pointer had."""
-    for kind, digest in (("model", origin.base_model), ("policy", origin.policy)):
-        if registration_index(connection, kind, digest) is None:
-            raise RefusedError(f"The {kind} {digest[:16]} is not registered in this ledger. Register it first.")
+    """An answer with no change behind it comes from the state that its pointer has."""
+    what = f"Response {body.response_id}"
+    _check_model(connection, origin.base_model, origin.prompt_template)
+    _check_policy(connection, origin.policy, what)
     place = (entry.predicate.tenant, entry.predicate.deployment)
-    if origin.pointer_head is None:
-        true_origin = body.state == state_digest(origin.base_model, None)
-    else:
-        move = move_row(connection, origin.pointer_head)
-        true_origin = (
-            move is not None
-            and (move["tenant"], move["deployment"], move["to_state"]) == (*place, body.state)
-            and change_row(connection, move["moved_by"])["base_model"] == origin.base_model
-        )
-    if not true_origin:
-        raise IntegrityError(
-            f"Response {body.response_id}: the pointer {'/'.join(place)} did not have its state. Serve it again."
-        )
+    _check_pointer(connection, place, origin.pointer_head, body.state, origin.base_model, what)
 
 
-def _replayed(connection: Connection, body: ReplayPerformed) -> None:
+def _check_target(connection: Connection, body: ReplayPerformed) -> None:
     if not known_target(connection, body.target):
         raise NotFoundError(f"There is no change or response {body.target} in this ledger. Check the id.")

@@ -57,7 +57,7 @@ registrations = Table(
     Column("index", _INT, primary_key=True, autoincrement=False),
     Column("kind", Text, nullable=False),  # model, suite or policy
     Column("digest", Text, nullable=False),
-    Column("name", Text),
+    Column("name", Text),  # of a suite or a policy; of a model the digest of its prompt template
 )
 changes = Table(
     "changes",

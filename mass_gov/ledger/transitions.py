@@ -94,7 +94,7 @@ def roll_back(connection: Connection, entry: Entry, body: ChangeRolledBack) -> N
     if row["status"] not in ("applied", "active"):
         raise not_allowed(row, "be rolled back")
     if body.cascade_of is not None:
-        change_row(connection, body.cascade_of)
+        _check_cascade(connection, entry, body, body.cascade_of)
     if body.moved_pointer != (row["status"] == "active"):
         raise IntegrityError(f"Change {body.change_id}: a rollback moves the pointer if and only if it was active.")
     if row["status"] == "active":
@@ -105,13 +105,16 @@ def roll_back(connection: Connection, entry: Entry, body: ChangeRolledBack) -> N
 
 
 def settle(connection: Connection, entries: Sequence[Entry]) -> None:
-    """Check, at the end of an append, that no approval was left without the activation that it completes.
+    """Check, at the end of an append, that nothing was left half done.
 
     Raises:
-        RefusedError: one was.
+        RefusedError: the last approval of a movement without the movement, or a cascade without what set it off.
     """
     for entry in entries:
         body = entry.predicate.body
+        cause = body.cascade_of if isinstance(body, ChangeRolledBack) else None
+        if cause is not None and change_row(connection, cause)["status"] != "rolled_back":
+            raise RefusedError(f"A change is rolled back for the sake of {cause}, which is not. Append both together.")
         if isinstance(body, ChangeApproved) and body.approvals == body.required:
             row = change_row(connection, body.change_id)
             if moves_pointer(row, body) and row["status"] not in ("active", "rolled_back"):
@@ -218,6 +221,13 @@ def _check_swap(
             f"Change {row['change_id']}: the pointer goes from {state[:16]} to {to_state[:16]}, not from "
             f"{body.from_state[:16]} to {body.to_state[:16]}. Read the pointer and try again."
         )
+
+
+def _check_cascade(connection: Connection, entry: Entry, body: ChangeRolledBack, cause: str) -> None:
+    other = change_row(connection, cause)
+    same_place(entry, other["tenant"], other["deployment"])
+    if cause == body.change_id:
+        raise IntegrityError(f"Change {cause} is rolled back for its own sake: a cascade takes others with it.")
 
 
 def _move_back(connection: Connection, entry: Entry, body: ChangeRolledBack, row: RowMapping) -> None:

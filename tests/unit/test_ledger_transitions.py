@@ -11,7 +11,7 @@ import pytest
 from mass_gov.errors import DependentsError, IntegrityError, NotFoundError, RefusedError, StaleChangeError
 from mass_gov.evidence.state import state_digest
 from mass_gov.ledger import ChangeView
-from mass_gov.policy import load_policy
+from mass_gov.policy import Policy, load_policy
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import ChangeRecorded, PolicyActivated, ResponseServed
 from tests.fakes.ledger_world import ADA, BASE_MODEL, BOTH_SCOPES, EVE, LedgerWorld, digest, shipped_policy
@@ -55,15 +55,7 @@ def test_a_change_under_an_unregistered_suite_is_refused(world: LedgerWorld) -> 
 def test_a_change_decided_by_a_replaced_policy_is_stale(world: LedgerWorld) -> None:
     drafts = world.change_drafts("one")
     other = shipped_policy("default")
-    body = PolicyActivated(
-        policy=other.digest,
-        name="default",
-        version=1,
-        replaces=world.policy.digest,
-        approvers=("bob",),
-        self_approved=False,
-    )
-    world.ledger.append([world.draft(body, EVE, ("policy", other.source))])
+    world.ledger.append([_activation_of(world, other)])
     refused(world, drafts, StaleChangeError, "was replaced")
 
 
@@ -75,8 +67,9 @@ def test_a_change_whose_state_is_not_its_base_and_delta_is_refused(world: Ledger
 def test_a_change_from_a_state_that_the_pointer_never_had_is_refused(world: LedgerWorld) -> None:
     moved = world.record("one", scope="deployment")
     (draft,) = world.change_drafts("two", consequences=False)
-    lie = _edited(world, draft, parents={"parent_state": digest("other"), "pointer_head": moved.activation_index})
-    refused(world, [lie], IntegrityError, "did not have its parent state")
+    parents = {"parent_state": digest("other"), "pointer_head": moved.activation_index}
+    lie = _edited(world, draft, parents=parents, synthesis={"generator": digest("other")})
+    refused(world, [lie], IntegrityError, "did not have its state")
 
 
 def test_a_change_cannot_move_to_another_tenant(world: LedgerWorld) -> None:
@@ -109,10 +102,25 @@ def test_a_response_names_the_state_that_it_claims(world: LedgerWorld) -> None:
 def test_an_unadapted_answer_from_a_state_that_the_pointer_left_is_refused(world: LedgerWorld) -> None:
     before = world.unadapted(RESPONSE)
     moved = world.record("moves", scope="deployment")
-    world.ledger.append([before])  # it was answered before the move, and says so
-    later = world.unadapted(RESPONSE[:-1] + "2", pointer_head=None)
-    refused(world, [later], IntegrityError, "did not have its state")
-    assert [r.state for r in world.ledger.responses()] == [moved.body.update.state, state_digest(BASE_MODEL, None)]
+    refused(world, [before], StaleChangeError, "moved after its state was read")
+    lie = world.unadapted(RESPONSE, pointer_head=None)
+    refused(world, [lie], IntegrityError, "did not have its state")
+    world.ledger.append([world.unadapted(RESPONSE)])
+    assert [r.state for r in world.ledger.responses()] == [moved.body.update.state] * 2
+
+
+def test_weights_that_were_rolled_back_meanwhile_serve_no_answer(world: LedgerWorld) -> None:
+    moved = world.record("moves", scope="deployment")
+    adapted, plain = world.change_drafts("slow"), world.unadapted(RESPONSE)
+    world.ledger.append([world.rollback(moved)])
+    refused(world, adapted, StaleChangeError, "moved after its state was read")
+    refused(world, [plain], StaleChangeError, "moved after its state was read")
+
+
+def test_an_unadapted_answer_under_a_replaced_policy_is_stale(world: LedgerWorld) -> None:
+    plain = world.unadapted(RESPONSE)
+    world.ledger.append([_activation_of(world, shipped_policy("default"))])
+    refused(world, [plain], StaleChangeError, "was replaced")
 
 
 def test_an_unadapted_answer_of_an_unregistered_model_is_refused(world: LedgerWorld) -> None:
@@ -235,6 +243,22 @@ def test_rolling_back_an_instance_change_moves_no_pointer(world: LedgerWorld) ->
     assert world.ledger.pointer("acme", "tutor").head_index is None
 
 
+def test_a_cascade_without_what_set_it_off_is_refused(world: LedgerWorld) -> None:
+    first, second = world.record("first"), world.record("second")
+    lie = world.rollback(second, cascade_of=first.change_id)
+    refused(world, [lie], RefusedError, "which is not. Append both together")
+    refused(world, [world.rollback(second, cascade_of=second.change_id)], IntegrityError, "for its own sake")
+    world.ledger.append([lie, world.rollback(first)])
+    assert world.ledger.change(second.change_id).status == "rolled_back"
+
+
+def test_a_change_that_leaves_its_regression_out_is_refused(world: LedgerWorld) -> None:
+    (draft,) = world.change_drafts("one", consequences=False)
+    assert isinstance(draft.body, ChangeRecorded)
+    lie = draft.body.change.model_copy(update={"regression": None})
+    refused(world, [world.draft(ChangeRecorded(change=lie))], IntegrityError, "contradicts itself")
+
+
 def _edited(world: LedgerWorld, draft: EventDraft, **parts: dict[str, object]) -> EventDraft:
     body = draft.body
     assert isinstance(body, ChangeRecorded)
@@ -242,6 +266,18 @@ def _edited(world: LedgerWorld, draft: EventDraft, **parts: dict[str, object]) -
     for part, values in parts.items():
         change = change.model_copy(update={part: getattr(change, part).model_copy(update=values)})
     return world.draft(ChangeRecorded(change=change))
+
+
+def _activation_of(world: LedgerWorld, policy: Policy) -> EventDraft:
+    body = PolicyActivated(
+        policy=policy.digest,
+        name=policy.document.name,
+        version=policy.document.version,
+        replaces=world.ledger.active_policy(),
+        approvers=("eve",),
+        self_approved=True,
+    )
+    return world.draft(body, EVE, ("policy", policy.source))
 
 
 def test_views_say_who_approved_and_when_things_happened(world: LedgerWorld) -> None:

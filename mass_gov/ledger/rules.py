@@ -1,0 +1,135 @@
+"""What an event must be, whatever became of changes before it: who caused it, whose data it holds, what it registers.
+
+Rules:
+
+- an auditor looks: replays and denials are all that one can cause
+- artifacts are sealed under the handle that the leaf names, so that erasing a person reaches all that is theirs; what
+  belongs to nobody (policies, suites, reasons) is sealed under the system's handle
+- a suite's name and digest belong together for good; a model may be registered again, with another prompt template
+- a policy is activated by one of its approvers, in place of the one that was in force (compare-and-swap)
+- a replay that found nothing different names no difference, and any other replay that differs names one
+
+This module does not know changes.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import insert
+from sqlalchemy.engine import Connection
+
+from mass_gov.errors import IntegrityError, PermissionRefusedError, RefusedError, StaleChangeError
+from mass_gov.ledger.entries import Entry
+from mass_gov.ledger.lookups import active_policy, exists
+from mass_gov.ledger.schema import registrations
+from mass_gov.records.events import (
+    AccessDenied,
+    ChangeRecorded,
+    ModelRegistered,
+    PolicyActivated,
+    Predicate,
+    ReplayPerformed,
+    ResponseServed,
+    SuiteRegistered,
+)
+
+SYSTEM_SUBJECT = "s-" + "0" * 32
+"""Handle of what belongs to nobody."""
+
+
+def check_event(entry: Entry) -> None:
+    """Check who caused an event, and whose its artifacts are.
+
+    Raises:
+        PermissionRefusedError: an auditor did something.
+        IntegrityError: an artifact is sealed under another handle than the event's.
+    """
+    predicate = entry.predicate
+    kind = predicate.body.type
+    if predicate.actor.role == "auditor" and not isinstance(predicate.body, ReplayPerformed | AccessDenied):
+        raise PermissionRefusedError(
+            f"Event {entry.index}: {predicate.actor.principal} acts as an auditor, who can replay and not cause a "
+            f"{kind}. Let an operator do it."
+        )
+    for ref in predicate.artifacts:
+        if ref.subject != subject_of(predicate):
+            raise IntegrityError(
+                f"Event {entry.index}: its artifact {ref.role} is sealed under {ref.subject}, and the event is about "
+                f"{subject_of(predicate)}. Erasing that person would not reach it; write it again."
+            )
+
+
+def subject_of(predicate: Predicate) -> str:
+    """The handle whose key seals the artifacts of an event."""
+    body = predicate.body
+    if isinstance(body, ChangeRecorded):
+        return body.change.identity.subject
+    if isinstance(body, ResponseServed) and body.unadapted is not None:
+        return body.unadapted.subject
+    return SYSTEM_SUBJECT
+
+
+def register_model(connection: Connection, entry: Entry, body: ModelRegistered) -> None:
+    """Keep the digest of a model with that of the template by which problems are put to it."""
+    _register(connection, entry, "model", body.model, body.prompt_template)
+
+
+def register_suite(connection: Connection, entry: Entry, body: SuiteRegistered) -> None:
+    """Bind a suite's name to its digest.
+
+    Raises:
+        RefusedError: one of the two is bound to something else.
+    """
+    same = (registrations.c.digest == body.suite, registrations.c.name == body.name)
+    half = (registrations.c.kind == "suite") & ((same[0] & ~same[1]) | (~same[0] & same[1]))
+    if exists(connection, half):
+        raise RefusedError(
+            f"The suite {body.name} ({body.suite[:16]}) cannot be registered: its name or its file is registered as "
+            "another suite. A changed suite gets a name of its own."
+        )
+    _register(connection, entry, "suite", body.suite, body.name)
+
+
+def activate_policy(connection: Connection, entry: Entry, body: PolicyActivated) -> None:
+    """Put a policy in the place of the one in force.
+
+    Raises:
+        IntegrityError: it is activated by nobody, by somebody else, or does not say truly whether by one alone.
+        StaleChangeError: another policy is in force than the one that it replaces.
+    """
+    actor = entry.predicate.actor.principal
+    if actor not in body.approvers or len(set(body.approvers)) != len(body.approvers):
+        raise IntegrityError(
+            f"Event {entry.index}: {actor} activates the policy {body.name} and is not among its approvers, or one of "
+            "them is named twice. Name everybody who approved it, once."
+        )
+    if body.self_approved != (set(body.approvers) == {actor}):
+        raise IntegrityError(f"Event {entry.index}: it does not say truly whether the policy is self-approved. Say so.")
+    in_force = active_policy(connection)
+    if body.replaces != in_force:
+        raise StaleChangeError(
+            f"The policy {body.name} was to replace {_short(body.replaces)}, and {_short(in_force)} is in force. "
+            "Look at the policy in force and decide again."
+        )
+    _register(connection, entry, "policy", body.policy, body.name)
+
+
+def check_replay(entry: Entry, body: ReplayPerformed) -> None:
+    """Check that a replay's verdict and its first difference say the same.
+
+    Raises:
+        IntegrityError: they do not.
+    """
+    if body.verdict != "not replayable" and (body.verdict == "differs") != (body.first_difference is not None):
+        raise IntegrityError(
+            f"Event {entry.index}: a replay that came out {body.verdict!r} has the first difference "
+            f"{body.first_difference}. Replay it again."
+        )
+
+
+def _register(connection: Connection, entry: Entry, kind: str, digest: str, name: str) -> None:
+    row = {"index": entry.index, "kind": kind, "digest": digest, "name": name}
+    connection.execute(insert(registrations), row)
+
+
+def _short(digest: str | None) -> str:
+    return "none" if digest is None else digest[:16]
