@@ -1,7 +1,8 @@
 """One change's opened artifacts against its leaf: counts, norms, outcomes, answers. Part of step (9).
 
-Rules: an artifact is of its role's form and canonical, and says what the leaf says wherever both speak. Right and wrong
-in a regression are judged again by the suite's exact text, so that no checker and no model is needed.
+Rules: an artifact is of its role's form and canonical, and says what the leaf says wherever both speak. Samples are
+judged and weighed again by the policy, and right and wrong in a regression by the suite's exact text, so that no
+checker and no model is needed.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from mass_gov.errors import IntegrityError
 from mass_gov.evidence.canonical import canonical_bytes, parse_canonical, sha256_hex
 from mass_gov.evidence.state import state_digest
 from mass_gov.flows.audit_report import Findings
+from mass_gov.policy import Policy
+from mass_gov.policy.samples import judge_samples
 from mass_gov.records.artifacts import (
     AnswerContent,
     ArtifactRole,
     CaseContent,
     RegressionContent,
+    RequestContent,
     SampleContent,
     SamplesContent,
     UpdateContent,
@@ -47,11 +51,14 @@ class Comparison:
         """A block in which whatever is raised is a fault of the artifact `role`."""
         return self.findings.guard(9, f"event {self.index}, artifact {role}", self.index, self.change_id)
 
+    def wrong(self, role: ArtifactRole, what: str) -> None:
+        """Note a fault of the artifact `role`."""
+        self.findings.wrong(9, f"event {self.index}, artifact {role}", what, self.index, self.change_id)
+
     def same(self, role: ArtifactRole, name: str, leaf: object, artifact: object) -> None:
         """Leaf and artifact agree about `name`."""
         if leaf != artifact:
-            what = f"{name}: the leaf says {_short(leaf)}, the artifact gives {_short(artifact)}"
-            self.findings.wrong(9, f"event {self.index}, artifact {role}", what, self.index, self.change_id)
+            self.wrong(role, f"{name}: the leaf says {_short(leaf)}, the artifact gives {_short(artifact)}")
 
     def record(self, role: ArtifactRole, kind: type[_R]) -> _R | None:
         """The artifact as a record of its kind; None when it is not at hand or not of its form."""
@@ -68,30 +75,37 @@ class Comparison:
         return None
 
 
-def compare_change(change: ChangeBody, suite: Suite | None, check: Comparison) -> None:
-    """Compare the contents of one change with its leaf; without the suite, outcomes are not judged again."""
-    compare_settings(change.parents.config, change.parents.fingerprint, check)
-    _samples(change, check)
-    _update(change, check)
+def compare_change(change: ChangeBody, suite: Suite | None, policy: Policy | None, check: Comparison) -> None:
+    """Compare the contents of one change with its leaf.
+
+    Without the suite outcomes, and without the policy samples, are not judged again: that they could not be read is a
+    fault of its own.
+    """
+    settings = compare_settings(change.parents.config, change.parents.fingerprint, check)
+    samples = _samples(change, settings, check)
+    if samples is not None and policy is not None:
+        _judged_again(samples, policy, check)
+    _update(change, settings, check)
     _regression(change, check, suite)
     _answer(change, check)
 
 
-def compare_settings(config: str, fingerprint: str, check: Comparison) -> None:
-    """Compare the settings and the numeric environment with the digests in the leaf."""
-    check.record("config", AdaptationSpec)
+def compare_settings(config: str, fingerprint: str, check: Comparison) -> AdaptationSpec | None:
+    """Compare the settings and the numeric environment with the digests in the leaf; returns the settings."""
+    settings = check.record("config", AdaptationSpec)
     if "config" in check.plain:
         check.same("config", "digest", config, sha256_hex(check.plain["config"]))
     if "fingerprint" in check.plain:
         with check.at("fingerprint"):
             parse_canonical(check.plain["fingerprint"])
         check.same("fingerprint", "digest", fingerprint, sha256_hex(check.plain["fingerprint"]))
+    return settings
 
 
-def _samples(change: ChangeBody, check: Comparison) -> None:
+def _samples(change: ChangeBody, settings: AdaptationSpec | None, check: Comparison) -> SamplesContent | None:
     content = check.record("samples", SamplesContent)
     if content is None:
-        return
+        return None
     synthesis, kept = change.synthesis, [s for s in content.samples if not s.dropped_by]
     check.same("samples", "forced", synthesis.forced, content.forced)
     check.same("samples", "generated", synthesis.generated, len(content.samples))
@@ -103,24 +117,46 @@ def _samples(change: ChangeBody, check: Comparison) -> None:
         "samples", "target leakage", synthesis.target_leakage, _dropped(content.samples, "sample.target_leakage")
     )
     check.same("samples", "kept", synthesis.kept, len(kept))
-    for sample in content.samples:
-        failed = {gate.gate for gate in sample.gates if gate.verdict == "fail"}
-        lawful = set(sample.dropped_by) <= failed and bool(failed) == bool(sample.dropped_by)
-        check.same("samples", f"sample {sample.index}, failed gates", lawful, True)
-        check.same("samples", f"sample {sample.index}, dropped", not sample.dropped_by or sample.weight == 0, True)
+    check.same("samples", "order", list(range(len(content.samples))), [sample.index for sample in content.samples])
+    if settings is not None and not content.forced:
+        check.same("samples", "the settings' number", synthesis.generated, settings.sampling.count)
+    return content
+
+
+def _judged_again(content: SamplesContent, policy: Policy, check: Comparison) -> None:
+    """(9) Gates, drops and weights are what the policy gives for these samples of this request."""
+    request = check.record("request", RequestContent)
+    if request is None:
+        return
+    with check.at("samples"):
+        for sample, judged in zip(
+            content.samples, judge_samples(content.samples, request.question, policy), strict=True
+        ):
+            for name in ("gates", "dropped_by", "weight"):
+                recorded, derived = getattr(sample, name), getattr(judged, name)
+                if recorded != derived:
+                    what = f"sample {sample.index}, {name}: {_short(recorded)} is recorded, {policy.label} gives "
+                    check.wrong("samples", f"{what}{_short(derived)}")
 
 
 def _dropped(samples: Iterable[SampleContent], gate: str) -> int:
     return sum(sample.dropped_by.count(gate) for sample in samples)
 
 
-def _update(change: ChangeBody, check: Comparison) -> None:
+def _update(change: ChangeBody, settings: AdaptationSpec | None, check: Comparison) -> None:
     content = check.record("update", UpdateContent)
     if content is None:
         return
     update = change.update
     losses = (content.losses[0], content.losses[-1]) if content.losses else (None, None)
     check.same("update", "first and last loss", (update.loss_first, update.loss_last), losses)
+    check.same("update", "steps", update.steps, len(content.losses))
+    check.same("update", "gradient norms", len(content.losses), len(content.gradient_norms))
+    if settings is not None:
+        if update.steps > settings.update.steps:
+            check.wrong("update", f"steps: {update.steps} were taken, the settings allow {settings.update.steps}")
+        if others := {module.step_size for module in content.modules} - {settings.update.step_size}:
+            check.wrong("update", f"step size: {max(others)} was used, the settings say {settings.update.step_size}")
     check.same("update", "modules", update.modules, len(content.modules))
     check.same("update", "largest norms", (update.step_norm, update.cumulative_norm), content.largest_norms())
     not_finite = content.not_finite() + (update.outcome == "not_finite")
@@ -173,6 +209,8 @@ def _answer(change: ChangeBody, check: Comparison) -> None:
     check.same("answer", "adapted state", change.update.state if change.update.delta is not None else None, adapted)
     check.same("answer", "parent state", change.parents.parent_state, content.parent.state)
     check.same("answer", "base state", state_digest(change.parents.base_model, None), content.base.state)
+    if content.parent.state == content.base.state and content.parent != content.base:
+        check.wrong("answer", "the parent is the base, and the two are said to have answered differently")
 
 
 def _short(value: object) -> str:

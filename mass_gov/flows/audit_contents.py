@@ -2,7 +2,9 @@
 
 Rules: every stored artifact is named by exactly one event and is the bytes that it names. With the key store it is
 opened, and must be of its role's form, canonical, and in agreement with every count, norm and digest in the leaf. A
-subject that was erased is counted, and is no fault. What a change's contents must agree on stands in `audit_change`.
+person's data may have been erased: that is no fault, and is named as not checked, because a mark is all that it takes.
+What belongs to nobody (policies, suites, reasons) is never erased: the key store knows no such mark. What a change's
+contents must agree on stands in `audit_change`.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from mass_gov.errors import IntegrityError, MassGovError, NotRetainedError
+from mass_gov.errors import InputError, IntegrityError, MassGovError, NotRetainedError
 from mass_gov.evidence.canonical import sha256_hex
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.model_signing import DELTA_FILES, delta_digest, verify_folder
@@ -28,12 +31,23 @@ from mass_gov.ledger.writing import binding_of
 from mass_gov.policy import Policy, load_policy
 from mass_gov.records.artifacts import AnswerText, ArtifactRef, ArtifactRole, ReasonContent, RequestContent
 from mass_gov.records.change import ChangeBody
-from mass_gov.records.events import ChangeRecorded, LogOpened, PolicyActivated, ResponseServed, SuiteRegistered
+from mass_gov.records.events import (
+    ChangeApproved,
+    ChangeRecorded,
+    ChangeRejected,
+    ChangeRolledBack,
+    LogOpened,
+    PolicyActivated,
+    ResponseServed,
+    SuiteRegistered,
+)
 from mass_gov.tasks.suites import Suite, parse_suite
 
 _ALWAYS: tuple[ArtifactRole, ...] = ("request", "config", "fingerprint", "samples", "update", "answer")
 _UNADAPTED: tuple[ArtifactRole, ...] = ("request", "config", "fingerprint", "answer")
 _WITH_DELTA: tuple[ArtifactRole, ...] = ("delta.adapter_config", "delta.adapter_model", "delta.signature")
+_REASONED = (ChangeApproved, ChangeRejected, ChangeRolledBack)
+"""A person decided, and said why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,8 @@ class ContentCheck:
     policies: dict[str, Policy] = field(default_factory=dict)
     _suites: dict[str, Suite] = field(default_factory=dict)
     _named: dict[str, _Named] = field(default_factory=dict)
+    _erased: dict[str, int] = field(default_factory=dict)
+    """Artifacts by the handle whose key is gone."""
 
     def look(self, entry: Entry, change_id: str | None) -> None:
         """(7) Note what an event names; (9) with the keys, open it and compare it with the leaf."""
@@ -65,14 +81,22 @@ class ContentCheck:
             if ref.digest in self._named:
                 self.findings.wrong(7, where, f"{self._named[ref.digest].where} names it too", entry.index, change_id)
             self._named[ref.digest] = _Named(where, entry.index, ref.size, change_id)
-        self._roles(entry, change_id)
+        lawful = self._roles(entry, change_id)
         if self.keys is None:
             self.findings.skipped(9, "without the key store artifacts stay sealed: their digests were checked")
             return
-        plain = {
-            ref.role: content for ref in entry.predicate.artifacts if (content := self._open(entry, ref)) is not None
-        }
-        self._compare(entry, change_id, plain)
+        opened = [(ref.role, self._open(entry, ref)) for ref in entry.predicate.artifacts]
+        if lawful:  # else it is not known which of two is meant
+            self._compare(entry, change_id, {role: content for role, content in opened if content is not None})
+
+    def erased_subjects(self) -> None:
+        """(9) Name whose contents could not be opened because a mark says that they were erased."""
+        for handle, count in self._erased.items():
+            self.findings.unknown(f"{count} artifacts of {handle}: erased")
+            self.findings.warn(
+                f"Subject {handle} is marked as erased, and no event in the log says so: {count} artifacts were not "
+                "opened. Ask whoever keeps the keys who erased it, and why."
+            )
 
     def stored_rows(self) -> None:
         """(7) Every row is named, is the bytes that its name says, and none is missing."""
@@ -95,8 +119,8 @@ class ContentCheck:
             what = f"{named.where}: it is missing; restore it"
             self.findings.wrong(7, f"artifacts row {key[:16]}", what, named.index, named.change_id)
 
-    def _roles(self, entry: Entry, change_id: str | None) -> None:
-        """(7) A change has the artifacts that its outcome calls for, each once."""
+    def _roles(self, entry: Entry, change_id: str | None) -> bool:
+        """(7) An event has exactly the artifacts that it calls for, each once, as number 0 of its role."""
         body = entry.predicate.body
         roles = [(ref.role, ref.index) for ref in entry.predicate.artifacts]
         wanted: tuple[ArtifactRole, ...] = ()
@@ -107,10 +131,17 @@ class ContentCheck:
             wanted = _UNADAPTED if body.unadapted is not None else ()
         elif isinstance(body, PolicyActivated | SuiteRegistered):
             wanted = ("policy",) if isinstance(body, PolicyActivated) else ("suite",)
+        elif isinstance(body, _REASONED):
+            wanted = ("reason",)
         lacking = [role for role in wanted if (role, 0) not in roles]
-        if lacking or len(set(roles)) != len(roles):
-            what = f"it lacks {', '.join(lacking)}" if lacking else "it names one role twice"
-            self.findings.wrong(7, f"event {entry.index}, artifacts", what, entry.index, change_id)
+        extra = [f"{role}[{index}]" for role, index in roles if index or role not in wanted]
+        if not lacking and not extra and len(set(roles)) == len(roles):
+            return True
+        what = f"it lacks {', '.join(lacking)}" if lacking else f"it has {', '.join(extra)} too many" if extra else ""
+        self.findings.wrong(
+            7, f"event {entry.index}, artifacts", what or "it names one role twice", entry.index, change_id
+        )
+        return False
 
     def _open(self, entry: Entry, ref: ArtifactRef) -> bytes | None:
         """(9) Unseal: key, commitment, binding. Rows that step (7) refuses are left to it."""
@@ -122,6 +153,7 @@ class ContentCheck:
             key = self.keys.subject_key(ref.subject)
         except NotRetainedError:
             self.findings.count("erased")
+            self._erased[ref.subject] = self._erased.get(ref.subject, 0) + 1
             return None
         except MassGovError as error:
             self.findings.wrong(9, where, str(error), entry.index)
@@ -137,7 +169,8 @@ class ContentCheck:
         check = Comparison(self.findings, entry.index, change_id, plain)
         match body:
             case ChangeRecorded():
-                compare_change(body.change, self._suites.get(body.change.parents.suite), check)
+                parents = body.change.parents
+                compare_change(body.change, self._suites.get(parents.suite), self.policies.get(parents.policy), check)
                 self._request(body.change, check)
                 self._delta(body.change, check)
             case PolicyActivated() if "policy" in plain:
@@ -149,7 +182,7 @@ class ContentCheck:
                     self.policies[policy.digest] = policy
             case SuiteRegistered() if "suite" in plain:
                 with check.at("suite"):
-                    suite = parse_suite(plain["suite"])
+                    suite = parse_suite(plain["suite"], body.name)
                     check.same("suite", "digest", body.suite, suite.digest)
                     check.same("suite", "cases", body.cases, len(suite.cases))
                     self._suites[suite.digest] = suite
@@ -179,11 +212,16 @@ class ContentCheck:
         check.same("delta.adapter_model", "delta digest", change.update.delta, delta_digest(files))
         check.same("delta.signature", "signing key", change.update.delta_key, self.opened.delta_key)
         with check.at("delta.signature"):
-            verify_folder(files, check.plain["delta.signature"], _delta_key(self.opened))
+            verify_folder(files, check.plain["delta.signature"], delta_key(self.opened))
 
 
-def _delta_key(opened: LogOpened) -> VerificationKey:
+def delta_key(opened: LogOpened) -> VerificationKey:
+    """The key that deltas are signed with, as the log's first event names it.
+
+    Raises:
+        IntegrityError: it names none that can be used.
+    """
     try:
         return verification_key(load_der_public_key(base64.b64decode(opened.delta_public_key)))
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm, InputError) as error:
         raise IntegrityError("The log's first event names no usable delta key. Restore it.") from error

@@ -1,8 +1,9 @@
 """Every decision once more, from the recorded metrics and the recorded policy: step (10) of `mass_gov.flows.audit`.
 
 Rules: a policy is used only if its bytes have the digest that the change names, wherever they come from: the ledger's
-sealed copy, or for an auditor without keys the one that was shipped. Approvals are held against the same policy. What
-this does not know is whether the metrics are true; `replay` computes them again.
+sealed copy, or for an auditor without keys the one that was shipped. With the keys at hand a policy that cannot be read
+is a fault. Approvals, the suite and what is served while a change waits are held against the same policy. What this
+does not know is whether the metrics are true; `replay` computes them again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from mass_gov.flows.audit_report import Findings
 from mass_gov.ledger import Entry
 from mass_gov.policy import Policy, load_policy, rederive
 from mass_gov.records.change import ChangeBody
-from mass_gov.records.events import ChangeApproved, ChangeRecorded, PolicyActivated
+from mass_gov.records.events import (
+    ChangeApproved,
+    ChangeRecorded,
+    PolicyActivated,
+    ResponseServed,
+    SuiteRegistered,
+)
 
 
 class DecisionCheck:
@@ -26,6 +33,8 @@ class DecisionCheck:
         self._contents = contents
         self._findings = findings
         self._policy_of: dict[str, str] = {}
+        self._suites: dict[str, SuiteRegistered] = {}
+        self._in_force: PolicyActivated | None = None
 
     def look(self, entry: Entry, change_id: str | None) -> None:
         """(10) Derive again what an event decided; list what a person did alone, and samples that were supplied."""
@@ -38,18 +47,46 @@ class DecisionCheck:
                 self._decision(entry, change)
             case ChangeApproved() as approval:
                 self._approval(entry, approval)
-            case PolicyActivated() as activated if activated.self_approved:
-                self._findings.warn(
-                    f"Policy {activated.name}/v{activated.version} (event {entry.index}) was activated by "
-                    f"{', '.join(activated.approvers)} alone."
-                )
+            case PolicyActivated() as activated:
+                self._activation(entry, activated)
+            case SuiteRegistered() as registered:
+                self._suites[registered.suite] = registered
+            case ResponseServed(change_id=str()) as response if response.served != "adapted":
+                self._served(entry, response)
 
-    def _decision(self, entry: Entry, change: ChangeBody) -> None:
-        policy = self._policy(change.parents.policy)
+    def _activation(self, entry: Entry, activated: PolicyActivated) -> None:
+        """Whoever may change the limits is as powerful as whoever decides: every such change is shown."""
+        before, self._in_force = self._in_force, activated
+        name, who = f"{activated.name}/v{activated.version}", ", ".join(activated.approvers)
+        if before is not None:
+            self._findings.warn(
+                f"Policy {name} replaced {before.name}/v{before.version} (event {entry.index}), approved by {who}."
+            )
+        if activated.self_approved:
+            self._findings.warn(f"Policy {name} (event {entry.index}) was activated by {who} alone.")
+
+    def _served(self, entry: Entry, response: ResponseServed) -> None:
+        """(10) Where a change does not stand, what is served is what its policy says, or the one now in force."""
+        policy = self._policy(self._policy_of.get(response.change_id or "", ""), entry.index)
         if policy is None:
             return
         self._findings.checked(10)
+        now = self._known(self._in_force.policy) if self._in_force is not None else None
+        lawful = {known.document.while_pending for known in (policy, now) if known is not None}
+        if "parent" in lawful:
+            lawful.add("base")  # a parent that was rolled back meanwhile answers nothing
+        if response.served not in lawful:
+            pending = policy.document.while_pending
+            what = f"the {response.served} answer was served, and {policy.label} serves {pending} while a change waits"
+            self._findings.wrong(10, f"event {entry.index}, response", what, entry.index, response.change_id)
+
+    def _decision(self, entry: Entry, change: ChangeBody) -> None:
         change_id = change.identity.change_id
+        self._tested(entry, change)
+        policy = self._policy(change.parents.policy, entry.index)
+        if policy is None:
+            return
+        self._findings.checked(10)
         where = f"event {entry.index}, decision"
         with self._findings.guard(10, where, entry.index, change_id):
             gates, decision = rederive(change, policy)
@@ -64,12 +101,25 @@ class DecisionCheck:
                 what = f"recorded {change.decision.verdict} ({change.decision.reason}), {policy.label} gives "
                 self._findings.wrong(10, where, f"{what}{decision.verdict} ({decision.reason})", entry.index, change_id)
 
+    def _tested(self, entry: Entry, change: ChangeBody) -> None:
+        """(10) The suite is the one that the policy names, and all of it was asked."""
+        suite, policy = self._suites.get(change.parents.suite), self._known(change.parents.policy)
+        where = f"event {entry.index}, regression"
+        if suite is None:
+            return  # step (8) says that it is not registered
+        if policy is not None and suite.name != policy.document.suite:
+            what = f"it was tested on {suite.name}, and {policy.label} wants {policy.document.suite}"
+            self._findings.wrong(10, where, what, entry.index, change.identity.change_id)
+        if change.regression is not None and change.regression.n != suite.cases:
+            what = f"{change.regression.n} cases were asked, and {suite.name} has {suite.cases}"
+            self._findings.wrong(10, where, what, entry.index, change.identity.change_id)
+
     def _approval(self, entry: Entry, approval: ChangeApproved) -> None:
         if approval.self_approved:
             self._findings.warn(
                 f"Change {approval.change_id} was approved (event {entry.index}) by the one who had asked for it."
             )
-        policy = self._policy(self._policy_of.get(approval.change_id, ""))
+        policy = self._policy(self._policy_of.get(approval.change_id, ""), entry.index)
         if policy is None:
             return
         self._findings.checked(10)
@@ -81,10 +131,16 @@ class DecisionCheck:
             what = f"{policy.label} does not count the requester's own approval"
             self._findings.wrong(10, where, what, entry.index, approval.change_id)
 
-    def _policy(self, digest: str) -> Policy | None:
-        policy = self._contents.policies.get(digest) or _shipped().get(digest)
-        if policy is None:
+    def _known(self, digest: str) -> Policy | None:
+        return self._contents.policies.get(digest) or _shipped().get(digest)
+
+    def _policy(self, digest: str, index: int) -> Policy | None:
+        policy = self._known(digest)
+        if policy is None and self._contents.keys is None:
             self._findings.skipped(10, f"policy {digest[:16]} is sealed and was not shipped: give the key store")
+        elif policy is None and digest:
+            what = f"policy {digest[:16]} cannot be read, although the key store is at hand; restore it"
+            self._findings.wrong(10, f"event {index}, policy", what, index)
         return policy
 
 

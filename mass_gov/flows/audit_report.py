@@ -1,7 +1,7 @@
 """What a verification found: steps, faults, the first wrong thing, and what a person should look at anyway.
 
 Faults are ordered by step and then by the place where they were met, so that the first one is the cause as often as
-that can be known, and what follows from it comes later.
+that can be known, and what follows from it comes later. What was not looked at is named as loudly as what was.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from mass_gov.errors import MassGovError
+from cryptography.exceptions import UnsupportedAlgorithm
+from sqlalchemy.exc import SQLAlchemyError
+
+from mass_gov.errors import LedgerUnavailableError, MassGovError
 
 Progress = Callable[[str, int, int], None]
 """(step's title, done, total)."""
@@ -30,6 +33,9 @@ STEPS: dict[int, str] = {
     11: "storage",
 }
 """The numbered procedure of docs/reference/verification.md."""
+
+ODD_BYTES = (ValueError, ArithmeticError, RecursionError, UnsupportedAlgorithm, SQLAlchemyError)
+"""What libraries raise on bytes that nobody honest wrote: a fault of the bytes, never the end of a verification."""
 
 KEPT_FAULTS = 10
 """Faults kept per step; more are counted."""
@@ -64,13 +70,16 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class VerificationReport:
-    """The outcome. `ok` means that every step that ran found nothing wrong; `warnings` are no faults.
+    """The outcome. `ok` means that nothing was found wrong; `not_checked` says where it was not looked.
 
     Attributes:
         trust: where the log's key comes from. `consistency only` means that the log vouches for itself.
         size, root: the head that was computed (root in hex).
         first_wrong: the first fault in the order of the steps.
+        cannot_check: why a program of this version cannot read all of it (a newer one wrote it); then not `ok`.
         counts: how many events, changes, artifacts and so on there are.
+        not_checked: what was skipped, sealed or erased, so that nothing is known about it.
+        warnings: no faults, and for a person to look at.
     """
 
     ok: bool
@@ -81,7 +90,9 @@ class VerificationReport:
     root: str
     steps: tuple[StepResult, ...]
     first_wrong: Fault | None
+    cannot_check: str | None
     counts: dict[str, int]
+    not_checked: tuple[str, ...]
     warnings: tuple[str, ...]
 
     def document(self) -> dict[str, Any]:
@@ -94,12 +105,14 @@ class Findings:
     """Collects while the steps run."""
 
     progress: Progress | None = None
+    cannot_check: str | None = None
     warnings: list[str] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     _faults: dict[int, list[Fault]] = field(default_factory=dict)
     _wrong: dict[int, int] = field(default_factory=dict)
     _checked: dict[int, int] = field(default_factory=dict)
     _notes: dict[int, str] = field(default_factory=dict)
+    _not_checked: dict[str, None] = field(default_factory=dict)
 
     def wrong(self, step: int, where: str, what: str, index: int | None = None, change_id: str | None = None) -> None:
         """Note a fault."""
@@ -110,11 +123,20 @@ class Findings:
 
     @contextmanager
     def guard(self, step: int, where: str, index: int | None = None, change_id: str | None = None) -> Iterator[None]:
-        """Whatever is raised inside is a fault at `where`, and the verification goes on after the block."""
+        """Whatever is raised inside is a fault at `where`, and the verification goes on after the block.
+
+        An outage is none: what a newer program wrote, or a file that cannot be read now, is not tampering.
+        """
         try:
             yield
+        except LedgerUnavailableError as error:
+            self.cannot_check = self.cannot_check or f"{where}: {error}"
+            self.unknown(f"step {step} ({STEPS[step]}) from {where} on")
         except MassGovError as error:
             self.wrong(step, where, str(error), index, change_id)
+        except ODD_BYTES as error:
+            what = f"it cannot be read ({type(error).__name__}: {str(error)[:200]}). Restore it."
+            self.wrong(step, where, what, index, change_id)
 
     def checked(self, step: int, total: int = 0) -> None:
         """Note that a step looked at one more thing."""
@@ -125,6 +147,15 @@ class Findings:
     def skipped(self, step: int, why: str) -> None:
         """Note why a step, or a part of it, was not done."""
         self._notes[step] = why
+        self.unknown(f"step {step} ({STEPS[step]}): {why}")
+
+    def unknown(self, what: str) -> None:
+        """Note what was not looked at, once."""
+        self._not_checked[what] = None
+
+    def not_checked(self) -> tuple[str, ...]:
+        """What was not looked at, in the order in which it was met."""
+        return tuple(self._not_checked)
 
     def count(self, name: str) -> None:
         """Count one more of something."""

@@ -64,7 +64,7 @@ def parse_suite(source: bytes, where: str = "suite") -> Suite:
 def _case(line: bytes, where: str) -> SuiteCase:
     try:
         raw: Any = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TaskError(f"{where}: not JSON ({error}). Mend or remove the line.") from None
     if not isinstance(raw, dict) or raw.keys() != _FIELDS.keys():
         raise TaskError(f"{where}: a case has exactly the fields {', '.join(_FIELDS)}. Mend the line.")
