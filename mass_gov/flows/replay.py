@@ -1,7 +1,8 @@
 """Reproduce a recorded change, and say stage by stage whether the digests agree.
 
 The procedure (docs/reference/replay.md carries the same numbers):
-  (1) read the recorded artifacts; one that is missing, altered or unreadable is a difference in its stage
+  (1) read the recorded artifacts; one that is missing, altered or unreadable is a difference in its stage, and so is a
+      stored delta that is another than the leaf names
   (2) check what the change was made from: base model, prompt template, configuration, policy, suite, parent state
   (3) compute again with the lines that `adapt` runs, from the seed, from the recorded samples, or from the delta
   (4) compare the digests in the order of the sentence; the first difference names the stage
@@ -62,6 +63,7 @@ class _Record:
     fingerprint: dict[str, Any]
     samples: SamplesContent
     update: UpdateContent
+    delta: dict[str, bytes] | None
     regression: RegressionContent | None
     answer: AnswerContent
 
@@ -105,9 +107,20 @@ def _read(change: ChangeView, bench: Workbench) -> _Record:
         fingerprint=read_content(bench, entry, "fingerprint", dict),
         samples=read_content(bench, entry, "samples", SamplesContent.model_validate),
         update=read_content(bench, entry, "update", UpdateContent.model_validate),
+        delta=_stored_delta(change, bench),
         regression=read_content(bench, entry, "regression", RegressionContent.model_validate) if tested else None,
         answer=read_content(bench, entry, "answer", AnswerContent.model_validate),
     )
+
+
+def _stored_delta(change: ChangeView, bench: Workbench) -> dict[str, bytes] | None:
+    """Wherever the replay starts from: these are the bytes that later changes and answers are made from."""
+    if change.body.update.delta is None:
+        return None
+    try:
+        return delta_files(bench.ledger, change)
+    except (IntegrityError, NotFoundError) as error:
+        raise UnreadableError("delta", str(error)) from error
 
 
 def _as_recorded(change: ChangeView, record: _Record, bench: Workbench) -> Workbench:
@@ -157,10 +170,9 @@ def _split(sample: SampleContent, bench: Workbench) -> tuple[str, str]:
 
 
 def _recorded_update(change: ChangeView, record: _Record, bench: Workbench) -> Learned | None:
-    if change.body.update.delta is None:
+    if record.delta is None:
         return None
-    files = delta_files(bench.ledger, change)
-    return Learned(bench.learner.read_adapter(files), files, change.body.update, record.update)
+    return Learned(bench.learner.read_adapter(record.delta), record.delta, change.body.update, record.update)
 
 
 def _ungated(samples: SamplesContent) -> SamplesContent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mass_gov.errors import IntegrityError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.flows.adapt import answer_from
 from mass_gov.flows.replay_record import check_made_from, read_content
@@ -41,7 +42,10 @@ def _compare(response: ResponseView, bench: Workbench) -> tuple[StageResult, dic
     recorded = read_content(bench, entry, "answer", AnswerText.model_validate, "answer")
     check_made_from(bench, origin.base_model, origin.prompt_template, origin.config, spec, "answer")
     as_recorded = replace(bench, spec=spec)
-    state = origin_of(as_recorded, body.state, origin.pointer_head)
+    try:
+        state = origin_of(as_recorded, body.state, origin.pointer_head)
+    except IntegrityError as error:
+        raise UnreadableError("answer", str(error)) from error
     again = answer_from(request.question, state.state, state.adapter, as_recorded)
     was, now = (sha256_hex(canonical_bytes(answer.document())) for answer in (recorded, again))
     return StageResult("answer", was, now, "equal" if was == now else "differs"), fingerprint

@@ -1,28 +1,36 @@
 """What an adaptation works with, in one place: model, ledger, keys, policy, suite, settings, clock.
 
 `mass_gov.wiring` fills it. This module also reads where a change starts from: the pointer's state and its adapter.
+
+Rules: a recorded delta is used only if its bytes are the ones that its leaf names. The policy is the one in force when
+the work begins, which may not be the one that the bench was laid with.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from mass_gov.errors import RefusedError
+from mass_gov.errors import IntegrityError, RefusedError, StaleChangeError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import KeyStore
+from mass_gov.evidence.model_signing import delta_digest
 from mass_gov.evidence.state import state_digest
 from mass_gov.ledger import ChangeView, Ledger
 from mass_gov.mass.learner import Learner
-from mass_gov.mass.lora import Adapter
-from mass_gov.mass.values import LoraSettings
-from mass_gov.policy import Policy
+from mass_gov.mass.values import Adapter, LoraSettings
+from mass_gov.policy import Policy, load_policy
+from mass_gov.records.artifacts import ArtifactRole
 from mass_gov.records.events import Actor
 from mass_gov.records.settings import AdaptationSpec, LoraSpec
 from mass_gov.stages.regression import RegressionRunner
 
 ADAPTER_CONFIG, ADAPTER_MODEL = "adapter_config.json", "adapter_model.safetensors"
+_DELTA_ROLES: dict[str, ArtifactRole] = {
+    ADAPTER_CONFIG: "delta.adapter_config",
+    ADAPTER_MODEL: "delta.adapter_model",
+}
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,24 @@ class Origin:
     """Where the inner loop starts: the state's delta, or for the base the initial LoRA that changes nothing."""
 
 
+def under_policy_in_force(bench: Workbench) -> Workbench:
+    """Return the bench with the policy that decides now.
+
+    Raises:
+        StaleChangeError: that policy tests on another suite than this bench holds.
+    """
+    digest = bench.ledger.active_policy()
+    if digest is None or digest == bench.policy.digest:
+        return bench
+    policy = load_policy(bench.ledger.policy_bytes(digest))
+    if policy.document.suite != bench.policy.document.suite:
+        raise StaleChangeError(
+            f"policy {policy.label} came into force meanwhile, and tests on suite {policy.document.suite!r}, not on "
+            f"{bench.policy.document.suite!r}. Run the command again."
+        )
+    return replace(bench, policy=policy)
+
+
 def current_origin(bench: Workbench) -> Origin:
     """Read the deployment's pointer.
 
@@ -79,7 +105,12 @@ def current_origin(bench: Workbench) -> Origin:
 
 
 def origin_of(bench: Workbench, state: str, pointer_head: int | None) -> Origin:
-    """Load the adapter of `state` from the ledger."""
+    """Load the adapter of `state` from the ledger.
+
+    Raises:
+        RefusedError: the state was made from another base model.
+        IntegrityError: its recorded delta is missing, altered, or another one than its leaf names.
+    """
     if state == bench.base_state:
         return Origin(state, pointer_head, None, bench.learner.initial_adapter(lora_settings(bench.spec.lora)))
     change = bench.ledger.change_of_state(state)
@@ -88,16 +119,33 @@ def origin_of(bench: Workbench, state: str, pointer_head: int | None) -> Origin:
             f"{bench.tenant}/{bench.deployment} stands on state {state[:12]}, which was not made from this base model. "
             "Use the model it was made from, or another --deployment."
         )
+    if change.body.update.state != state:
+        raise IntegrityError(f"Change {change.change_id} did not make state {state[:16]}. Run `mass-gov verify`.")
     adapter = bench.learner.read_adapter(delta_files(bench.ledger, change))
     return Origin(state, pointer_head, adapter, adapter)
 
 
 def delta_files(ledger: Ledger, change: ChangeView) -> dict[str, bytes]:
-    """Return the recorded delta's PEFT folder: the bytes whose digest stands in the leaf."""
-    return {
-        ADAPTER_CONFIG: ledger.artifact(change.entry, "delta.adapter_config"),
-        ADAPTER_MODEL: ledger.artifact(change.entry, "delta.adapter_model"),
-    }
+    """Return the recorded delta's PEFT folder: the bytes whose digest stands in the leaf.
+
+    Raises:
+        IntegrityError: they are missing, altered, or others; the message names the artifacts.
+    """
+    files = {name: _recorded_file(ledger, change, role) for name, role in _DELTA_ROLES.items()}
+    found, named = delta_digest(files), change.body.update.delta
+    if found != named:
+        raise IntegrityError(
+            f"Artifacts {' and '.join(_DELTA_ROLES.values())} of change {change.change_id} are delta {found[:16]}, and "
+            f"its leaf names {str(named)[:16]}: these weights are not the recorded ones and are not used. Restore them."
+        )
+    return files
+
+
+def _recorded_file(ledger: Ledger, change: ChangeView, role: ArtifactRole) -> bytes:
+    try:
+        return ledger.artifact(change.entry, role)
+    except IntegrityError as error:
+        raise IntegrityError(f"Artifact {role} of change {change.change_id}: {error}") from error
 
 
 def lora_settings(spec: LoraSpec) -> LoraSettings:
