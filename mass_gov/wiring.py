@@ -54,7 +54,9 @@ def has_ledger(settings: Settings) -> bool:
 
 
 def open_ledger(settings: Settings, *, create: bool = False) -> Ledger:
-    """Open the embedded ledger with its keys; with `create`, make both where they do not exist.
+    """Open the embedded ledger with its keys; with `create`, make both where there is no ledger yet.
+
+    A ledger that is there keeps its keys: one that is lost is named and never made anew.
 
     Raises:
         NotFoundError: there is no ledger, and `create` is false.
@@ -63,7 +65,7 @@ def open_ledger(settings: Settings, *, create: bool = False) -> Ledger:
         raise _no_ledger(settings)
     return Ledger.open(
         settings.database,
-        keys=open_keys(settings, create=create),
+        keys=open_keys(settings, create=create and not has_ledger(settings)),
         checkpoints=settings.checkpoint_folder,
         create=create,
         clock=now,
@@ -138,11 +140,14 @@ def initialise(settings: Settings, policy: str | None) -> tuple[Ledger, Policy]:
     if chosen is not None:
         suite_bytes(chosen.document.suite)  # a policy whose suite nobody has could not be replaced once in force
     ledger = open_ledger(settings, create=True)
-    current = policy_in_force(ledger)
-    if current is None or chosen is not None:
-        current = activate_first_policy(
-            ledger, chosen or find_policy(FIRST_POLICY), actor(settings), settings.tenant, settings.deployment
-        )
+    try:
+        current = policy_in_force(ledger)
+        if current is None or chosen is not None:
+            first = chosen or find_policy(FIRST_POLICY)
+            current = activate_first_policy(ledger, first, actor(settings), settings.tenant, settings.deployment)
+    except BaseException:
+        ledger.close()
+        raise
     return ledger, current
 
 

@@ -50,7 +50,8 @@ def check_private_folder(folder: Path) -> None:
         found = folder.stat()
     except OSError as error:
         raise KeyUnavailableError(
-            f"There is no key folder at {folder}: {error.strerror}. Run `mass-gov init`, or restore the folder."
+            f"There is no key folder at {folder}: {error.strerror}. Restore it from a back-up; `mass-gov init` makes "
+            "one where there is no ledger yet."
         ) from error
     if not stat.S_ISDIR(found.st_mode):
         raise KeyUnavailableError(f"{folder} is not a folder. Move it away, or name another key folder.")

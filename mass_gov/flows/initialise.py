@@ -28,23 +28,31 @@ def activate_first_policy(ledger: Ledger, policy: Policy, actor: Actor, tenant: 
     """
     current = policy_in_force(ledger)
     if current is None:
-        body = PolicyActivated(
-            policy=policy.digest,
-            name=policy.document.name,
-            version=policy.document.version,
-            replaces=None,
-            approvers=(actor.principal,),
-            self_approved=True,
-        )
-        artifact = ArtifactDraft("policy", policy.source, SYSTEM_SUBJECT)
-        ledger.append([EventDraft(actor, tenant, deployment, body, (artifact,))])
-        return policy
+        try:
+            _activate(ledger, policy, actor, tenant, deployment)
+            return policy
+        except RefusedError:  # another process activated one first: compare-and-swap on the policy in force
+            current = policy_in_force(ledger)
+            if current is None:
+                raise
     if current.digest != policy.digest:
         raise RefusedError(
             f"policy {current.label} is in force here, and this release does not replace a policy in force. "
             "Start a new MASS_GOV_HOME with `mass-gov init --policy`."
         )
     return current
+
+
+def _activate(ledger: Ledger, policy: Policy, actor: Actor, tenant: str, deployment: str) -> None:
+    body = PolicyActivated(
+        policy=policy.digest,
+        name=policy.document.name,
+        version=policy.document.version,
+        replaces=None,
+        approvers=(actor.principal,),
+        self_approved=True,
+    )
+    _append(ledger, body, actor, tenant, deployment, ArtifactDraft("policy", policy.source, SYSTEM_SUBJECT))
 
 
 def register_model(
