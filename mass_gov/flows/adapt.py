@@ -1,8 +1,13 @@
 """The sentence: request -> synthesis -> gates -> update -> regression -> decision -> ledger -> answer.
 
 Rules: a refusal is data (a recorded decision), an exception is an outage. Nothing is served before its event is
-durable. No gold answer ever enters: a request carries the question alone. `compute` is everything up to the decision
-and writes nothing, so that replay runs the very same lines.
+durable, also when a task is asked again and another answer than before is due. No gold answer ever enters: a request
+carries the question alone. `compute` is everything up to the decision and writes nothing, so that replay runs the very
+same lines.
+
+The ledger takes a change only while the pointer stands where it was read. If it moved meanwhile, a change of scope
+instance is computed again, once, from where it stands now; one of scope deployment is refused. An answer whose weights
+came from a state that was rolled back since is not served again: the base answers.
 """
 
 from __future__ import annotations
@@ -13,15 +18,16 @@ from dataclasses import dataclass
 
 from uuid6 import uuid7
 
-from mass_gov.errors import RefusedError, TaskError
+from mass_gov.errors import RefusedError, StaleChangeError, TaskError
 from mass_gov.evidence.canonical import parse_canonical
-from mass_gov.flows.drafting import Timed, change_drafts, served_text
+from mass_gov.flows.approve import undone_parent
+from mass_gov.flows.drafting import Timed, change_drafts, response_body, served_text
 from mass_gov.flows.handles import task_commitment
-from mass_gov.flows.workbench import Origin, Workbench, current_origin
+from mass_gov.flows.workbench import Origin, Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ChangeView
-from mass_gov.mass.lora import Adapter
 from mass_gov.mass.prompting import parse_answer
-from mass_gov.policy import Facts
+from mass_gov.mass.values import Adapter
+from mass_gov.policy import Facts, load_policy
 from mass_gov.records.artifacts import (
     AnswerContent,
     AnswerText,
@@ -37,6 +43,7 @@ from mass_gov.records.change import (
     Scope,
     SynthesisSummary,
 )
+from mass_gov.records.drafts import EventDraft
 from mass_gov.stages.decision import decide_change
 from mass_gov.stages.gates import gate_samples
 from mass_gov.stages.regression import compare
@@ -90,11 +97,22 @@ def adapt(request: Request, bench: Workbench) -> Answered:
 
     Raises:
         TaskError: the question cannot be posed to this model, or its task id was used for another question.
+        StaleChangeError: the pointer moved while this ran, for scope instance twice; nothing was written or served.
         OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
     """
     if (known := recall(request, bench)) is not None:
         return known
-    change_id, seed, requested_at = str(uuid7()), _seed(request), timestamp(bench.clock())
+    seed, requested_at = _seed(request), timestamp(bench.clock())
+    try:
+        return _adapt_once(request, seed, requested_at, under_policy_in_force(bench))
+    except StaleChangeError:
+        if request.scope != "instance":
+            raise  # where a pointer is to move from is for the person who asked to look at again
+        return _adapt_once(request, seed, requested_at, under_policy_in_force(bench))
+
+
+def _adapt_once(request: Request, seed: int, requested_at: str, bench: Workbench) -> Answered:
+    change_id = str(uuid7())
     timed = Timed(bench.learner)
     with timed:
         origin = current_origin(bench)
@@ -107,7 +125,7 @@ def adapt(request: Request, bench: Workbench) -> Answered:
         if (known := recall(request, bench)) is not None:
             return known
         raise
-    return _answered(bench.ledger.change(change_id), outcome.answer, bench, repeated=False)
+    return _serve(bench.ledger.change(change_id), outcome.answer, bench, repeated=False)
 
 
 def compute(
@@ -154,10 +172,13 @@ def compute(
 
 
 def recall(request: Request, bench: Workbench) -> Answered | None:
-    """Return the recorded change of the same task, if there is one.
+    """Return the recorded change of the same task, if there is one, with what it serves now.
+
+    Where that is another answer than was served before (the change was rolled back, say), its event comes first.
 
     Raises:
         TaskError: the task id was used before for another question.
+        OutageError: the ledger or a key is unavailable; nothing is served.
     """
     commitment = task_commitment(bench.keys, request.task_id)
     known = bench.ledger.change_by_request(bench.tenant, bench.deployment, commitment)
@@ -170,7 +191,27 @@ def recall(request: Request, bench: Workbench) -> Answered | None:
             "Give this task its own id."
         )
     answer = AnswerContent.model_validate(parse_canonical(bench.ledger.artifact(known.entry, "answer")))
-    return _answered(known, answer, bench, repeated=True)
+    return _serve(known, answer, bench, repeated=True)
+
+
+def _serve(change: ChangeView, answer: AnswerContent, bench: Workbench, *, repeated: bool) -> Answered:
+    """Serve what is due now, once there is an event of it; a new change brought its own along."""
+    served_from, text = _due(change, answer, bench)
+    before = bench.ledger.responses(change_id=change.change_id)
+    if text is not None and all(response.served != served_from for response in before):
+        body = response_body(change.body, served_from, answer)
+        bench.ledger.append([EventDraft(bench.actor, bench.tenant, bench.deployment, body)])
+    return Answered(change, answer, text, served_from, repeated)
+
+
+def _due(change: ChangeView, answer: AnswerContent, bench: Workbench) -> tuple[str, str | None]:
+    """Say whose answer a recorded change gives now, under the policy that decided it."""
+    digest = change.body.parents.policy
+    policy = bench.policy if bench.policy.digest == digest else load_policy(bench.ledger.policy_bytes(digest))
+    served_from, text = served_text(change.status, answer, policy)
+    if served_from not in ("adapted", "parent") or undone_parent(bench.ledger, change) is None:
+        return served_from, text
+    return ("none", None) if policy.document.while_pending == "none" else ("base", answer.base.text)
 
 
 def _regress(origin: Origin, learned: Learned, bench: Workbench) -> tuple[RegressionContent, RegressionSummary]:
@@ -200,11 +241,6 @@ def answer_from(question: str, state: str, adapter: Adapter | None, bench: Workb
         answer=parse_answer(generation.text, bench.learner.template),
         finished=generation.finished,
     )
-
-
-def _answered(change: ChangeView, answer: AnswerContent, bench: Workbench, *, repeated: bool) -> Answered:
-    served_from, text = served_text(change.status, answer, bench.policy)
-    return Answered(change, answer, text, served_from, repeated)
 
 
 def _seed(request: Request) -> int:

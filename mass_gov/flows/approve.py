@@ -3,7 +3,8 @@
 Rules: an approval is bound to the recorded event, its parent state, the pointer head, the policy and the suite, so that
 nobody approves what they did not see. The requester's own approval counts only where the policy allows self-approval,
 and is marked. Enough approvals apply the change in the same transaction; activation is compare-and-swap on the
-pointer's head. Needs no model and no torch.
+pointer's head. A change that was made from weights which were rolled back since is not approved any more. Needs no
+model and no torch.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Literal
 
 from uuid6 import uuid7
 
-from mass_gov.errors import PermissionRefusedError, RefusedError
+from mass_gov.errors import PermissionRefusedError, RefusedError, StaleChangeError
 from mass_gov.evidence.canonical import canonical_bytes, parse_canonical
 from mass_gov.flows.handles import SYSTEM_SUBJECT
 from mass_gov.ledger import ChangeView, Ledger
@@ -48,7 +49,7 @@ def approve(ledger: Ledger, change_id: str, actor: Actor, reason: str) -> Decide
 
     Raises:
         PermissionRefusedError: the requester's own approval does not count under the policy (recorded as a denial).
-        StaleChangeError: the pointer moved since the change was made.
+        StaleChangeError: the pointer moved since the change was made, or what it was made from was rolled back.
         RefusedError: the change is not waiting for an approval.
     """
     change = ledger.change(change_id)
@@ -83,6 +84,20 @@ def reject(ledger: Ledger, change_id: str, actor: Actor, reason: str) -> ChangeV
     return ledger.change(change.change_id)
 
 
+def undone_parent(ledger: Ledger, change: ChangeView) -> ChangeView | None:
+    """Return the rolled-back change whose state this one was made from; None where that state was never undone."""
+    maker = maker_of_parent(ledger, change)
+    made_by = ledger.change(maker) if maker is not None else None
+    # Looking one step back is enough: no active change is ever left standing on one that was rolled back.
+    return made_by if made_by is not None and made_by.status == "rolled_back" else None
+
+
+def maker_of_parent(ledger: Ledger, change: ChangeView) -> str | None:
+    """Name the change that made the state which this one was made from; None for the base."""
+    head = change.body.parents.pointer_head
+    return ledger.move(head).to_change if head is not None else None
+
+
 def _say_yes(ledger: Ledger, change: ChangeView, actor: Actor, reason: str, meaning: Meaning) -> Decided:
     policy = load_policy(ledger.policy_bytes(change.body.parents.policy))
     own = actor.principal == change.body.identity.requester
@@ -91,6 +106,11 @@ def _say_yes(ledger: Ledger, change: ChangeView, actor: Actor, reason: str, mean
         raise PermissionRefusedError(
             f"policy {policy.label} does not count the requester's own approval, and {actor.principal!r} requested "
             f"change {change.change_id}. Another person has to approve it."
+        )
+    if (undone := undone_parent(ledger, change)) is not None:
+        raise StaleChangeError(
+            f"change {change.change_id} was made from the state of {undone.change_id}, which was rolled back since. "
+            "Ask its task again under a new id, and reject or roll back this one."
         )
     required, approvals = (
         policy.document.approvals.required,

@@ -1,7 +1,8 @@
 """Answer without adapting: the pointer's state answers, and the log says so.
 
 Rules: an answer with no update behind it is recorded like any other, with what it was made from, so that it can be
-traced and replayed. Nothing is served before its event is durable.
+traced and replayed. Nothing is served before its event is durable. The ledger takes the event only while the pointer
+still stands where it was read: if it moved meanwhile, the answer is made again, once, from where it stands now.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 
 from uuid6 import uuid7
 
+from mass_gov.errors import StaleChangeError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import new_subject_handle
 from mass_gov.flows.adapt import Request, answer_from
 from mass_gov.flows.drafting import Timed, canonical
-from mass_gov.flows.workbench import Origin, Workbench, current_origin
+from mass_gov.flows.workbench import Origin, Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ResponseView
 from mass_gov.records.artifacts import AnswerText, ArtifactRole, RequestContent
 from mass_gov.records.base import Record, timestamp
@@ -37,9 +39,18 @@ def respond(request: Request, bench: Workbench) -> Responded:
 
     Raises:
         TaskError: the question cannot be posed to this model.
+        StaleChangeError: the pointer moved twice while this ran; nothing was written and nothing is served.
         OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
     """
-    requested_at, timed = timestamp(bench.clock()), Timed(bench.learner)
+    requested_at = timestamp(bench.clock())
+    try:
+        return _respond_once(request, requested_at, under_policy_in_force(bench))
+    except StaleChangeError:
+        return _respond_once(request, requested_at, under_policy_in_force(bench))
+
+
+def _respond_once(request: Request, requested_at: str, bench: Workbench) -> Responded:
+    timed = Timed(bench.learner)
     with timed, timed.stage("answer"):
         origin = current_origin(bench)
         answer = answer_from(request.question, origin.state, origin.adapter, bench)
