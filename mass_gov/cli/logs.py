@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from mass_gov.evidence.keystore import KeyStore
     from mass_gov.flows.audit_report import VerificationReport
 
+NAMED = 5
+"""Things not checked that the last line names; the JSON report lists all."""
+NO_WITNESS = "No independent witness has signed this head."
+"""This release asks no witness; whoever holds the log key can show another log to somebody else."""
+
 app = typer.Typer(help="The signed log: its head, proofs of its events, and its projections.", no_args_is_help=True)
 
 
@@ -31,9 +36,9 @@ def verify(
     """Recompute everything from the stored bytes, and name the first thing that is wrong.
 
     Needs no model and no torch. Without `--pubkey` the key store's log key is the trust root. Exit status 0 if all
-    holds, 1 if anything is wrong.
+    holds, 1 if anything is wrong, 6 if it cannot be checked (a newer mass-gov wrote it).
     """
-    from mass_gov.cli.exits import DONE, NO
+    from mass_gov.cli.exits import DONE, NO, OUTAGE
     from mass_gov.evidence.trust import read_trust_root
     from mass_gov.flows.audit import verify as verify_ledger
 
@@ -52,7 +57,7 @@ def verify(
         emit(report.document())
     else:
         _print(report)
-    raise typer.Exit(DONE if report.ok else NO)
+    raise typer.Exit(NO if report.first_wrong else OUTAGE if report.cannot_check else DONE)
 
 
 @app.command()
@@ -94,10 +99,18 @@ def prove(
 @app.command()
 def rebuild(as_json: JsonFlag = False) -> None:
     """Derive every projection (what lists and pointers are read from) from the log again."""
-    from mass_gov.wiring import open_ledger
+    from mass_gov.ledger import Ledger
+    from mass_gov.wiring import open_keys
 
-    with open_ledger(settings()) as ledger:
-        events = ledger.rebuild()
+    chosen = settings()
+    with Ledger.open(  # not as everybody else opens it: what they insist on is what this mends
+        _ledger_file(chosen),
+        keys=open_keys(chosen),
+        checkpoints=chosen.checkpoint_folder,
+        timeout=chosen.busy_timeout,
+        rebuild_first=True,
+    ) as ledger:
+        events = ledger.size
     if as_json:
         emit({"events": events})
     else:
@@ -136,10 +149,21 @@ def _print(report: VerificationReport) -> None:
     console.print(facts(rows))
     for warning in report.warnings:
         say(f"note: {visible(warning)}")
-    if report.first_wrong is None:
-        console.print(_word("Everything holds.", GOOD))
-    else:
+    if report.first_wrong is not None:
         console.print(_word("The first thing that is wrong:", BAD), visible(str(report.first_wrong)))
+    elif report.cannot_check is not None:
+        console.print(_word("Cannot check:", BAD), visible(report.cannot_check))
+    else:
+        console.print(*_what_holds(report))
+
+
+def _what_holds(report: VerificationReport) -> list[Any]:
+    """The last line: a yes that says how far it goes."""
+    if not report.not_checked:
+        return [_word("Everything holds.", GOOD), NO_WITNESS]
+    named, more = report.not_checked[:NAMED], len(report.not_checked) - NAMED
+    what = "; ".join(named) + (f"; and {more} more (--json lists them)" if more > 0 else "")
+    return [_word("What was checked holds;", GOOD), f"not checked: {visible(what)}.", NO_WITNESS]
 
 
 def _word(text: str, style: str) -> Any:

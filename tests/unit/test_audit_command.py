@@ -1,0 +1,90 @@
+"""`mass-gov verify` says no more than it knows: its last line, its JSON report and its exit status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mass_gov.cli.main import run
+from tests.fakes.forger import Event, events_of, forged
+from tests.fakes.ledger_world import SUBJECT, LedgerWorld
+
+Verified = Callable[..., tuple[int, str]]
+NO_WITNESS = "No independent witness has signed this head."
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MASS_GOV_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def verified(capfd: pytest.CaptureFixture[str]) -> Verified:
+    """Run `mass-gov verify`: exit status and stdout."""
+
+    def command(*options: str) -> tuple[int, str]:
+        capfd.readouterr()
+        return run(["verify", *options]), " ".join(capfd.readouterr().out.split())
+
+    return command
+
+
+def made(tmp_path: Path, home: Path, edit: Callable[[list[Event]], None] = lambda events: None) -> None:
+    """A home with one applied change, after `edit` by whoever has its keys."""
+    world = LedgerWorld.make(tmp_path / "genuine")
+    world.record("one")
+    events = events_of(world)
+    edit(events)
+    forged(world, events, home)
+    world.close()
+    (home / "ledger.db").rename(home / "ledger.sqlite3")
+
+
+def test_a_whole_yes_still_names_the_missing_witness(tmp_path: Path, home: Path, verified: Verified) -> None:
+    made(tmp_path, home)
+    status, said = verified()
+    assert (status, said.endswith(f"Everything holds. {NO_WITNESS}")) == (0, True), said
+    assert json.loads(verified("--json")[1])["not_checked"] == []
+
+
+def test_what_was_marked_as_erased_stands_in_the_last_line(tmp_path: Path, home: Path, verified: Verified) -> None:
+    made(tmp_path, home)
+    (home / "keys" / "subjects" / f"{SUBJECT}.destroyed").touch()
+    status, said = verified()
+    assert (status, "Everything holds" in said) == (0, False)
+    assert said.endswith(f"What was checked holds; not checked: 10 artifacts of {SUBJECT}: erased. {NO_WITNESS}"), said
+    assert json.loads(verified("--json")[1])["not_checked"] == [f"10 artifacts of {SUBJECT}: erased"]
+
+
+def test_without_the_keys_the_last_line_says_what_that_leaves_out(
+    tmp_path: Path, home: Path, verified: Verified
+) -> None:
+    made(tmp_path, home)
+    (home / "keys").rename(tmp_path / "elsewhere")
+    status, said = verified()
+    assert (status, "Everything holds" in said) == (0, False)
+    for text in ("step 9 (contents): without the key store", "who wrote it: no trust root was given"):
+        assert text in said
+
+
+def test_an_event_of_a_newer_program_is_an_outage(tmp_path: Path, home: Path, verified: Verified) -> None:
+    made(tmp_path, home, lambda events: setattr(events[-1], "newer", {"format": 2}))
+    status, said = verified()
+    assert (status, "Cannot check:" in said, "Upgrade mass-gov." in said) == (6, True, True), said
+    assert json.loads(verified("--json")[1])["first_wrong"] is None
+
+
+def test_a_lie_beside_an_event_of_a_newer_program_is_still_a_lie(
+    tmp_path: Path, home: Path, verified: Verified
+) -> None:
+    def edit(events: list[Event]) -> None:
+        events[-1].newer = {"format": 2}
+        events[-2].write("update", events[-2].read("update") | {"losses": [9.0, 9.0]})
+
+    made(tmp_path, home, edit)
+    assert verified("--json")[0] == 1
