@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from sqlalchemy.exc import SQLAlchemyError
 
 from mass_gov.errors import LedgerUnavailableError, MassGovError
+from mass_gov.ledger.database import DatabaseFault
 
 Progress = Callable[[str, int, int], None]
 """(step's title, done, total)."""
@@ -34,7 +34,7 @@ STEPS: dict[int, str] = {
 }
 """The numbered procedure of docs/reference/verification.md."""
 
-ODD_BYTES = (ValueError, ArithmeticError, RecursionError, UnsupportedAlgorithm, SQLAlchemyError)
+ODD_BYTES = (ValueError, ArithmeticError, RecursionError, UnsupportedAlgorithm, DatabaseFault)
 """What libraries raise on bytes that nobody honest wrote: a fault of the bytes, never the end of a verification."""
 
 KEPT_FAULTS = 10

@@ -20,13 +20,16 @@ from urllib.parse import quote
 
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import QueuePool
 
 from mass_gov.errors import IntegrityError, LedgerUnavailableError, MassGovError
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds to wait for another process's write lock."""
+
+DatabaseFault = SQLAlchemyError
+"""What reading rows that nobody honest wrote may raise, under a name that those who know no SQL may use."""
 
 _PRAGMAS = (
     "PRAGMA foreign_keys=ON",
