@@ -175,4 +175,5 @@ def _loglik(model: PreTrainedModel, examples: list[Example]) -> torch.Tensor:
     logits = model(input_ids=ids, use_cache=False).logits[:, :-1].log_softmax(-1)
     wanted = labels[:, 1:]
     picked = logits.gather(-1, wanted.clamp(min=0)[..., None])[..., 0]
-    return (picked * (wanted >= 0)).sum()
+    total: torch.Tensor = (picked * (wanted >= 0)).sum()
+    return total
