@@ -7,9 +7,13 @@ Opening, in this order:
         that there was a log here before
     (3) the first event verifies under the key store's log key (without keys: under the key that it names itself)
     (4) the newest checkpoint outside verifies, and the log holds it: as long as it, with the same root
+    (5) to write: the schema is what the migrations make, and every row of every projection is what the log gives, so
+        that nobody's edited row decides what is signed or served; `rebuild_first` derives the rows again instead
+    (6) to write: the newest signed head stands outside, whatever a crash left there
 
-Nothing is signed before all four hold. A process that has seen a longer log than the one it finds at an append refuses
-too. PostgreSQL comes with its own `Database`; nothing here but `_path_of` knows which engine it is.
+Nothing is signed before all of them hold. (5) replays the whole log: see decision 0003 for what that costs. A process
+that has seen a longer log than the one it finds at an append refuses too. PostgreSQL comes with its own `Database`;
+nothing here but `_path_of` knows which engine it is.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.merkle import root_at
 from mass_gov.ledger import projector
 from mass_gov.ledger.database import DEFAULT_TIMEOUT, Database
+from mass_gov.ledger.derived import check_derived
 from mass_gov.ledger.entries import Entry, claimed_log_key, read_entry
 from mass_gov.ledger.history import HistoryReader
 from mass_gov.ledger.migrate import check_revision, revision_of, upgrade
@@ -84,6 +89,7 @@ class Ledger(HistoryReader):
         clock: Callable[[], dt.datetime] = _now,
         trip: Callable[[str], None] = _no_trip,
         timeout: float = DEFAULT_TIMEOUT,
+        rebuild_first: bool = False,
     ) -> Ledger:
         """Open a ledger, or with `create` make it when there is none.
 
@@ -94,11 +100,13 @@ class Ledger(HistoryReader):
             clock: the time of events, aware.
             trip: called with the name of each write step (`writing.STEPS`) when it is done.
             timeout: seconds to wait for another process's lock.
+            rebuild_first: derive the projections from the log again instead of insisting that they follow from it.
 
         Raises:
             LedgerUnavailableError: missing, unreadable, unwritable, locked, another program's or of a newer schema.
             KeyUnavailableError: the key store is another ledger's, or none was given to create with.
-            IntegrityError: the log is older than a checkpoint outside, or its first event is not genuine.
+            IntegrityError: the log is older than a checkpoint outside, its first event is not genuine, or a projection
+                does not follow from it.
         """
         if create and keys is None:
             raise KeyUnavailableError("A ledger is made with its keys. Open the key store first, then the ledger.")
@@ -106,7 +114,7 @@ class Ledger(HistoryReader):
         database = Database(_path_of(where), create=create, writable=keys is not None, timeout=timeout)
         ledger = cls(database, keys, outside, clock, trip)
         try:
-            ledger._start(create)
+            ledger._start(create, rebuild_first)
         except BaseException:
             database.close()
             raise
@@ -176,7 +184,7 @@ class Ledger(HistoryReader):
     ) -> None:
         self.close()
 
-    def _start(self, create: bool) -> None:
+    def _start(self, create: bool, rebuild_first: bool) -> None:
         if self.keys is not None:
             self._outside.prepare()
         with self._database.read() as connection:
@@ -188,6 +196,9 @@ class Ledger(HistoryReader):
             self._create()
         self._trust()  # (3)
         self._check_outside()  # (4)
+        if self.keys is not None:
+            self._check_derived(rebuild_first)  # (5)
+            self._bring_outside()  # (6)
 
     def _create(self) -> None:
         with self._database.write() as connection:
@@ -257,6 +268,19 @@ class Ledger(HistoryReader):
                     f"{self.checkpoints}. Restore the genuine database; `mass-gov verify` names the first difference."
                 )
         self._seen = size
+
+    def _check_derived(self, rebuild_first: bool) -> None:
+        with self._database.read() as connection:
+            check_derived(connection, self.origin, self.log_key, rows=not rebuild_first)
+        if rebuild_first:
+            self.rebuild()
+
+    def _bring_outside(self) -> None:
+        """A crash may have left the folder outside many appends behind; whoever opens next does not leave it there."""
+        head = self.latest_checkpoint()
+        if head.size > max(self._outside.sizes(), default=0):
+            self._outside.offer(head.size, head.note)
+            self._outside.flush()
 
     def _older(self, outside: int, here: int) -> IntegrityError:
         return IntegrityError(

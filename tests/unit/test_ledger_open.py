@@ -8,14 +8,22 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
-from mass_gov.errors import IntegrityError, KeyUnavailableError, LedgerUnavailableError, SettingsError
+from mass_gov.errors import (
+    IntegrityError,
+    KeyUnavailableError,
+    LedgerUnavailableError,
+    RefusedError,
+    SettingsError,
+)
 from mass_gov.evidence.keystore import KeyStore
-from mass_gov.ledger import Ledger
+from mass_gov.flows.audit import verify
+from mass_gov.ledger import Ledger, Replica
 from mass_gov.ledger.database import Database
 from mass_gov.records.drafts import EventDraft
 from tests.fakes.ledger_world import ADA, LedgerWorld
@@ -162,6 +170,95 @@ def test_a_shorter_log_than_this_process_has_seen_is_refused(home: Path, tmp_pat
         connection.execute("DELETE FROM log_nodes WHERE (position + 1) << level > 6")
     with pytest.raises(IntegrityError, match="it has 6 events"):
         world.ledger.append(world.furniture())
+
+
+def test_a_held_change_that_somebody_marked_as_applied_stops_the_opening(home: Path) -> None:
+    world = LedgerWorld.make(home)
+    held = world.record("held", step_norm=0.2)
+    world.close()
+    with sqlite3.connect(home / "ledger.db") as connection:
+        connection.execute("UPDATE changes SET status = 'applied' WHERE change_id = ?", (held.change_id,))
+    with pytest.raises(IntegrityError, match=rf"changes row {held.change_id} does not follow .* log rebuild"):
+        reopen(home)
+    assert reopen(home, rebuild_first=True).change(held.change_id).status == "held"
+    reopen(home).close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "named"),
+    [
+        ("INSERT INTO pointers VALUES ('acme', 'tutor', 'x', NULL, 3)", "pointers row acme, tutor"),
+        ("DELETE FROM responses", "responses row"),
+        ("UPDATE registrations SET digest = 'x' WHERE kind = 'policy'", "registrations row 1"),
+    ],
+)
+def test_nothing_is_signed_above_rows_that_do_not_follow_from_the_log(home: Path, statement: str, named: str) -> None:
+    with sqlite3.connect(home / "ledger.db") as connection:
+        connection.execute(statement)
+    before = _count(home)
+    with pytest.raises(IntegrityError, match=named):
+        reopen(home)
+    assert _count(home) == before
+    reopen(home, rebuild_first=True).close()
+    reopen(home).close()
+
+
+def test_a_trigger_under_a_name_of_sqlites_own_stops_the_opening_and_is_named(home: Path) -> None:
+    with sqlite3.connect(home / "ledger.db") as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        sql = (
+            "CREATE TRIGGER sqlite_stat9_evil AFTER INSERT ON changes BEGIN UPDATE changes SET status = 'applied'; END"
+        )
+        connection.execute(
+            "INSERT INTO sqlite_master VALUES ('trigger', 'sqlite_stat9_evil', 'changes', 0, ?)",
+            (sql,),
+        )
+    for rebuild_first in (False, True):
+        with pytest.raises(IntegrityError, match="trigger sqlite_stat9_evil"):
+            reopen(home, rebuild_first=rebuild_first)
+    report = verify(home / "ledger.db", keys=KeyStore.open(home / "keys"), checkpoints=home / "checkpoints")
+    assert report.first_wrong is not None
+    assert report.first_wrong.where == "trigger sqlite_stat9_evil"
+
+
+def test_what_analyze_leaves_is_no_alteration(home: Path) -> None:
+    with sqlite3.connect(home / "ledger.db") as connection:
+        connection.execute("ANALYZE")
+    reopen(home).close()
+
+
+def test_an_event_id_that_was_used_twice_is_named(home: Path) -> None:
+    with reopen(home) as ledger:
+        entries = list(ledger.entries())
+        again = replace(
+            entries[5], predicate=entries[5].predicate.model_copy(update={"event_id": entries[3].predicate.event_id})
+        )
+        replica = Replica()
+        for entry in entries[:5]:
+            replica.apply(entry)
+        with pytest.raises(RefusedError, match="id of an earlier event"):
+            replica.apply(again)
+        replica.apply(entries[5])
+        replica.close()
+
+
+def test_a_checkpoint_folder_that_a_crash_left_behind_is_brought_up_to_date_by_the_next_opening(home: Path) -> None:
+    world = LedgerWorld.make(home)
+    for number in range(3):
+        world.record(f"fast {number}")
+    size = world.ledger.size
+    note = world.ledger.latest_checkpoint().note
+    newest = max((home / "checkpoints").iterdir())
+    assert newest.name < f"{size:020d}"  # more than one append within the second, and then nobody closed it
+    reopen(home).close()
+    assert (home / "checkpoints" / f"{size:020d}.checkpoint").read_bytes() == note
+
+
+def test_a_head_that_was_taken_away_is_not_signed_over(home: Path) -> None:
+    with tampering(home / "ledger.db") as connection:
+        connection.execute("DELETE FROM log_checkpoints WHERE size = 6")
+    with pytest.raises(IntegrityError, match=r"signed head"):
+        reopen(home)
 
 
 def test_an_auditor_reads_and_proves_without_keys(home: Path) -> None:

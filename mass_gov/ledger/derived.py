@@ -1,0 +1,102 @@
+"""Whether what readers query follows from the log: asked before anything is signed or served.
+
+Rules: the schema is what the migrations make (a trigger of somebody else's could rewrite rows as they are written), and
+every row of every projection is what a replay of the log gives. One snapshot. Events are believed because the newest
+signed head stands over exactly these leaves; checking each signature of its own would take twice as long and prove no
+more. The whole log is read, so this takes time in proportion to it (decision 0003). `verify` does much more, and names
+every fault; this stops at the first.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+
+from sqlalchemy import select
+from sqlalchemy.engine import Connection
+
+from mass_gov.errors import InputError, IntegrityError, RefusedError
+from mass_gov.evidence.checkpoint import verify_checkpoint
+from mass_gov.evidence.merkle import Frontier, leaf_hash
+from mass_gov.evidence.signing import VerificationKey
+from mass_gov.ledger.entries import Entry, read_entry
+from mass_gov.ledger.raw import Replica, in_order, schema_of
+from mass_gov.ledger.schema import PROJECTIONS, log_checkpoints, log_events
+from mass_gov.records.events import Predicate
+
+
+def check_derived(connection: Connection, origin: str, key: VerificationKey, *, rows: bool = True) -> None:
+    """Check the schema, the newest signed head over all leaves, and unless `rows` is false every projection.
+
+    Raises:
+        IntegrityError: the first thing that is not as it should be.
+    """
+    replica = Replica()
+    try:
+        _check_schema(connection, replica)
+        _check_head(connection, origin, key)
+        if rows:
+            _replay(connection, replica, key)
+            _check_rows(connection, replica)
+    finally:
+        replica.close()
+
+
+def _check_schema(connection: Connection, replica: Replica) -> None:
+    found, wanted = schema_of(connection), replica.schema()
+    for name in sorted(found.keys() | wanted.keys()):
+        if found.get(name) != wanted.get(name):
+            raise IntegrityError(
+                f"The ledger's schema is not what this program makes: {name} is missing, extra or altered. Nothing is "
+                "signed in it; run `mass-gov verify`, and restore the schema from a back-up."
+            )
+
+
+def _leaves(connection: Connection) -> Iterator[tuple[int, bytes]]:
+    query = select(log_events.c.index, log_events.c.leaf).order_by(log_events.c.index)
+    return ((index, bytes(leaf)) for index, leaf in connection.execution_options(yield_per=256).execute(query))
+
+
+def _check_head(connection: Connection, origin: str, key: VerificationKey) -> None:
+    frontier = Frontier()
+    for _, leaf in _leaves(connection):
+        frontier.append(leaf_hash(leaf))
+    newest = select(log_checkpoints.c.note).order_by(log_checkpoints.c.size.desc()).limit(1)
+    head = verify_checkpoint(bytes(connection.execute(newest).scalar() or b""), origin, key)
+    if (head.size, head.root) != (frontier.size, frontier.root()):
+        raise IntegrityError(
+            f"The newest signed head is not that of the log's {frontier.size} events: something was changed, added or "
+            "taken away. Nothing is signed above it; run `mass-gov verify`."
+        )
+
+
+def _replay(connection: Connection, replica: Replica, key: VerificationKey) -> None:
+    for index, leaf in _leaves(connection):
+        predicate = _predicate(index, leaf, {key.keyid: key})
+        try:
+            replica.follow(Entry(index, leaf, leaf_hash(leaf).hex(), predicate))
+        except (RefusedError, InputError) as error:
+            raise IntegrityError(f"Event {index} breaks a rule of the log: {error} Run `mass-gov verify`.") from error
+
+
+def _predicate(index: int, leaf: bytes, keys: Mapping[str, VerificationKey]) -> Predicate:
+    try:
+        payload = base64.b64decode(json.loads(leaf)["payload"])
+        return Predicate.model_validate(json.loads(payload)["predicate"])
+    except (ValueError, KeyError, TypeError):
+        return read_entry(index, leaf, keys).predicate  # which says what is wrong with it, or that it is newer
+
+
+def _check_rows(connection: Connection, replica: Replica) -> None:
+    for table in PROJECTIONS:
+        stored = (tuple(row) for row in connection.execute(in_order(table)))
+        for found, wanted in zip_longest(stored, replica.rows(table)):
+            if found != wanted:
+                row = dict(zip(table.columns.keys(), wanted or found or (), strict=True))
+                key = ", ".join(str(row[column.name]) for column in table.primary_key.columns)
+                raise IntegrityError(
+                    f"The ledger does not say what its log says: {table.name} row {key} does not follow from it. "
+                    "Somebody changed the database: run `mass-gov verify`, then `mass-gov log rebuild`."
+                )
