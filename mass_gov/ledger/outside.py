@@ -21,6 +21,9 @@ from mass_gov.errors import LedgerUnavailableError
 KEPT = 64
 SECONDS_BETWEEN = 1.0
 
+_LOOKS = 8
+"""How often to look again when files vanish while they are read: each look needs a full turn of pruning to fail."""
+
 _NAME = re.compile(r"([0-9]{20})\.checkpoint")
 
 
@@ -32,23 +35,26 @@ class OutsideCheckpoints:
         self._trip = trip
         self._last_time = float("-inf")
         self._pending: tuple[int, bytes] | None = None
+        self._notes: dict[int, bytes] = {}
 
     def sizes(self) -> list[int]:
-        """Sizes that have a checkpoint here, ascending; empty when there is no folder yet."""
-        try:
-            names = [path.name for path in self.folder.iterdir()]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise self._unusable(error) from error
-        return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+        """Sizes that have a checkpoint here, ascending; empty when there is no folder yet.
+
+        What each of them says is read now, because another process may prune the file before `note` asks for it.
+        """
+        for _ in range(_LOOKS):
+            listed = self._listed()
+            self._notes = {size: note for size in listed if (note := self._read(size)) is not None}
+            if len(self._notes) == len(listed):
+                return listed
+        raise self._unusable(FileNotFoundError(0, "its files vanish while they are read"))
 
     def note(self, size: int) -> bytes:
-        """The checkpoint of a size."""
-        try:
-            return self._path(size).read_bytes()
-        except OSError as error:
-            raise self._unusable(error) from error
+        """The checkpoint of a size, as it was when `sizes` looked."""
+        note = self._notes[size] if size in self._notes else self._read(size)
+        if note is None:
+            raise self._unusable(FileNotFoundError(0, f"it holds no checkpoint of size {size}"))
+        return note
 
     def prepare(self) -> None:
         """Make the folder and check that it can be written, before anything is signed."""
@@ -116,8 +122,26 @@ class OutsideCheckpoints:
         finally:
             os.close(descriptor)
 
+    def _listed(self) -> list[int]:
+        try:
+            names = [path.name for path in self.folder.iterdir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unusable(error) from error
+        return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+
+    def _read(self, size: int) -> bytes | None:
+        """None when it was pruned meanwhile."""
+        try:
+            return self._path(size).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unusable(error) from error
+
     def _prune(self) -> None:
-        for size in self.sizes()[:-KEPT]:
+        for size in self._listed()[:-KEPT]:
             self._path(size).unlink(missing_ok=True)
 
     def _path(self, size: int) -> Path:

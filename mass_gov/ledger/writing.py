@@ -9,8 +9,9 @@ written, and SQLite's own recovery at the next open is the only recovery there i
     events       nothing (event rows and tree nodes)
     projections  nothing; a refusal here undoes the steps before it in the same way
     checkpoint   nothing
-    commit       everything: the events are durable and signed for. The folder outside is one checkpoint behind, which
-                 is consistent, and `close` or the next append brings it up to date
+    commit       everything: the events are durable and signed for. The folder outside is behind by every append since
+                 the last second in which it was written, which is consistent: those events could be taken off the end
+                 unseen until the next opening, `close` or append brings it up to date
     outside      as `outside` says
 
 `STEPS` names the points at which tests kill the process.

@@ -65,3 +65,21 @@ def test_what_is_half_written_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_bytes(b"mine")
     assert OutsideCheckpoints(tmp_path, quiet).sizes() == []
     assert OutsideCheckpoints(tmp_path / "none", quiet).sizes() == []
+
+
+def test_a_checkpoint_that_another_process_prunes_after_the_look_is_still_known(tmp_path: Path) -> None:
+    outside = OutsideCheckpoints(tmp_path, quiet)
+    outside.offer(7, b"note 7")
+    reader = OutsideCheckpoints(tmp_path, quiet)
+    assert reader.sizes() == [7]
+    next(tmp_path.glob("*.checkpoint")).unlink()
+    assert reader.note(7) == b"note 7"
+    assert reader.sizes() == []
+    with pytest.raises(LedgerUnavailableError, match="no checkpoint of size 7"):
+        reader.note(7)
+
+
+def test_a_name_without_a_file_is_an_outage_and_no_endless_look(tmp_path: Path) -> None:
+    (tmp_path / f"{7:020d}.checkpoint").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(LedgerUnavailableError, match="vanish while they are read"):
+        OutsideCheckpoints(tmp_path, quiet).sizes()
