@@ -11,9 +11,9 @@
     subjects/H.destroyed  the subject was erased; outlives any restored H.key
 
 Rules: handles are `s-` and 32 hex digits; nothing else becomes a path. A store that lost its master key is never given
-a new one, and a store that was used gets no key anew. The system's own subject is never erased: what decides (policies,
-suites, reasons) is sealed for it. No key is logged or shown by `repr`. This module does not know who any other subject
-is or what its key seals.
+a new one, and a store that was used gets no key anew. The system's own subject gets its key first and is never erased:
+what decides (policies, suites, reasons) is sealed for it. No key is logged or shown by `repr`. This module does not
+know who any other subject is or what its key seals.
 """
 
 from __future__ import annotations
@@ -126,6 +126,7 @@ class KeyStore:
         path = self._subject_path(handle)
         self._refuse_erased(handle)
         if create and not path.exists():
+            self._refuse_second_system_key(handle, path)
             create_secret(path, encode_secret(aes_key_wrap(self._master, secrets.token_bytes(KEY_BYTES))))
             self._refuse_erased(handle)  # an erasure may have run in between; its mark wins
         return _open_wrapped(path, self._master)
@@ -173,6 +174,12 @@ class KeyStore:
             raise KeyUnavailableError(f"{mark} says that the system's own key was erased, which never is. Remove it.")
         if self.is_destroyed(handle):
             raise NotRetainedError(f"The subject {handle} was erased. What was sealed for it cannot be read any more.")
+
+    def _refuse_second_system_key(self, handle: str, path: Path) -> None:
+        """The system's key is the first that a store makes: where others are, it was lost, and policies with it."""
+        others = handle == SYSTEM_SUBJECT and any((self.folder / SUBJECTS).glob("s-*"))
+        if others and not path.exists():  # asked again: another process may have made it, and others after it
+            raise KeyUnavailableError(f"The key file {path} is missing. Restore it from a back-up of the keys.")
 
     def _subject_path(self, handle: str) -> Path:
         if not _HANDLE.fullmatch(handle):

@@ -146,6 +146,17 @@ def test_the_system_subject_cannot_be_erased_and_a_mark_that_says_so_is_a_fault(
     assert store.subject_key(SYSTEM_SUBJECT) == key
 
 
+def test_a_lost_system_key_is_not_replaced_by_one_that_opens_no_policy(folder: Path) -> None:
+    store = KeyStore.open(folder)
+    store.subject_key(SYSTEM_SUBJECT, create=True)
+    store.subject_key(HANDLE, create=True)
+    path = folder / "subjects" / f"{SYSTEM_SUBJECT}.key"
+    path.unlink()
+    with pytest.raises(KeyUnavailableError, match=rf"{SYSTEM_SUBJECT}\.key is missing"):
+        store.subject_key(SYSTEM_SUBJECT, create=True)
+    assert not path.exists()
+
+
 def test_swapped_keys_are_refused(folder: Path, tmp_path: Path) -> None:
     log, delta = (folder / "log-ed25519.pem").read_bytes(), (folder / "delta-p256.pem").read_bytes()
     (folder / "log-ed25519.pem").write_bytes(delta)
