@@ -222,7 +222,7 @@ def one_id_twice(events: list[Event]) -> None:
         (fewer_samples, "the settings' number: the leaf says 2, the artifact gives 64"),
         (two_answers_of_one_state, "the parent is the base"),
         (toy_suite, "it was tested on toy, and solo/v1 wants core-v1"),
-        (part_of_the_suite, "cases"),
+        (part_of_the_suite, "40 cases were asked, and core-v1 has 39"),
         (served_although_none, "the base answer was served, and solo/v1 serves none while a change waits"),
         (other_delta_key, "delta key has another key id"),
         (one_id_twice, "is an earlier event's"),
