@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mass_gov.config import load_settings
-from mass_gov.flows.adapt import Request, adapt
+from mass_gov.flows.adapt import adapt
+from mass_gov.flows.exchange import Request
 from mass_gov.flows.replay import replay
 from mass_gov.flows.workbench import Workbench, current_origin
 from mass_gov.stages.gates import gate_samples

@@ -62,7 +62,7 @@ def solve_one(asked: Asked, text: str, task_id: str | None, gold: str | None) ->
 
 def answer_unadapted(asked: Asked, text: str, task_id: str | None, gold: str | None) -> None:
     """Answer one problem from the pointer's state with no update, recorded all the same, and print the answer."""
-    from mass_gov.flows.adapt import Request
+    from mass_gov.flows.exchange import Request
     from mass_gov.flows.respond import respond
 
     task = _task(text, task_id, gold)
@@ -123,7 +123,8 @@ class _Session:
 
     def solve(self, task: BenchmarkTask, seed: int | None, grader: Grader) -> dict[str, Any]:
         """Adapt to one task and describe what came out; the gold is looked at only then."""
-        from mass_gov.flows.adapt import Request, adapt
+        from mass_gov.flows.adapt import adapt
+        from mass_gov.flows.exchange import Request
 
         request = Request(task.question, task.task_id, task.source, self.asked.scope, seed, tuple(self.forced))
         answered = adapt(request, self.bench)

@@ -17,7 +17,7 @@ from mass_gov.tasks.readers import BenchmarkTask
 from mass_gov.tasks.registry import recognise
 
 if TYPE_CHECKING:
-    from mass_gov.flows.adapt import Answered
+    from mass_gov.flows.exchange import Answered
     from mass_gov.flows.respond import Responded
     from mass_gov.flows.workbench import Workbench
 

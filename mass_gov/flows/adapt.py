@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from uuid6 import uuid7
 
@@ -22,6 +21,7 @@ from mass_gov.errors import RefusedError, StaleChangeError, TaskError
 from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows.approve import undone_parent
 from mass_gov.flows.drafting import Timed, change_drafts, response_body, served_text
+from mass_gov.flows.exchange import Answered, Outcome, Request
 from mass_gov.flows.handles import task_commitment
 from mass_gov.flows.workbench import Origin, Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ChangeView
@@ -37,11 +37,8 @@ from mass_gov.records.artifacts import (
 )
 from mass_gov.records.base import timestamp
 from mass_gov.records.change import (
-    Decision,
-    GateResult,
     RegressionSummary,
     Scope,
-    SynthesisSummary,
 )
 from mass_gov.records.drafts import EventDraft
 from mass_gov.stages.decision import decide_change
@@ -49,47 +46,6 @@ from mass_gov.stages.gates import gate_samples
 from mass_gov.stages.regression import compare
 from mass_gov.stages.synthesis import ForcedSample, force, synthesise
 from mass_gov.stages.update import Learned, take_steps
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A problem that came in."""
-
-    question: str
-    task_id: str
-    source: str = "command line"
-    scope: Scope = "instance"
-    seed: int | None = None
-    forced: Sequence[ForcedSample] = ()
-    """Samples supplied by the caller instead of the model; the change is marked for it."""
-    subject: str | None = None
-    """Handle of the person whose data this is; None makes a new one for this request alone."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Everything that was computed for one request, before anybody wrote it down."""
-
-    samples: SamplesContent
-    synthesis: SynthesisSummary
-    learned: Learned
-    regression: tuple[RegressionContent, RegressionSummary] | None
-    gates: tuple[GateResult, ...]
-    decision: Decision
-    answer: AnswerContent
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What the requester gets: a recorded change and the answer behind it."""
-
-    change: ChangeView
-    answer: AnswerContent
-    served: str | None
-    """The text that was served; None when the policy serves nothing while a change waits."""
-    served_from: str
-    repeated: bool
-    """True when the task had been adapted before and this is the recorded change."""
 
 
 def adapt(request: Request, bench: Workbench) -> Answered:

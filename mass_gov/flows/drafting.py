@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from uuid6 import uuid7
 
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import new_subject_handle
 from mass_gov.evidence.model_signing import sign_folder
+from mass_gov.flows.exchange import Outcome, Request
 from mass_gov.flows.handles import task_commitment
 from mass_gov.flows.workbench import ADAPTER_CONFIG, ADAPTER_MODEL, Origin, Workbench
 from mass_gov.mass.learner import Learner
@@ -26,9 +26,6 @@ from mass_gov.records.change import ChangeBody, Cost, Identity, Parents
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
 from mass_gov.records.events import Body, ChangeActivated, ChangeRecorded, ResponseServed
 from mass_gov.stages.update import signed_by
-
-if TYPE_CHECKING:
-    from mass_gov.flows.adapt import Outcome, Request
 
 
 class Timed:

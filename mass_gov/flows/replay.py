@@ -17,7 +17,8 @@ from typing import Any
 
 from mass_gov.errors import IntegrityError, MassGovError, NotFoundError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
-from mass_gov.flows.adapt import Outcome, compute
+from mass_gov.flows.adapt import compute
+from mass_gov.flows.exchange import Outcome
 from mass_gov.flows.replay_record import check_made_from, read_content
 from mass_gov.flows.replay_report import (
     STAGES,

@@ -14,8 +14,9 @@ from uuid6 import uuid7
 from mass_gov.errors import StaleChangeError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import new_subject_handle
-from mass_gov.flows.adapt import Request, answer_from
+from mass_gov.flows.adapt import answer_from
 from mass_gov.flows.drafting import Timed, canonical
+from mass_gov.flows.exchange import Request
 from mass_gov.flows.workbench import Origin, Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ResponseView
 from mass_gov.records.artifacts import AnswerText, ArtifactRole, RequestContent

@@ -9,8 +9,9 @@ import pytest
 
 from mass_gov.config import load_settings
 from mass_gov.errors import DependentsError, PermissionRefusedError, RefusedError, StaleChangeError, TaskError
-from mass_gov.flows.adapt import Answered, Request, adapt
+from mass_gov.flows.adapt import adapt
 from mass_gov.flows.approve import approve, promote, reject
+from mass_gov.flows.exchange import Answered, Request
 from mass_gov.flows.replay import replay
 from mass_gov.flows.replay_report import STAGES, Start
 from mass_gov.flows.respond import respond

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from mass_gov.config import Settings, load_settings
-from mass_gov.flows.adapt import Request, adapt
+from mass_gov.flows.adapt import adapt
 from mass_gov.flows.audit import verify
+from mass_gov.flows.exchange import Request
 from mass_gov.ledger import Ledger
 from mass_gov.ledger.writing import STEPS
 from mass_gov.records.settings import AdaptationSpec, AnswerSpec, SamplingSpec, UpdateSpec

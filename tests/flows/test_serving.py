@@ -14,9 +14,9 @@ from mass_gov.evidence.keystore import SYSTEM_SUBJECT
 from mass_gov.flows import adapt as adapt_flow
 from mass_gov.flows import drafting, initialise
 from mass_gov.flows import respond as respond_flow
-from mass_gov.flows.adapt import Request
 from mass_gov.flows.approve import approve, promote
 from mass_gov.flows.audit import verify
+from mass_gov.flows.exchange import Request
 from mass_gov.flows.replay import replay
 from mass_gov.flows.respond import respond
 from mass_gov.flows.rollback import rollback

@@ -1,0 +1,53 @@
+"""What goes into an adaptation and what comes out of it, before anybody writes it down."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mass_gov.ledger import ChangeView
+from mass_gov.records.artifacts import AnswerContent, RegressionContent, SamplesContent
+from mass_gov.records.change import Decision, GateResult, RegressionSummary, Scope, SynthesisSummary
+from mass_gov.stages.synthesis import ForcedSample
+from mass_gov.stages.update import Learned
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A problem that came in."""
+
+    question: str
+    task_id: str
+    source: str = "command line"
+    scope: Scope = "instance"
+    seed: int | None = None
+    forced: Sequence[ForcedSample] = ()
+    """Samples supplied by the caller instead of the model; the change is marked for it."""
+    subject: str | None = None
+    """Handle of the person whose data this is; None makes a new one for this request alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything that was computed for one request, before anybody wrote it down."""
+
+    samples: SamplesContent
+    synthesis: SynthesisSummary
+    learned: Learned
+    regression: tuple[RegressionContent, RegressionSummary] | None
+    gates: tuple[GateResult, ...]
+    decision: Decision
+    answer: AnswerContent
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the requester gets: a recorded change and the answer behind it."""
+
+    change: ChangeView
+    answer: AnswerContent
+    served: str | None
+    """The text that was served; None when the policy serves nothing while a change waits."""
+    served_from: str
+    repeated: bool
+    """True when the task had been adapted before and this is the recorded change."""
