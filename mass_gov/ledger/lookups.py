@@ -74,6 +74,13 @@ def later_active(connection: Connection, row: RowMapping) -> list[str]:
     return [str(change_id) for change_id in connection.execute(query).scalars()]
 
 
+def affected_responses(connection: Connection, state: str) -> int:
+    """How many answers a state gave, or an update made from it: what its rollback has to own up to."""
+    made_from = select(changes.c.change_id).where(changes.c.parent_state == state)
+    wanted = ((responses.c.state == state) | responses.c.change_id.in_(made_from)) & (responses.c.served != "base")
+    return int(connection.execute(select(func.count()).select_from(responses).where(wanted)).scalar_one())
+
+
 def exists(connection: Connection, condition: ColumnElement[bool]) -> bool:
     """Whether any row fulfils `condition`."""
     return bool(connection.execute(select(select(1).where(condition).exists())).scalar())

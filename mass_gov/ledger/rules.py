@@ -18,6 +18,7 @@ from sqlalchemy import insert
 from sqlalchemy.engine import Connection
 
 from mass_gov.errors import IntegrityError, PermissionRefusedError, RefusedError, StaleChangeError
+from mass_gov.evidence.keystore import SYSTEM_SUBJECT
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import active_policy, exists
 from mass_gov.ledger.schema import registrations
@@ -31,9 +32,6 @@ from mass_gov.records.events import (
     ResponseServed,
     SuiteRegistered,
 )
-
-SYSTEM_SUBJECT = "s-" + "0" * 32
-"""Handle of what belongs to nobody."""
 
 
 def check_event(entry: Entry) -> None:

@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import DependentsError, IntegrityError, RefusedError, StaleChangeError
 from mass_gov.ledger.entries import Entry
-from mass_gov.ledger.lookups import approvers, change_row, later_active, move_row, pointer_row
+from mass_gov.ledger.lookups import affected_responses, approvers, change_row, later_active, move_row, pointer_row
 from mass_gov.ledger.schema import approvals, changes, pointer_moves, pointers
 from mass_gov.records.events import ChangeActivated, ChangeApproved, ChangeRejected, ChangeRolledBack
 
@@ -93,6 +93,12 @@ def roll_back(connection: Connection, entry: Entry, body: ChangeRolledBack) -> N
     row = _row_of(connection, entry, body.change_id)
     if row["status"] not in ("applied", "active"):
         raise not_allowed(row, "be rolled back")
+    affected = affected_responses(connection, row["state"])
+    if body.affected_responses != affected:
+        raise StaleChangeError(
+            f"The rollback of {body.change_id} says that {body.affected_responses} answers came from its state, and "
+            f"{affected} did. Look at them and roll it back again."
+        )
     if body.cascade_of is not None:
         _check_cascade(connection, entry, body, body.cascade_of)
     if body.moved_pointer != (row["status"] == "active"):

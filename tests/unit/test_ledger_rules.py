@@ -9,8 +9,7 @@ import pytest
 
 from mass_gov.errors import IntegrityError, PermissionRefusedError, RefusedError, StaleChangeError
 from mass_gov.evidence.canonical import sha256_hex
-from mass_gov.flows.handles import SYSTEM_SUBJECT
-from mass_gov.ledger import rules
+from mass_gov.evidence.keystore import SYSTEM_SUBJECT
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
 from mass_gov.records.events import (
     AccessDenied,
@@ -110,7 +109,6 @@ def test_an_artifact_that_erasure_would_not_reach_is_refused(world: LedgerWorld,
 
 def test_what_belongs_to_nobody_is_not_erased_with_a_person(world: LedgerWorld) -> None:
     refused(world, moved_to(activation(world), SUBJECT), IntegrityError, "sealed under")
-    assert rules.SYSTEM_SUBJECT == SYSTEM_SUBJECT
 
 
 def test_a_suite_is_not_swapped_under_its_name_nor_named_twice(world: LedgerWorld) -> None:

@@ -243,6 +243,12 @@ def test_rolling_back_an_instance_change_moves_no_pointer(world: LedgerWorld) ->
     assert world.ledger.pointer("acme", "tutor").head_index is None
 
 
+def test_a_rollback_cannot_hide_the_answers_that_its_state_gave(world: LedgerWorld) -> None:
+    change = world.record("one")
+    refused(world, [world.rollback(change, affected_responses=0)], StaleChangeError, "says that 0 answers .* and 1 did")
+    world.ledger.append([world.rollback(change, affected_responses=1)])
+
+
 def test_a_cascade_without_what_set_it_off_is_refused(world: LedgerWorld) -> None:
     first, second = world.record("first"), world.record("second")
     lie = world.rollback(second, cascade_of=first.change_id)
