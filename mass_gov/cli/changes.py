@@ -147,6 +147,7 @@ def rollback(
                 "already": done.already,
                 "rolled_back": [change.change_id for change in done.changes],
                 "pointer_state": state,
+                "standing": [change.change_id for change in done.standing],
                 "served": [response_document(response) for response in done.responses],
             }
         )
@@ -158,6 +159,12 @@ def rollback(
     out().print(
         f"The pointer {identity.tenant}/{identity.deployment} stands on {state or 'the base model'}.", soft_wrap=True
     )
+    for change in done.standing:
+        out().print(
+            f"{change.change_id} was made from the undone state: its adapted answer is not served any more. "
+            "--cascade withdraws it.",
+            soft_wrap=True,
+        )
     _print_served(done.responses)
 
 
