@@ -58,8 +58,8 @@ def _activate(ledger: Ledger, policy: Policy, actor: Actor, tenant: str, deploym
 def register_model(
     ledger: Ledger, model: str, prompt_template: str, parameters: int, actor: Actor, tenant: str, deployment: str
 ) -> None:
-    """Register a base model by its digest, once."""
-    if not ledger.has_model(model):
+    """Register a base model with how problems are put to it, once, and again when that has changed."""
+    if not ledger.has_model(model) or ledger.model(model).prompt_template != prompt_template:
         body = ModelRegistered(model=model, prompt_template=prompt_template, parameters=str(parameters))
         _append(ledger, body, actor, tenant, deployment)
 
