@@ -129,7 +129,7 @@ def rollback(
     principal: AsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Undo a change: the pointer moves back, or the answer is withdrawn; says what was served in between."""
+    """Undo a change: the pointer moves back, or the answer is withdrawn; says what was served under what is undone."""
     from mass_gov.cli.change_document import response_document
     from mass_gov.flows.rollback import rollback as roll_back
     from mass_gov.wiring import actor, open_ledger

@@ -76,6 +76,7 @@ def document(replayed: Replayed) -> dict[str, Any]:
         "verdict": replayed.verdict,
         "first_difference": replayed.first_difference,
         "detail": replayed.detail,
+        "compared": replayed.compared,
         "stages": [
             {
                 "stage": one.stage,
@@ -132,10 +133,12 @@ def _replay(
                 raise
             say(f"{target}: not replayable: {visible(str(gone))}")
             return {"target": target, "verdict": "not replayable", "detail": str(gone)}, exits.NOT_RETAINED
-    if record:
+    if not replayed.compared:
+        say(f"note: {target} was not compared, so the log says nothing of this replay. {visible(replayed.detail)}")
+    elif record:
         _record(replayed, bench)
     if several and not as_json:
-        say(f"{target}: {replayed.verdict}")
+        say(f"{target}: {_verdict(document(replayed))}")
     elif not several:
         emit(document(replayed)) if as_json else _print(replayed)
     return document(replayed), status_of(replayed)
@@ -158,10 +161,14 @@ def _conclude(results: list[tuple[dict[str, Any], int]], as_json: bool) -> None:
     table = grid("change", "from", "verdict", "first difference")
     table.columns[0].no_wrap = True
     for one, _ in results:
-        table.add_row(one["target"], one.get("from", ""), styled(one["verdict"]), one.get("first_difference") or "-")
+        table.add_row(one["target"], one.get("from", ""), styled(_verdict(one)), one.get("first_difference") or "-")
     out().print(table)
     equal = sum(status == exits.DONE for _, status in results)
     out().print(f"{equal} of {len(results)} replays are equal.")
+
+
+def _verdict(one: dict[str, Any]) -> str:
+    return str(one["verdict"]) if one.get("compared", True) else "not compared"
 
 
 def _print(replayed: Replayed) -> None:

@@ -45,12 +45,11 @@ def init(
         "keys": visible(str(chosen.key_folder)),
         "policy": in_force.label,
         "log": f"{head.origin}, {head.size} events",
-        "verifier key": key,
     }
     out().print(panel("this ledger is there already" if existed else "a new ledger", facts(dict(rows))))
-    out().print(
-        'Keep the verifier key elsewhere. Next: mass-gov solve "...", or mass-gov tasks sample.', soft_wrap=True
-    )
+    # On a line of its own, unwrapped and outside the panel: it is there to be copied.
+    out().print(f"The log's verifier key; keep it elsewhere, for `mass-gov verify --pubkey`:\n{key}", soft_wrap=True)
+    out().print('Next: mass-gov solve "...", or mass-gov tasks sample.', soft_wrap=True)
 
 
 def doctor(model: ModelOption = None, as_json: JsonFlag = False) -> None:

@@ -81,6 +81,8 @@ def parse_vkey(text: str) -> tuple[str, VerificationKey]:
     """
     parts = text.split("+", 2)
     try:
+        if len(parts) != 3:
+            raise ValueError("it is not `name+id+key`")
         name, identifier, encoded = parts
         material = _unb64(encoded)
         if material[:1] != ED25519_NOTE or len(material) != 33:

@@ -17,7 +17,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
-from mass_gov.errors import IntegrityError
+from mass_gov.errors import IntegrityError, LedgerUnavailableError
 from mass_gov.evidence.checkpoint import verify_checkpoint
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.merkle import Frontier
@@ -66,6 +66,8 @@ def verify(
     audit = _Audit(Findings(progress), keys, root, checkpoints)
     try:
         with RawLedger.open(path) as raw:
+            if not raw.schema() and not audit.outside_sizes():
+                raise LedgerUnavailableError(f"{path} holds no ledger yet. Run `mass-gov init` to make one.")
             audit.run(raw)
     except IntegrityError as error:
         audit.findings.wrong(1, path.name, str(error))
@@ -91,11 +93,15 @@ class _Audit:
         self.roots: dict[int, bytes] = {}
         """Size -> root that the leaves give, for every size that has a checkpoint outside."""
 
+    def outside_sizes(self) -> list[int]:
+        """Sizes of the checkpoints outside; none where no folder was given."""
+        return self.outside.sizes() if self.outside is not None else []
+
     def run(self, raw: RawLedger) -> None:
         """Run every step that can be run."""
         replica = Replica()
         try:
-            self.sizes = self.outside.sizes() if self.outside is not None else []
+            self.sizes = self.outside_sizes()
             self._schema(raw, replica)  # (1)
             if self._trust_root(raw):  # (2)
                 self._log(raw, replica)  # (3) to (10)
@@ -140,7 +146,11 @@ class _Audit:
         with self.findings.guard(1, "alembic_version"):
             if raw.revisions() != replica.revisions():
                 rows = [str(row[0])[:40] for row in raw.revisions()]
-                self.findings.wrong(1, "alembic_version row, version_num", f"{rows} is not this program's revision")
+                self.findings.wrong(
+                    1,
+                    "alembic_version row, version_num",
+                    f"{rows} is not this program's revision. If a newer mass-gov made it, upgrade; else restore it",
+                )
 
     def _trust_root(self, raw: RawLedger) -> bool:
         """(2) The first event opens the log under the trusted key, and names that key and its own origin."""

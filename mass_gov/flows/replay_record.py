@@ -58,4 +58,5 @@ def check_made_from(
                 first,
                 f"it was made with {name} {recorded[:12]}, and here is {present[:12]}. "
                 "Replay it with the model that it was made with: --model FOLDER.",
+                compared=False,
             )

@@ -43,14 +43,20 @@ class Replayed:
     fingerprint: str
     fingerprint_differs: dict[str, tuple[Any, Any]]
     """Fingerprint entries that differ: recorded and present value."""
+    compared: bool = True
+    """False when nothing could be compared (another base model is at hand): nothing was found about the record."""
 
 
 class UnreadableError(Exception):
-    """An artifact of one stage cannot be used as evidence."""
+    """An artifact of one stage cannot be used as evidence.
 
-    def __init__(self, stage: Stage, detail: str) -> None:
+    `compared` is False when nothing was held against the record, because what is here is not what it was made with.
+    """
+
+    def __init__(self, stage: Stage, detail: str, *, compared: bool = True) -> None:
         super().__init__(detail)
         self.stage = stage
+        self.compared = compared
 
 
 def conclude(
@@ -104,4 +110,5 @@ def cut_short(
         detail=str(unreadable),
         fingerprint=sha256_hex(canonical_bytes(dict(present))),
         fingerprint_differs={},
+        compared=unreadable.compared,
     )

@@ -170,7 +170,8 @@ def _make_file(path: Path) -> None:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         raise LedgerUnavailableError(
-            f"The ledger {path} cannot be made: {error.strerror}. Set MASS_GOV_HOME to a folder that you can write."
+            f"The ledger {path} cannot be {'written' if path.exists() else 'made'}: {error.strerror}. "
+            "Set MASS_GOV_HOME to a folder that you can write."
         ) from error
 
 

@@ -209,7 +209,7 @@ def _check_not_stale(row: RowMapping, pointer: RowMapping | None) -> None:
     if row["pointer_head"] != now:
         raise StaleChangeError(
             f"Change {row['change_id']} was made from pointer head {_head(row['pointer_head'])}, which is now "
-            f"{_head(now)}: run it again from the current state."
+            f"{_head(now)}: ask its task again under a new id, from the current state."
         )
 
 

@@ -171,7 +171,7 @@ def test_of_two_processes_that_move_a_pointer_at_once_one_is_told_that_it_is_sta
     for child in children:
         child.join()
     assert answers[1] == "moved"
-    assert "run it again from the current state" in answers[0]
+    assert "ask its task again under a new id" in answers[0]
     world = LedgerWorld.make(home, BOTH_SCOPES)
     assert len(world.ledger.pointer_history("acme", "tutor")) == 1
     world.close()

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from mass_gov.cli.main import run
+from mass_gov.errors import LedgerUnavailableError
+from mass_gov.flows.audit import verify
 from tests.fakes.forger import Event, events_of, forged
 from tests.fakes.ledger_world import SUBJECT, LedgerWorld
 
@@ -88,3 +90,11 @@ def test_a_lie_beside_an_event_of_a_newer_program_is_still_a_lie(
 
     made(tmp_path, home, edit)
     assert verified("--json")[0] == 1
+
+
+def test_a_home_whose_first_use_was_killed_is_no_tampered_ledger(tmp_path: Path) -> None:
+    """kill -9 before the first migration commits leaves an empty database: nothing to judge, and said so."""
+    path = tmp_path / "ledger.sqlite3"
+    path.touch()
+    with pytest.raises(LedgerUnavailableError, match="holds no ledger yet"):
+        verify(path, checkpoints=tmp_path / "checkpoints")
