@@ -175,8 +175,9 @@ def _percent(share: Share) -> str:
 
 
 _STOPPING_RULE = """Stopping rule: the number of steps was chosen so that the decay ends when easy tasks are mostly
-solved and the hard ones of every non-saturated domain are solved in 20-60% of cases; training on would close the gap
-that adaptation is there to close. `docs/decisions/0005-base-model-recipe.md` has the runs behind it."""
+solved, aiming at 20-60% of the hard ones of every non-saturated domain; training on would close the gap
+that adaptation is there to close. The table above says where each domain landed.
+`docs/decisions/0005-base-model-recipe.md` has the runs behind it."""
 
 _LIMITS = """## Limits
 

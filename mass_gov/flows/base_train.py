@@ -48,14 +48,14 @@ class BaseTrainSettings:
     """
 
     seed: int = 0
-    steps: int = 5000
-    decay: int = 4500
+    steps: int = 9000
+    decay: int = 4000
     batch: int = 32
-    practise_percent: int = 35
+    practise_percent: int = 30
     threads: int = 1
     card_tasks: int = 300
     probe_tasks: int = 50
-    probe_rates: tuple[float, ...] = (1.0, 3.0)
+    probe_rates: tuple[float, ...] = (3.0, 10.0)
     architecture: Architecture = field(default_factory=Architecture)
 
     def __post_init__(self) -> None:

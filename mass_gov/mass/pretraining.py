@@ -82,8 +82,8 @@ class Recipe:
     steps: int
     batch: int = 32
     group: int = 16
-    matrix_rate: float = 0.012
-    vector_rate: float = 2e-3
+    matrix_rate: float = 0.02
+    vector_rate: float = 3e-3
     warmup: int = 100
     decay: int = 3000
     final_share: float = 0.02

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from mass_gov.tasks.domains.base import Domain
 from mass_gov.tasks.task import Split, share
 
-_PATTERN = re.compile(r"((?:[0-9]>[0-9]{1,3} ){2,3})([0-9])>\?")
-_OFFSETS = 20
-_HELD_OUT = 0.2
+_PATTERN = re.compile(r"((?:[0-9]>[0-9]{1,2} ){2,3})([0-9])>\?")
+_OFFSETS = 10
+_HELD_OUT = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,9 @@ class Rule:
 class InductionDomain(Domain[Rule]):
     """Asked: `2>7 4>11 9>21 6>?`, by the affine rule that the demonstrations show.
 
-    Held out: a fifth of the 180 rules (slope 1..9, offset 0..19), by hash; hard tasks use those, with demonstrations
-    two apart instead of adjacent. Hard space: > 5,000 questions. Chance: below 1/30.
+    Held out: a quarter of the 90 rules (slope 1..9, offset 0..9), by hash; hard tasks use those, with demonstrations
+    two apart instead of adjacent. Hard space: > 5,000 questions. Chance: below 1/30. Leaving a demonstration out makes
+    practice whose answer is known.
     """
 
     name = "induction"
@@ -40,13 +41,16 @@ class InductionDomain(Domain[Rule]):
     chance = 1 / 30
 
     def draw(self, rng: random.Random, split: Split) -> Rule:
-        count = rng.choice((2, 3))
+        count = 3 if split == "hard" else rng.choice((2, 3))
         gap = 2 if split == "hard" else rng.choice((1, 1, 1, 2))
         return self._shown(rng.randrange(1, 10), rng.randrange(_OFFSETS), gap, count, rng)
 
     def ease(self, problem: Rule, rng: random.Random) -> Rule:
-        """The same rule, shown at two adjacent digits and a third."""
-        return self._shown(problem.slope, problem.offset, 1, 3, rng)
+        """The same rule: one demonstration asked instead of shown, or two adjacent ones shown."""
+        if len(problem.shown) > 2 and rng.randrange(2):
+            *rest, left_out = problem.shown
+            return Rule(problem.slope, problem.offset, tuple(rest), left_out)
+        return self._shown(problem.slope, problem.offset, 1, 2, rng)
 
     def _shown(self, slope: int, offset: int, gap: int, count: int, rng: random.Random) -> Rule:
         first = rng.randrange(10 - gap)

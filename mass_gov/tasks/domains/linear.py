@@ -49,7 +49,7 @@ class LinearDomain(Domain[Equation]):
     chance = 0.1
 
     def draw(self, rng: random.Random, split: Split) -> Equation:
-        full = split == "hard" or rng.randrange(9) == 0
+        full = split == "hard" or rng.randrange(4) == 0
         form = (1, 1) if full else rng.choice(((0, 1), (1, 0), (1, 0), (0, 0)))
         return self._of_form(*form, rng)
 
