@@ -2,19 +2,24 @@
 
 Rules: an optimiser is an (init, update) pair of pure functions over `{name: tensor}` (the shape of optax's
 GradientTransformation); parameters are never changed in place, so every phi_k stays valid; the loop proves that it
-took the steps it was asked for. With `differentiable`, each step stays on the autograd graph (naive unrolling).
+took the steps it was asked for. With `differentiable`, each step stays on the autograd graph (naive unrolling). A loss
+that hides work from autograd (gradient checkpointing, saved-tensor hooks) is refused: parameters are swapped into the
+model only while the loss is computed, so what is recomputed later would silently use others.
 
 Does not know models, samples or LoRA: it is given a loss of the parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from mass_gov.errors import ModelError
 
 Parameters = dict[str, Tensor]
 Loss = Callable[[Parameters], Tensor]
@@ -48,11 +53,19 @@ def gradient_descent(step_sizes: Mapping[str, StepSize]) -> InnerOptimizer:
     return InnerOptimizer(init, update)
 
 
+class InnerStep(NamedTuple):
+    """Where a step started, phi_k, and the gradient of the inner loss there."""
+
+    parameters: Parameters
+    gradients: Parameters
+
+
 @dataclass(frozen=True)
 class InnerTrace:
     """What K steps did: phi_K, the loss before each step, each gradient's norm over all parameters, K as counted.
 
     A non-finite loss or gradient ends the loop early, `finite` is then False and `parameters` is the last finite phi.
+    `steps` is empty unless the loop was asked to keep them.
     """
 
     parameters: Parameters
@@ -60,39 +73,86 @@ class InnerTrace:
     gradient_norms: tuple[float, ...]
     steps_done: int
     finite: bool = True
+    steps: tuple[InnerStep, ...] = ()
 
 
 def run_inner_loop(
-    loss: Loss, parameters: Parameters, optimizer: InnerOptimizer, steps: int, *, differentiable: bool = False
+    loss: Loss | Sequence[Loss],
+    parameters: Parameters,
+    optimizer: InnerOptimizer,
+    steps: int,
+    *,
+    differentiable: bool = False,
+    functional: bool = False,
+    keep_steps: bool = False,
 ) -> InnerTrace:
     """Take `steps` steps of `optimizer` on `loss`, from `parameters` (not changed).
 
+    A sequence of losses stands for their sum; the graph of one is freed before the next is built. `functional` takes
+    the gradient by torch.func, with the bits that the loop batched over tasks has (`batched`).
+
     Raises AssertionError if fewer steps ran than were asked for while everything stayed finite: a loop that silently
-    takes one step has happened to others.
+    takes one step has happened to others. Raises ModelError for a loss that hides work from autograd.
     """
-    state, losses, norms = optimizer.init(parameters), list[float](), list[float]()
+    parts = (loss,) if callable(loss) else tuple(loss)
+    state, losses, norms, kept = optimizer.init(parameters), list[float](), list[float](), list[InnerStep]()
     for _ in range(steps):
-        value, gradients = _value_and_gradients(loss, parameters, differentiable)
+        value, gradients = _value_and_gradients(parts, parameters, differentiable, functional)
         norm = _norm(gradients)
         updates, moved_state = optimizer.update(gradients, state, parameters)
         moved = {name: parameter + updates[name] for name, parameter in parameters.items()}
         if not (torch.isfinite(value) and torch.isfinite(norm) and _all_finite(moved)):
-            return InnerTrace(parameters, tuple(losses), tuple(norms), state.step, finite=False)
+            return InnerTrace(parameters, tuple(losses), tuple(norms), state.step, False, tuple(kept))
+        if keep_steps:
+            kept.append(InnerStep(parameters, gradients))
         parameters, state = moved, moved_state
         losses.append(float(value))
         norms.append(float(norm))
     if not state.step == len(losses) == steps:
         raise AssertionError(f"the inner loop took {state.step} of {steps} steps")
-    return InnerTrace(parameters, tuple(losses), tuple(norms), state.step)
+    return InnerTrace(parameters, tuple(losses), tuple(norms), state.step, True, tuple(kept))
 
 
-def _value_and_gradients(loss: Loss, parameters: Parameters, differentiable: bool) -> tuple[Tensor, Parameters]:
+@contextmanager
+def nothing_hidden() -> Iterator[None]:
+    """While a loss and its gradient are computed: refuse what would make them silently wrong. Raises ModelError."""
+    try:
+        with torch.autograd.graph.disable_saved_tensors_hooks("saved tensor hooks are refused"):
+            yield
+    except RuntimeError as error:
+        if any(sign in str(error) for sign in ("saved tensor hooks", "use_reentrant")):
+            raise ModelError(
+                "the loss recomputes or moves activations behind autograd's back (gradient checkpointing, offloading), "
+                "which gives wrong gradients here. Call model.gradient_checkpointing_disable() and use micro_batch."
+            ) from error
+        raise
+
+
+def _value_and_gradients(
+    parts: Sequence[Loss], parameters: Parameters, differentiable: bool, functional: bool
+) -> tuple[Tensor, Parameters]:
+    gradient = _functional_gradient if functional else _graph_gradient
+    value, gradients = gradient(parts[0], parameters, differentiable)
+    for part in parts[1:]:
+        more, added = gradient(part, parameters, differentiable)
+        value, gradients = value + more, {name: tensor + added[name] for name, tensor in gradients.items()}
+    return value, gradients
+
+
+def _graph_gradient(loss: Loss, parameters: Parameters, differentiable: bool) -> tuple[Tensor, Parameters]:
     leaves = {
         name: p if differentiable and p.requires_grad else p.detach().requires_grad_() for name, p in parameters.items()
     }
-    value = loss(leaves)
-    gradients = torch.autograd.grad(value, list(leaves.values()), create_graph=differentiable)
+    with nothing_hidden():
+        value = loss(leaves)
+        gradients = torch.autograd.grad(value, list(leaves.values()), create_graph=differentiable)
     return value.detach(), dict(zip(leaves, gradients, strict=True))
+
+
+def _functional_gradient(loss: Loss, parameters: Parameters, differentiable: bool) -> tuple[Tensor, Parameters]:
+    with nothing_hidden(), torch.set_grad_enabled(differentiable):
+        gradients, value = torch.func.grad_and_value(loss)(parameters)
+    return value.detach(), gradients
 
 
 def _norm(tensors: Parameters) -> Tensor:
