@@ -27,7 +27,9 @@ class PromptTemplate:
 
     solve: what the solver continues with "{working}{marker}{answer}"; practise: what the generator continues with
     "{practice question}{separator}{working}{marker}{answer}"; stop: strings that end a generation besides the end
-    token; chat: render the prompts as one user message through the tokenizer's chat template.
+    token; chat: render the prompts as one user message through the tokenizer's chat template; scratch: where it is
+    not empty, the generator may write "{practice question}{scratch}{how it gets there}{separator}{working}...": what
+    stands between is how the model got to the solution, and is dropped from the pair that is trained on.
     """
 
     solve: str
@@ -36,6 +38,7 @@ class PromptTemplate:
     marker: str
     stop: tuple[str, ...] = ()
     chat: bool = False
+    scratch: str = ""
 
     def __post_init__(self) -> None:
         for name in ("solve", "practise"):
@@ -43,6 +46,8 @@ class PromptTemplate:
                 raise ModelError(f"the prompt template's {name!r} lacks {_SLOT}. Add it to {FILE_NAME}.")
         if not self.separator or not self.marker or not all(self.stop):
             raise ModelError(f"the prompt template has an empty separator, marker or stop. Mend {FILE_NAME}.")
+        if self.scratch and (self.scratch in self.separator or self.separator in self.scratch):
+            raise ModelError(f"the prompt template's scratch and separator contain one another. Mend {FILE_NAME}.")
 
     def solve_prompt(self, question: str) -> str:
         """The text that asks for a solution of `question`."""
@@ -53,8 +58,12 @@ class PromptTemplate:
         return self.practise.replace(_SLOT, question)
 
     def to_json(self) -> bytes:
-        """RFC 8785 canonical JSON; what a prompt template digest is taken over."""
-        return rfc8785.dumps({**asdict(self), "stop": list(self.stop)})
+        """RFC 8785 canonical JSON; what a prompt template digest is taken over.
+
+        Without scratch there is no such key, so that templates from before there was one keep their digest.
+        """
+        values = {**asdict(self), "stop": list(self.stop)}
+        return rfc8785.dumps(values if self.scratch else {k: v for k, v in values.items() if k != "scratch"})
 
 
 GENERIC_PLAIN = PromptTemplate(
@@ -102,40 +111,53 @@ def _template_from(raw: Any) -> PromptTemplate:
     missing = {"solve", "practise", "separator", "marker"} - set(raw)
     if unknown or missing:
         raise ValueError(f"unknown keys {sorted(unknown)}, missing keys {sorted(missing)}")
-    stop, chat = raw.get("stop", []), raw.get("chat", False)
+    stop, chat, scratch = raw.get("stop", []), raw.get("chat", False), raw.get("scratch", "")
     texts = (raw["solve"], raw["practise"], raw["separator"], raw["marker"])
-    if not isinstance(stop, list) or not all(isinstance(text, str) for text in [*texts, *stop]):
+    if not isinstance(stop, list) or not all(isinstance(text, str) for text in [*texts, *stop, scratch]):
         raise TypeError("its values must be strings, and 'stop' a list of strings")
     if not isinstance(chat, bool):
         raise TypeError("'chat' must be true or false")
-    return PromptTemplate(*texts, tuple(stop), chat)
+    return PromptTemplate(*texts, tuple(stop), chat, scratch)
 
 
 @dataclass(frozen=True)
 class ParsedSample:
-    """A practice problem as the model wrote it; `answer` is what stands after the last marker of `solution`."""
+    """A practice problem as the model wrote it; `answer` is what stands after the last marker of `solution`.
+
+    `scratch` is how the model got there, None where it wrote none. It is no part of the pair that is trained on.
+    """
 
     question: str
     solution: str
     answer: str
+    scratch: str | None = None
 
 
 @dataclass(frozen=True)
 class Unparseable:
-    """Why a sample does not parse: unfinished, no-separator, second-separator, no-question, no-marker, no-answer."""
+    """Why a sample does not parse.
+
+    unfinished, no-separator, second-separator, no-question, no-marker, no-answer; where the template has a scratch:
+    second-scratch, empty-scratch, scratch-after-separator.
+    """
 
     reason: str
 
 
 def parse_sample(text: str, template: PromptTemplate, *, finished: bool = True) -> ParsedSample | Unparseable:
-    """Read "{question}{separator}{working}{marker}{answer}". The solution is kept as written, spaces and all."""
+    """Read "{question}[{scratch}{scratch working}]{separator}{working}{marker}{answer}".
+
+    Solution and scratch working are kept as written, spaces and all.
+    """
     if not finished:
         return Unparseable("unfinished")
-    question, separator, solution = text.partition(template.separator)
+    head, separator, solution = text.partition(template.separator)
+    question, scratch = _split_scratch(head, template)
     answer = parse_answer(solution, template)
     wrong = {
         "no-separator": not separator,
         "second-separator": template.separator in solution,
+        **_wrong_scratch(scratch, solution, template),
         "no-question": not question.strip(),
         "no-marker": template.marker not in solution,
         "no-answer": answer is None,
@@ -143,7 +165,25 @@ def parse_sample(text: str, template: PromptTemplate, *, finished: bool = True) 
     reason = next((reason for reason, holds in wrong.items() if holds), None)
     if reason is not None or answer is None:
         return Unparseable(reason or "no-answer")
-    return ParsedSample(question.strip(), solution, answer)
+    return ParsedSample(question.strip(), solution, answer, scratch)
+
+
+def _split_scratch(head: str, template: PromptTemplate) -> tuple[str, str | None]:
+    """What stands before the separator, as question and scratch working; None where there is none."""
+    if not template.scratch or template.scratch not in head:
+        return head, None
+    question, _, scratch = head.partition(template.scratch)
+    return question, scratch
+
+
+def _wrong_scratch(scratch: str | None, solution: str, template: PromptTemplate) -> dict[str, bool]:
+    if not template.scratch:
+        return {}
+    return {
+        "scratch-after-separator": template.scratch in solution,
+        "second-scratch": scratch is not None and template.scratch in scratch,
+        "empty-scratch": scratch is not None and not scratch.strip(),
+    }
 
 
 def parse_answer(text: str, template: PromptTemplate) -> str | None:

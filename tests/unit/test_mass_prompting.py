@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from mass_gov.mass.prompting import (
 from tests.fakes.tiny_models import TEMPLATE
 
 CHARACTER = PromptTemplate(solve="Q {question}\nA ", practise="T {question}\nP ", separator="\nA ", marker="#")
+SCRATCH = replace(CHARACTER, scratch="\nW ")
 
 
 @pytest.mark.parametrize(
@@ -48,6 +50,42 @@ def test_the_answer_is_what_follows_the_last_marker_and_the_solution_is_kept_as_
     assert parse_sample("3#4 \nA #4 is 7 # 7 ", CHARACTER) == ParsedSample("3#4", "#4 is 7 # 7 ", "7")
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("3+4\nW w", "no-separator"),
+        ("3+4\nW w\nA 7#7\nA 7#7", "second-separator"),
+        ("3+4\nW w\nW v\nA 7#7", "second-scratch"),
+        ("3+4\nW  \nA 7#7", "empty-scratch"),
+        ("3+4\nW \nA 7#7", "empty-scratch"),
+        ("3+4\nA 7\nW w#7", "scratch-after-separator"),
+        ("3+4\nW w\nA 7\nW v#7", "scratch-after-separator"),
+        (" \nW w\nA 7#7", "no-question"),
+        ("\nW w\nA 7#7", "no-question"),
+        ("3+4\nW w#7\nA 7", "no-marker"),
+        ("3+4\nW w\nA 7#", "no-answer"),
+    ],
+)
+def test_a_sample_with_scratch_working_is_read_as_strictly(text: str, reason: str) -> None:
+    assert parse_sample(text, SCRATCH) == Unparseable(reason)
+
+
+def test_scratch_working_is_no_part_of_the_pair_that_is_trained_on() -> None:
+    shown = parse_sample("3+4 \nW three#3, four\nA 3+4=7#7", SCRATCH)
+    assert shown == ParsedSample("3+4", "3+4=7#7", "7", scratch="three#3, four")
+    assert parse_sample("3+4\nA 3+4=7#7", SCRATCH) == ParsedSample("3+4", "3+4=7#7", "7")
+
+
+def test_without_scratch_in_the_template_its_mark_is_ordinary_text() -> None:
+    assert parse_sample("3+4\nW w\nA 7#7", CHARACTER) == ParsedSample("3+4\nW w", "7#7", "7")
+
+
+def test_scratch_changes_what_is_read_and_not_how_problems_are_put() -> None:
+    assert SCRATCH.solve_prompt("1") == CHARACTER.solve_prompt("1")
+    assert SCRATCH.practise_prompt("1") == CHARACTER.practise_prompt("1")
+    assert json.loads(SCRATCH.to_json()) == json.loads(CHARACTER.to_json()) | {"scratch": "\nW "}
+
+
 def test_an_answer_without_marker_is_no_answer() -> None:
     assert parse_answer("7", CHARACTER) is None
     assert parse_answer("#", CHARACTER) is None
@@ -64,7 +102,7 @@ def test_a_folder_without_a_template_gets_the_generic_one(tmp_path: Path) -> Non
 
 
 def test_a_template_survives_its_own_json(tmp_path: Path) -> None:
-    for template in (CHARACTER, GENERIC_PLAIN, GENERIC_CHAT):
+    for template in (CHARACTER, SCRATCH, GENERIC_PLAIN, GENERIC_CHAT):
         (tmp_path / "prompt_template.json").write_bytes(template.to_json())
         assert read_template(tmp_path, chat=False) == template
 
@@ -83,6 +121,10 @@ def test_the_template_is_written_as_canonical_json() -> None:
         {"stop": "x"},
         {"stop": [""]},
         {"chat": 1},
+        {"scratch": 1},
+        {"scratch": None},
+        {"scratch": "A"},
+        {"scratch": "\nA \n"},
         {"unknown": "x"},
     ],
 )
