@@ -13,14 +13,15 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from mass_gov.errors import TaskError
-from mass_gov.mass import adapter_files, fingerprint, loading, losses
+from mass_gov.errors import SettingsError, TaskError
+from mass_gov.mass import adapter_files, fingerprint, loading, losses, scorer
+from mass_gov.mass.core import Core, read_core
 from mass_gov.mass.decoding import Choose, decode
 from mass_gov.mass.inner_loop import InnerTrace, Parameters, gradient_descent, run_inner_loop
 from mass_gov.mass.lora import LoraModel, module_of
@@ -44,11 +45,24 @@ from mass_gov.mass.values import (
 BATCH_SIZE = 48
 
 
-class Learner:
-    """A causal language model that can practise. Make one with `Learner.open`."""
+class Written(Protocol):
+    """Anything that holds the tokens of a sample as the model wrote them."""
 
-    def __init__(self, model: LoraModel, text: Text, digest: str, threads: int) -> None:
+    @property
+    def tokens(self) -> Tokens:
+        """The ids as chosen, the stop token included."""
+        ...
+
+
+class Learner:
+    """A causal language model that can practise. Make one with `Learner.open`.
+
+    `core` is what meta-training left beside the weights: None for a plain base.
+    """
+
+    def __init__(self, model: LoraModel, text: Text, digest: str, threads: int, core: Core | None = None) -> None:
         self._model = model
+        self.core = core
         self._text = text
         self._threads = threads
         self._lock = threading.RLock()
@@ -64,7 +78,8 @@ class Learner:
         """
         _set_up_torch(threads)
         model, text = loading.load(folder)
-        return cls(LoraModel(model), text, base_digest(folder), threads)
+        lora_model = LoraModel(model)
+        return cls(lora_model, text, base_digest(folder), threads, read_core(folder, lora_model))
 
     @property
     def template(self) -> PromptTemplate:
@@ -95,7 +110,18 @@ class Learner:
         self._text.check_room(self._text.solve_prompt(question), max_new_tokens)
 
     def initial_adapter(self, lora: LoraSettings) -> Adapter:
-        """The adapter that changes nothing: A drawn from `lora.seed`, B zero, the targets spelled out."""
+        """Where the inner loop starts, the targets spelled out.
+
+        With `lora.initial` the learned phi_0 of this folder's core (`core.lora` asks for it). Without, the adapter that
+        changes nothing: A drawn from `lora.seed`, B zero. Raises SettingsError where `lora` asks for another core's.
+        """
+        if lora.initial is not None:
+            if self.core is None or lora != self.core.lora:
+                raise SettingsError(
+                    f"these settings start from the learned adapter {lora.initial[:12]} of another model folder. "
+                    "Open the folder that they were made for."
+                )
+            return self.core.adapter
         with self._lock:
             return self._model.initial(lora)
 
@@ -124,6 +150,24 @@ class Learner:
             return draw(logits, numbers[:, step], settings.temperature)
 
         return self._generate(prompts, adapter, choose, settings.max_new_tokens, seed)
+
+    def score_samples(self, question: str, samples: Sequence[Written]) -> list[float]:
+        """The core's score of every sample that was written for `question`, read or not, in order.
+
+        By the frozen base, in one batch. Raises SettingsError where the folder's core has no scorer, and TaskError for
+        a sample that this model cannot have written for this question.
+        """
+        if self.core is None or self.core.scorer is None:
+            raise SettingsError("this model's folder holds no scorer. Open a folder with a trained core.")
+        prompt = self._text.practise_prompt(question)
+        for sample in samples:
+            self._check_written(prompt, sample.tokens)
+        batch = scorer.scoring_batch([(prompt, sample.tokens) for sample in samples], self._text.pad_id)
+        with self._computing(None) as model, torch.inference_mode():
+            hidden = scorer.hidden_states(scorer.backbone(model), batch)
+            self._total.forward(self._model.parameter_count, batch.positions_computed)
+            found: list[float] = scorer.score(self.core.scorer, hidden).tolist()
+        return found
 
     def answer(
         self,
@@ -248,6 +292,13 @@ class Learner:
             Generation(prompt, tuple(row), self._text.decode(row), self._has_ended(row), seed, index, len(prompts))
             for index, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
         ]
+
+    def _check_written(self, prompt: Tokens, tokens: Tokens) -> None:
+        self._text.check_room(prompt, len(tokens))
+        model: Any = self._model.model
+        vocabulary = model.get_input_embeddings().num_embeddings
+        if not all(0 <= token < vocabulary for token in tokens):
+            raise TaskError("a sample holds a token that this model does not have. Use the model that wrote it.")
 
     def _has_ended(self, row: list[int]) -> bool:
         return row[-1] in self._text.end_ids or self._text.stops(row)

@@ -24,13 +24,16 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
+CORE_SETTINGS = "core.json"
+CORE_TENSORS = "core.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 _TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"), ("tokenizer.model",))
 # What determines behaviour, and so the base digest. Cards, curves and licences may change freely.
 _BEHAVIOUR = (
     CONFIG,
     INDEX,
-    "*.safetensors",
+    "*.safetensors",  # the weights, and a trained core's tensors
+    CORE_SETTINGS,
     "tokenizer*.json",
     "tokenizer.model",
     "vocab*",

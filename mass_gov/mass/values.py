@@ -28,13 +28,15 @@ def _require(holds: bool, what: str) -> None:
 class LoraSettings:
     """The shape of the adapter: W + (alpha / rank) · B A on every module whose name ends in one of `targets`.
 
-    Empty `targets` are chosen by architecture (`lora.default_targets`). `seed` draws the initial A; B starts at zero.
+    Empty `targets` are chosen by architecture (`lora.default_targets`). `seed` draws the initial A; B starts at zero;
+    unless `initial` names, by digest, the learned start of the model folder's own core.
     """
 
     rank: int = 8
     alpha: int = 16
     targets: tuple[str, ...] = ()
     seed: int = 0
+    initial: str | None = None
 
     def __post_init__(self) -> None:
         _require(self.rank >= 1, f"LoRA rank must be at least 1, got {self.rank}")

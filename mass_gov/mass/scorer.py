@@ -1,0 +1,120 @@
+"""The scorer: a small head that says, from the model's own hidden state, how much a practice sample should weigh.
+
+    score = W_out · gelu(W_in · h + b_in) + b_out
+
+h is the base model's last hidden state, after its final norm, at the last token of the practise prompt and the sample's
+tokens as written (end token included), without any adapter. Rules: the head is a dict of tensors and every function is
+pure, so that training can differentiate through it; one task's samples make one batch, padded on the right, since a
+hidden state's last bits depend on the batch. Weights over the samples are the softmax of their scores.
+
+Does not know which samples were dropped and why, files (`core`), or what a score is trained for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mass_gov.errors import SettingsError
+from mass_gov.mass.sampling import uniform_table
+
+INPUT_WEIGHT, INPUT_BIAS = "input.weight", "input.bias"
+OUTPUT_WEIGHT, OUTPUT_BIAS = "output.weight", "output.bias"
+NAMES = (INPUT_BIAS, INPUT_WEIGHT, OUTPUT_BIAS, OUTPUT_WEIGHT)
+WIDTH = 64
+"""Hidden units of a head unless told otherwise."""
+
+Head = Mapping[str, Tensor]
+Backbone = Callable[..., Tensor]  # the model's keyword arguments -> last hidden states (batch, length, d)
+
+
+def initial_head(hidden_size: int, width: int = WIDTH, seed: int = 0) -> dict[str, Tensor]:
+    """A head that scores everything 0, so that all weights start equal: a seeded first layer, a last layer of zeros."""
+    if hidden_size < 1 or width < 1:
+        raise SettingsError(f"a scorer needs at least one unit per layer, got {hidden_size} and {width}. Correct it.")
+    bound = hidden_size**-0.5
+    return {
+        INPUT_WEIGHT: ((2.0 * uniform_table(seed, width, hidden_size) - 1.0) * bound).float(),
+        INPUT_BIAS: torch.zeros(width),
+        OUTPUT_WEIGHT: torch.zeros(1, width),
+        OUTPUT_BIAS: torch.zeros(1),
+    }
+
+
+def score(head: Head, hidden: Tensor) -> Tensor:
+    """Scores (..., n) of hidden states (..., n, d)."""
+    inner = functional.gelu(functional.linear(hidden, head[INPUT_WEIGHT], head[INPUT_BIAS]))
+    return functional.linear(inner, head[OUTPUT_WEIGHT], head[OUTPUT_BIAS])[..., 0]
+
+
+def weights(scores: Tensor, kept: Tensor) -> Tensor:
+    """Softmax of scores (..., n) over the samples that `kept` (..., n), a bool, names; 0 for the others.
+
+    They add up to 1, or are all 0 where nothing was kept. Differentiable in the scores. `mass_gov.policy.samples` says
+    the same about recorded scores, in exact arithmetic.
+    """
+    none = ~kept.any(dim=-1, keepdim=True)
+    masked = torch.where(kept | none, scores, torch.full_like(scores, float("-inf")))
+    return torch.softmax(masked, dim=-1) * kept
+
+
+@dataclass(frozen=True)
+class ScoringBatch:
+    """Prompts with samples, padded on the right.
+
+    ids, mask, positions: (batch, length); last: (batch,), the place of each row's last token.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    positions: Tensor
+    last: Tensor
+
+    @property
+    def positions_computed(self) -> int:
+        """batch x length, padding included: what one forward pass costs."""
+        return self.ids.numel()
+
+
+def scoring_batch(rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id: int) -> ScoringBatch:
+    """A batch of (practise prompt's tokens, sample's tokens); a prompt may not be empty."""
+    joined = [[*prompt, *sample] for prompt, sample in rows]
+    length = max(map(len, joined))
+    ids = torch.tensor([row + [pad_id] * (length - len(row)) for row in joined])
+    mask = torch.tensor([[1] * len(row) + [0] * (length - len(row)) for row in joined])
+    positions = torch.arange(length).expand(len(rows), length)
+    return ScoringBatch(ids, mask, positions, torch.tensor([len(row) - 1 for row in joined]))
+
+
+def backbone(model: nn.Module) -> Backbone:
+    """The part of a Hugging Face causal LM below its head; its last hidden state is taken after the final norm."""
+    inner: Any = model.base_model  # what every PreTrainedModel calls it
+
+    def forward(**inputs: object) -> Tensor:
+        hidden: Tensor = inner(**inputs).last_hidden_state
+        return hidden
+
+    return forward
+
+
+def hidden_states(forward: Backbone, batch: ScoringBatch) -> Tensor:
+    """(batch, d): the hidden state at each row's last token. Gradients are the caller's choice."""
+    states = forward(input_ids=batch.ids, attention_mask=batch.mask, position_ids=batch.positions, use_cache=False)
+    return states[torch.arange(len(batch.last)), batch.last]
+
+
+def hidden_size(model: Any) -> int:
+    """d: what the model's own output head reads."""
+    return int(model.get_output_embeddings().weight.shape[1])
+
+
+def head_digest(head: Head) -> str:
+    """SHA-256 (hex) of the head as one safetensors file: what a change's leaf names a scorer by."""
+    return hashlib.sha256(save({name: head[name].contiguous() for name in sorted(head)})).hexdigest()
