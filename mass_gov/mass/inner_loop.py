@@ -24,6 +24,7 @@ from mass_gov.errors import ModelError
 Parameters = dict[str, Tensor]
 Loss = Callable[[Parameters], Tensor]
 StepSize = float | Tensor
+_HIDING = ("saved tensor hooks", "use_reentrant")  # in the messages of torch, where it sees checkpointing
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,10 @@ def run_inner_loop(
     state, losses, norms, kept = optimizer.init(parameters), list[float](), list[float](), list[InnerStep]()
     for _ in range(steps):
         value, gradients = _value_and_gradients(parts, parameters, differentiable, functional)
-        norm = _norm(gradients)
+        norm = norm_of(gradients)
         updates, moved_state = optimizer.update(gradients, state, parameters)
         moved = {name: parameter + updates[name] for name, parameter in parameters.items()}
-        if not (torch.isfinite(value) and torch.isfinite(norm) and _all_finite(moved)):
+        if not (torch.isfinite(value) and torch.isfinite(norm) and all_finite(moved)):
             return InnerTrace(parameters, tuple(losses), tuple(norms), state.step, False, tuple(kept))
         if keep_steps:
             kept.append(InnerStep(parameters, gradients))
@@ -120,10 +121,19 @@ def nothing_hidden() -> Iterator[None]:
         with torch.autograd.graph.disable_saved_tensors_hooks("saved tensor hooks are refused"):
             yield
     except RuntimeError as error:
-        if any(sign in str(error) for sign in ("saved tensor hooks", "use_reentrant")):
+        if any(sign in str(error) for sign in _HIDING):
             raise ModelError(
                 "the loss recomputes or moves activations behind autograd's back (gradient checkpointing, offloading), "
-                "which gives wrong gradients here. Call model.gradient_checkpointing_disable() and use micro_batch."
+                "which gives wrong gradients here. Call model.activation_checkpointing_disable() and use micro_batch."
+            ) from error
+        if "scaled_dot_product" in str(error):
+            raise ModelError(
+                "the model's attention kernel has no second derivative. Load it with attn_implementation='eager'."
+            ) from error
+        if "not have been used in the graph" in str(error):
+            raise ModelError(
+                "a parameter has no part in the loss: the model does not use it, or gradient checkpointing hides it. "
+                "Adapt other modules, or call model.activation_checkpointing_disable()."
             ) from error
         raise
 
@@ -155,10 +165,12 @@ def _functional_gradient(loss: Loss, parameters: Parameters, differentiable: boo
     return value.detach(), gradients
 
 
-def _norm(tensors: Parameters) -> Tensor:
+def norm_of(tensors: Parameters) -> Tensor:
+    """The norm over all of them, in float64."""
     squares = [tensor.detach().double().square().sum() for tensor in tensors.values()]
     return torch.stack(squares).sum().sqrt()
 
 
-def _all_finite(tensors: Parameters) -> bool:
+def all_finite(tensors: Parameters) -> bool:
+    """Whether no entry is infinite or NaN."""
     return all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values())
