@@ -23,7 +23,7 @@ _LETTER: Final = re.compile(
     r"(?:(?:the\s+)?(?:option|choice|letter|answer)\s*:?\s*)?(?:\(([A-Z])\)|([A-Z])(?=[.,:;)\]]|\s*$))(.*)",
     re.IGNORECASE | re.DOTALL,
 )
-_ANOTHER: Final = re.compile(r"\(([A-Z])\)|(?<![A-Za-z0-9'])([A-Z])(?=[.:;)\]](?:\s|$))")
+_ANOTHER: Final = re.compile(r"\(([A-Z])\)|(?<![A-Za-z0-9'])([A-Z])(?=[.:;)\]](?:\s|$))|^[,;/&.\s]+([A-Z])\W*$")
 
 
 def check_choice(gold: str, text: str, letters: str = "ABCD") -> Verdict:
@@ -41,5 +41,5 @@ def chosen_letter(text: str, letters: str = "ABCD") -> str | None:
     if match is None:
         return None
     letter = (match[1] or match[2]).upper()
-    others = {(other[1] or other[2]).upper() for other in _ANOTHER.finditer(match[3])}
+    others = {other[other.lastindex or 0] for other in _ANOTHER.finditer(match[3])}
     return letter if letter in letters and not (others & set(letters)) - {letter} else None

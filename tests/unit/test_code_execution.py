@@ -96,7 +96,8 @@ def test_a_user_without_privileges_gets_the_same_walls_around_files_of_its_own(t
         with tempfile.TemporaryDirectory() as home:
             Path(home).chmod(0o777)
             ran = subprocess.run(
-                ["setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", python, "-c", AS_ANOTHER_USER, f"{home}/key"],
+                ["setpriv", "--reuid=4321", "--regid=4321", "--clear-groups"]
+                + [python, "-c", AS_ANOTHER_USER, f"{home}/key"],
                 env={"PYTHONPATH": str(ROOT)}, cwd="/", capture_output=True, text=True, check=False,
             )  # fmt: skip
         if ran.returncode == 0:
