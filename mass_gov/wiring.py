@@ -10,11 +10,9 @@ import datetime as dt
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
-
 from mass_gov.config import Settings
 from mass_gov.config_data import data_folder
-from mass_gov.errors import InputError, KeyUnavailableError, MissingExtraError, ModelError, NotFoundError, PolicyError
+from mass_gov.errors import InputError, KeyUnavailableError, MissingExtraError, NotFoundError, PolicyError
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model, register_suite
 from mass_gov.ledger import Ledger
@@ -24,9 +22,6 @@ from mass_gov.records.settings import AdaptationSpec
 
 if TYPE_CHECKING:
     from mass_gov.flows.workbench import Workbench
-
-ADAPTATION_FILE = "adaptation.json"
-"""In a model's folder: the adaptation settings that suit it."""
 
 FIRST_POLICY = "solo"
 """What a laptop gets on first use."""
@@ -161,26 +156,14 @@ def model_folder(settings: Settings) -> Path:
 
 
 def recommended_spec(settings: Settings) -> AdaptationSpec:
-    """Return the adaptation settings that the model's folder recommends, or the general defaults.
-
-    A step size that moves one model gently wrecks another, so it is the model's to say, in `adaptation.json`.
+    """Return the adaptation settings that the model's folder asks for (`flows.recommend`), or the general defaults.
 
     Raises:
-        ModelError: the file is there and is not what it should be.
+        ModelError: a file of them is there and is not what it should be.
     """
-    path = model_folder(settings) / ADAPTATION_FILE
-    if not path.is_file():
-        return AdaptationSpec()
-    try:
-        return AdaptationSpec.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = str(error).splitlines()[-1].strip() if isinstance(error, OSError) else _first_fault(error)
-        raise ModelError(f"{path} is no adaptation settings: {reason}. Mend or remove it.") from None
+    from mass_gov.flows.recommend import recommended  # noqa: PLC0415 - only where a model is wanted
 
-
-def _first_fault(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
+    return recommended(model_folder(settings))
 
 
 def open_workbench(

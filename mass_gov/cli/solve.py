@@ -121,7 +121,9 @@ def _spec(spec: AdaptationSpec, samples: int | None, steps: int | None, step_siz
     if step_size is not None and not (math.isfinite(step_size) and step_size > 0):
         raise SettingsError(f"--step-size is {step_size}: give a finite number above 0.")
     sampling = {} if samples is None else {"count": samples}
-    update = {name: value for name, value in (("steps", steps), ("step_size", step_size)) if value is not None}
+    update: dict[str, object] = {} if steps is None else {"steps": steps}
+    if step_size is not None:
+        update |= {"step_size": step_size, "step_sizes": None}  # for every module, also those that learned their own
     return spec.model_copy(
         update={
             "sampling": spec.sampling.model_copy(update=sampling),

@@ -44,7 +44,7 @@ from mass_gov.records.drafts import EventDraft
 from mass_gov.stages.decision import decide_change
 from mass_gov.stages.gates import gate_samples
 from mass_gov.stages.regression import compare
-from mass_gov.stages.synthesis import ForcedSample, force, synthesise
+from mass_gov.stages.synthesis import ForcedSample, force, score, scorer_of, synthesise
 from mass_gov.stages.update import Learned, take_steps
 
 
@@ -112,8 +112,10 @@ def compute(
                 if forced
                 else synthesise(bench.learner, question, origin.adapter, seed, bench.spec.sampling)
             )
+        samples = score(bench.learner, question, samples)  # recorded samples too: a score is computed, never believed
+        scorer = scorer_of(bench.learner, samples)
     with stage("gates"):
-        samples, synthesis = gate_samples(samples, question, bench.policy, generator=origin.state)
+        samples, synthesis = gate_samples(samples, question, bench.policy, origin.state, scorer)
     with stage("update"):
         if learned is None:
             learned = take_steps(bench.learner, samples, origin.start, origin.state, bench.spec.update)

@@ -117,6 +117,8 @@ def _samples(change: ChangeBody, settings: AdaptationSpec | None, check: Compari
         "samples", "target leakage", synthesis.target_leakage, _dropped(content.samples, "sample.target_leakage")
     )
     check.same("samples", "kept", synthesis.kept, len(kept))
+    scored = [synthesis.scorer is not None] * len(content.samples)
+    check.same("samples", "scored", scored, [sample.score is not None for sample in content.samples])
     check.same("samples", "order", list(range(len(content.samples))), [sample.index for sample in content.samples])
     if settings is not None and not content.forced:
         check.same("samples", "the settings' number", synthesis.generated, settings.sampling.count)
@@ -155,14 +157,16 @@ def _update(change: ChangeBody, settings: AdaptationSpec | None, check: Comparis
     if settings is not None:
         if update.steps > settings.update.steps:
             check.wrong("update", f"steps: {update.steps} were taken, the settings allow {settings.update.steps}")
-        if others := {module.step_size for module in content.modules} - {settings.update.step_size}:
-            check.wrong("update", f"step size: {max(others)} was used, the settings say {settings.update.step_size}")
+        sizes = [(module, settings.update.step_size_of(module.module)) for module in content.modules]
+        if other := next(((module, size) for module, size in sizes if module.step_size != size), None):
+            what = f"step size of {other[0].module}: {other[0].step_size} was used, the settings say {other[1]}"
+            check.wrong("update", what)
     check.same("update", "modules", update.modules, len(content.modules))
     check.same("update", "largest norms", (update.step_norm, update.cumulative_norm), content.largest_norms())
     not_finite = content.not_finite() + (update.outcome == "not_finite")
     check.same("update", "numbers that are not finite", update.not_finite, not_finite)
-    sizes = sha256_hex(canonical_bytes(content.step_sizes())) if content.modules else None
-    check.same("update", "step sizes", update.step_sizes, sizes)
+    digest = sha256_hex(canonical_bytes(content.step_sizes())) if content.modules else None
+    check.same("update", "step sizes", update.step_sizes, digest)
 
 
 def _regression(change: ChangeBody, check: Comparison, suite: Suite | None) -> None:

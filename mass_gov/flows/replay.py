@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mass_gov.errors import IntegrityError, MassGovError, NotFoundError
+from mass_gov.errors import IntegrityError, MassGovError, NotFoundError, TaskError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.flows.adapt import compute
 from mass_gov.flows.exchange import Outcome
@@ -152,16 +152,19 @@ def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench
     forced = (
         [ForcedSample(*_split(sample, bench)) for sample in record.samples.samples] if record.samples.forced else []
     )
-    return compute(
-        record.request.question,
-        body.identity.scope,
-        int(body.parents.seed),
-        origin,
-        bench,
-        forced=forced,
-        samples=samples,
-        learned=learned,
-    )
+    try:
+        return compute(
+            record.request.question,
+            body.identity.scope,
+            int(body.parents.seed),
+            origin,
+            bench,
+            forced=forced,
+            samples=samples,
+            learned=learned,
+        )
+    except TaskError as error:  # recorded tokens or texts that this model cannot have written
+        raise UnreadableError("samples", str(error)) from error
 
 
 def _split(sample: SampleContent, bench: Workbench) -> tuple[str, str]:
@@ -177,7 +180,9 @@ def _recorded_update(change: ChangeView, record: _Record, bench: Workbench) -> L
 
 
 def _ungated(samples: SamplesContent) -> SamplesContent:
-    bare = tuple(s.model_copy(update={"gates": (), "weight": 0.0, "dropped_by": ()}) for s in samples.samples)
+    """As they were written: how they were scored and judged is found again."""
+    nothing: dict[str, object] = {"score": None, "gates": (), "weight": 0.0, "dropped_by": ()}
+    bare = tuple(sample.model_copy(update=nothing) for sample in samples.samples)
     return samples.model_copy(update={"samples": bare})
 
 
@@ -190,7 +195,7 @@ def _compare(
     )
     recomputed = _digests(
         outcome.samples,
-        body.model_copy(update={"update": outcome.learned.summary}),
+        body.model_copy(update={"synthesis": outcome.synthesis, "update": outcome.learned.summary}),
         outcome.learned.content,
         outcome.regression[0] if outcome.regression else None,
         outcome.gates,
@@ -223,11 +228,11 @@ def _digests(
         return sha256_hex(canonical_bytes(value))
 
     documents = [sample.document() for sample in samples.samples]
-    judged = [{key: document[key] for key in ("weight", "dropped_by", "gates")} for document in documents]
+    judged = [{key: document[key] for key in ("score", "weight", "dropped_by", "gates")} for document in documents]
     update = body.update.model_copy(update={"delta_key": None})
     return {
         "samples": digest(_ungated(samples).document()),
-        "gates": digest(judged),
+        "gates": digest({"summary": body.synthesis.document(), "samples": judged}),
         "delta": digest({"summary": update.document(), "content": content.document()}),
         "regression": digest(regression.document() if regression else None),
         "decision": digest({"gates": [gate.document() for gate in gates], "decision": decision.document()}),

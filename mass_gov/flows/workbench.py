@@ -73,7 +73,8 @@ class Origin:
     adapter: Adapter | None
     """The state's delta; None for the frozen base."""
     start: Adapter
-    """Where the inner loop starts: the state's delta, or for the base the initial LoRA that changes nothing."""
+    """Where the inner loop starts: the state's delta; for the base the core's learned start, which the first delta then
+    contains, or without a core the LoRA that changes nothing."""
 
 
 def under_policy_in_force(bench: Workbench) -> Workbench:
@@ -150,4 +151,4 @@ def _recorded_file(ledger: Ledger, change: ChangeView, role: ArtifactRole) -> by
 
 def lora_settings(spec: LoraSpec) -> LoraSettings:
     """The learner's form of the recorded LoRA settings."""
-    return LoraSettings(rank=spec.rank, alpha=spec.alpha, targets=spec.target_modules, seed=int(spec.seed))
+    return LoraSettings(spec.rank, spec.alpha, spec.target_modules, int(spec.seed), spec.initial)

@@ -5,7 +5,8 @@ judged. Rules:
 
   1. an update was taken <=> there is a delta <=> it names its key <=> the new state was tested
   2. no sample was kept <=> the outcome is `no_valid_samples`; then no step was taken
-  3. every sample was either dropped for one reason or kept, and was written by the parent state
+  3. every sample was either dropped for one reason or kept, and was written by the parent state; what the requester
+     supplied was scored by nobody
   4. each comparison's outcomes add up to the suite, and both comparisons have the same new state
 
 Times are no part of this: clocks jump. What this does not know: whether the counts are those of the artifacts
@@ -61,6 +62,8 @@ def _outcome(change: ChangeBody) -> Iterator[str]:
 
 def _samples(synthesis: SynthesisSummary) -> Iterator[str]:
     dropped = synthesis.unparseable + synthesis.near_duplicate + synthesis.target_leakage
+    if synthesis.forced and synthesis.scorer is not None:
+        yield "its samples were supplied by the requester, and it names a scorer of them"
     if dropped + synthesis.kept != synthesis.generated:
         yield f"{dropped} samples dropped and {synthesis.kept} kept are not the {synthesis.generated} generated"
 

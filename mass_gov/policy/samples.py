@@ -10,6 +10,9 @@ and stay in the record. The shares of offending samples are judged in `judgement
 Similarity is the Jaccard index of character 4-grams of the normalised question, computed exactly (MinHash estimates
 the same number, and a change has too few samples to need an estimate). 4-grams that the task itself contains do not
 count: practice problems for one task share its given data, and that is not what makes two of them the same.
+
+What is kept weighs the softmax of its scores, or alike where nothing was scored. The softmax is computed in decimal
+arithmetic, correctly rounded at every operation, so that an auditor's machine finds the same weights to the bit.
 """
 
 from __future__ import annotations
@@ -17,11 +20,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from decimal import Context, Decimal, localcontext
 
 from mass_gov.policy.document import Policy
 from mass_gov.records.artifacts import SampleContent, SampleGateContent
 
 SHINGLE = 4
+_EXACT = Context(prec=50)
 
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
@@ -33,7 +38,7 @@ _CLOSING = ".?!,;:\u2026\u3002\u037e\u060c\u061b\u061f"
 
 
 def judge_samples(samples: Sequence[SampleContent], question: str, policy: Policy) -> tuple[SampleContent, ...]:
-    """Judge every sample and weigh the kept ones alike.
+    """Judge every sample, and weigh the kept ones by their scores.
 
     Arguments:
         samples: in the order of their index; gates, drops and weights that they have already are not looked at.
@@ -48,10 +53,20 @@ def judge_samples(samples: Sequence[SampleContent], question: str, policy: Polic
     for sample in samples:
         kept = [other.question for other in judged if not other.dropped_by and other.question is not None]
         judged.append(_judge(sample, question, kept, threshold))
-    kept_count = sum(not sample.dropped_by for sample in judged)
-    return tuple(
-        sample.model_copy(update={"weight": 0.0 if sample.dropped_by else 1.0 / kept_count}) for sample in judged
-    )
+    weights = iter(weigh([sample.score for sample in judged if not sample.dropped_by]))
+    return tuple(sample.model_copy(update={"weight": 0.0 if sample.dropped_by else next(weights)}) for sample in judged)
+
+
+def weigh(scores: Sequence[float | None]) -> list[float]:
+    """Return the weights of kept samples: the softmax of their scores, or the same for all unless each has a score."""
+    known = [Decimal(score) for score in scores if score is not None]
+    if not known or len(known) != len(scores):
+        return [1.0 / len(scores) for _ in scores]
+    with localcontext(_EXACT):
+        largest = max(known)
+        shares = [(score - largest).exp() for score in known]
+        total = sum(shares)
+        return [float(share / total) for share in shares]
 
 
 def similarity(first: str, second: str, task: str) -> float:

@@ -10,10 +10,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mass_gov.records.base import BigInteger, Record
+from mass_gov.records.base import BigInteger, Digest, Record
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0, le=1_000_000, strict=True)]
+StepSize = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+def _not_said(value: object) -> bool:
+    """Fields of a later release are left out where they say nothing, so that settings keep their digest (ADR 0009)."""
+    return value is None
 
 
 class SamplingSpec(Record):
@@ -34,6 +40,8 @@ class LoraSpec(Record):
     """Module name suffixes; empty means the architecture's default (attention output and MLP down projection)."""
     seed: BigInteger = "0"
     """Seeds the initial A; the initial B is zero."""
+    initial: Annotated[Digest | None, Field(exclude_if=_not_said)] = None
+    """Digest of the learned start in the model's core, in the place of `seed`; None where nothing was learned."""
 
 
 class UpdateSpec(Record):
@@ -43,6 +51,13 @@ class UpdateSpec(Record):
     step_size: PositiveFloat = 0.1
     softening: PositiveFloat = 1.0
     """Logits are divided by this before the cross-entropy."""
+    step_sizes: Annotated[dict[str, StepSize] | None, Field(exclude_if=_not_said)] = None
+    """Learned step size by module name; None where `step_size` holds for all."""
+
+    def step_size_of(self, module: str) -> float:
+        """The step size of one module, by the longest suffix of its dotted name, as the learner takes it."""
+        matching = [(len(name), size) for name, size in (self.step_sizes or {}).items() if module.endswith(name)]
+        return max(matching)[1] if matching else self.step_size
 
 
 class AnswerSpec(Record):

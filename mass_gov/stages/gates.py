@@ -13,24 +13,25 @@ from mass_gov.records.change import SynthesisSummary
 
 
 def gate_samples(
-    written: SamplesContent, question: str, policy: Policy, generator: str
+    written: SamplesContent, question: str, policy: Policy, generator: str, scorer: str | None = None
 ) -> tuple[SamplesContent, SynthesisSummary]:
-    """Judge every sample and weigh the kept ones alike.
+    """Judge every sample, and weigh the kept ones by their scores.
 
     Arguments:
         written: samples as they came from synthesis.
         question: the task.
         policy: its near-duplicate threshold is used here.
         generator: digest of the state whose weights wrote the samples.
+        scorer: digest of the head that scored them; None where nothing did.
 
     Returns:
         The samples with gates, drops and weights filled in, and the counts that go into the leaf.
     """
     judged = judge_samples(written.samples, question, policy)
-    return written.model_copy(update={"samples": judged}), summarise(judged, written.forced, generator)
+    return written.model_copy(update={"samples": judged}), summarise(judged, written.forced, generator, scorer)
 
 
-def summarise(samples: tuple[SampleContent, ...], forced: bool, generator: str) -> SynthesisSummary:
+def summarise(samples: tuple[SampleContent, ...], forced: bool, generator: str, scorer: str | None) -> SynthesisSummary:
     """Count what the gates did, for the leaf."""
     dropped = [name for sample in samples for name in sample.dropped_by]
     return SynthesisSummary(
@@ -41,5 +42,5 @@ def summarise(samples: tuple[SampleContent, ...], forced: bool, generator: str) 
         kept=sum(not sample.dropped_by for sample in samples),
         forced=forced,
         generator=generator,
-        scorer=None,
+        scorer=scorer,
     )

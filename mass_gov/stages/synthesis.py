@@ -2,7 +2,8 @@
 
 Each sample has its own counter-based generator, so that sample i does not depend on how far the others went. What is
 parsed here is kept whether or not it parses: an unparseable sample is recorded with weight 0. This step does not know
-gates, and never sees a gold answer.
+gates, and never sees a gold answer. Where the model brings a trained scorer, it scores what was written, read or not;
+what a caller supplied is not scored, because the model did not write it.
 """
 
 from __future__ import annotations
@@ -59,6 +60,24 @@ def force(learner: Learner, samples: Sequence[ForcedSample]) -> SamplesContent:
         _content(index, "0", (), text, True, _parse(learner, text, True)) for index, text in enumerate(texts)
     )
     return SamplesContent(prompt_tokens=(), batch_size=len(samples), forced=True, samples=contents)
+
+
+def scorer_of(learner: Learner, samples: SamplesContent) -> str | None:
+    """The digest of the head that scores these samples; None where none does."""
+    return None if samples.forced or learner.core is None else learner.core.scorer_digest
+
+
+def score(learner: Learner, question: str, samples: SamplesContent) -> SamplesContent:
+    """Score every sample from its tokens, whatever score it had.
+
+    Raises:
+        TaskError: this model cannot have written these tokens for this question.
+    """
+    scores: Sequence[float | None] = [None] * len(samples.samples)
+    if scorer_of(learner, samples) is not None:
+        scores = learner.score_samples(question, samples.samples)
+    scored = (sample.model_copy(update={"score": value}) for sample, value in zip(samples.samples, scores, strict=True))
+    return samples.model_copy(update={"samples": tuple(scored)})
 
 
 def _parse(learner: Learner, text: str, finished: bool) -> ParsedSample | Unparseable:

@@ -48,7 +48,8 @@ def take_steps(
     spec: UpdateSpec,
 ) -> Learned:
     """Take the step on the samples' weights, starting from `parent`."""
-    settings = UpdateSettings(steps=spec.steps, step_size=spec.step_size, softening=spec.softening)
+    sizes = tuple(sorted((spec.step_sizes or {}).items()))
+    settings = UpdateSettings(spec.steps, spec.step_size, sizes, spec.softening)
     training = [
         TrainingSample(sample.question, sample.solution, sample.weight)
         for sample in samples.samples

@@ -218,7 +218,7 @@ def one_id_twice(events: list[Event]) -> None:
         (heavy_sample, "sample 0, weight: 1000.0 is recorded, solo/v1 gives 1.0"),
         (more_steps_than_told, "steps: the leaf says 1, the artifact gives 3"),
         (more_steps_than_the_settings, "steps: 3 were taken, the settings allow 1"),
-        (larger_step, "step size: 0.5 was used, the settings say 0.01"),
+        (larger_step, "step size of layers.0.o_proj: 0.5 was used, the settings say 0.01"),
         (fewer_samples, "the settings' number: the leaf says 2, the artifact gives 64"),
         (two_answers_of_one_state, "the parent is the base"),
         (toy_suite, "it was tested on toy, and solo/v1 wants core-v1"),

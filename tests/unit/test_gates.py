@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from mass_gov.config_data import data_folder
 from mass_gov.policy import Policy, load_policy
-from mass_gov.policy.samples import judge_samples, normalise, similarity
+from mass_gov.policy.samples import judge_samples, normalise, similarity, weigh
 from mass_gov.records.artifacts import SampleContent, SampleGateContent, SamplesContent
 from mass_gov.stages.gates import gate_samples
 
@@ -96,3 +98,45 @@ def test_the_leaf_counts_each_sample_once(policy: Policy) -> None:
     _, summary = gate_samples(written, TASK, policy, "ab" * 32)
     counted = (summary.unparseable, summary.target_leakage, summary.near_duplicate, summary.kept, summary.generated)
     assert counted == (1, 1, 1, 1, 4)
+
+
+# --- weights ---
+
+
+def test_kept_samples_weigh_the_softmax_of_their_scores_and_dropped_ones_nothing(policy: Policy) -> None:
+    scores = (1.0, 5.0, 2.0)
+    samples = [sample(0, "What is 6 / 2?"), sample(1, None), sample(2, "What is 90 - 1?")]
+    scored = [one.model_copy(update={"score": score}) for one, score in zip(samples, scores, strict=True)]
+    judged = judge_samples(scored, TASK, policy)
+    assert [each.weight for each in judged] == pytest.approx([1 / (1 + math.e), 0.0, math.e / (1 + math.e)], rel=1e-15)
+    assert judge_samples(judged, TASK, policy) == judged
+
+
+def test_without_a_score_for_every_kept_sample_all_weigh_alike() -> None:
+    assert weigh([None, None, None]) == [1 / 3] * 3
+    assert weigh([9.0, None]) == [0.5, 0.5]
+    assert weigh([]) == []
+
+
+def test_equal_scores_weigh_to_the_bit_what_no_scores_weigh() -> None:
+    for count in range(1, 65):
+        assert weigh([-3.7] * count) == weigh([None] * count)
+
+
+@pytest.mark.parametrize("scores", [[1e30, -1e30], [0.0, 3e38], [-3e38, -3e38], [709.0, 710.0, 1e-300]])
+def test_scores_of_any_size_give_weights_that_add_up(scores: list[float]) -> None:
+    weights = weigh(scores)
+    assert all(0.0 <= weight <= 1.0 for weight in weights)
+    assert sum(weights) == pytest.approx(1.0, rel=1e-15)
+    assert weights.index(max(weights)) == scores.index(max(scores))
+
+
+def test_recorded_weights_are_those_that_a_scorer_is_trained_with() -> None:
+    import torch
+
+    from mass_gov.mass.scorer import weights
+
+    scores = torch.randn(12, generator=torch.Generator().manual_seed(0)) * 4
+    kept = torch.arange(12) % 3 > 0
+    trained = weights(scores, kept)[kept].tolist()
+    assert weigh(scores[kept].tolist()) == pytest.approx(trained, rel=1e-5)
