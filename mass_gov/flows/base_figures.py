@@ -14,11 +14,11 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from mass_gov.flows.base_examples import SEPARATOR, final_answer, practise_prompt, solve_prompt
+from mass_gov.flows.base_examples import SCRATCH, SEPARATOR, final_answer, practise_prompt, solve_prompt
 from mass_gov.mass.bulk_decode import complete
 from mass_gov.mass.pretraining import Example, collate
 from mass_gov.tasks.registry import AnyDomain
-from mass_gov.tasks.task import CARD_SEEDS, Task
+from mass_gov.tasks.task import CARD_SEEDS, Split, Task
 
 _LONGEST_SOLUTION, _LONGEST_PRACTICE = 72, 128
 _PROBE_SAMPLES, _PROBE_RANK = 6, 8
@@ -85,9 +85,9 @@ class Probe:
     after: Share
 
 
-def card_tasks(domain: AnyDomain, split: str, n: int) -> list[Task]:
+def card_tasks(domain: AnyDomain, split: Split, n: int) -> list[Task]:
     """The first n tasks of the card's seed range."""
-    return [domain.sample(CARD_SEEDS + index, "hard" if split == "hard" else "easy") for index in range(n)]
+    return [domain.sample(CARD_SEEDS + index, split) for index in range(n)]
 
 
 def solved(model: PreTrainedModel, domain: AnyDomain, tasks: list[Task]) -> Share:
@@ -117,12 +117,14 @@ def written_practice(model: PreTrainedModel, domain: AnyDomain, tasks: list[Task
     parses = correct = copies = 0
     texts = complete(model, prompts, _LONGEST_PRACTICE, temperature=1.0)
     for task, text in zip(tasks, texts, strict=True):
-        question, _, solution = text.partition(SEPARATOR)
-        problem = domain.parse(question)
+        head, _, solution = text.partition(SEPARATOR)
+        question = head.partition(SCRATCH)[0]
+        asked = domain.read(task.question)
+        problem = domain.read_practice(asked, question)
         if problem is not None:
             parses += 1
             correct += domain.answer(problem) == final_answer(solution)
-            copies += question == task.question
+            copies += domain.render(problem) == task.question
     return Share(parses, len(tasks)), Share(correct, len(tasks)), Share(copies, len(tasks))
 
 
@@ -146,7 +148,7 @@ def probe_practice(model: PreTrainedModel, domain: AnyDomain, n: int, rate: floa
 
 def _right_practice(domain: AnyDomain, task: Task) -> list[Example]:
     samples = [domain.subproblem(task, index) for index in range(_PROBE_SAMPLES)]
-    return [Example(solve_prompt(one.question), one.solution) for one in samples]
+    return [Example(solve_prompt(one.practice), one.solution) for one in samples]
 
 
 def _one_step(model: PreTrainedModel, samples: list[Example], rate: float) -> PreTrainedModel:

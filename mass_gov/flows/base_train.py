@@ -48,10 +48,10 @@ class BaseTrainSettings:
     """
 
     seed: int = 0
-    steps: int = 9000
-    decay: int = 4000
+    steps: int = 8000
+    decay: int = 7500
     batch: int = 32
-    practise_percent: int = 30
+    practise_percent: int = 40
     threads: int = 1
     card_tasks: int = 300
     probe_tasks: int = 50

@@ -131,7 +131,7 @@ def _core(settings: CoreSettings, tensors: Mapping[str, Tensor], model: LoraMode
     model.attach(settings.lora)
     shapes = {f"{_INITIAL}{name}": shape for name, shape in model.shapes().items()}
     if settings.scorer is not None:
-        shapes |= _head_shapes(tensors, scorer.hidden_size(model.model))
+        shapes |= _head_shapes(tensors, scorer.feature_size(model.model))
     _check(tensors, shapes)
     head = {name: tensors[_SCORER + name] for name in scorer.NAMES} if settings.scorer is not None else None
     return Core(
@@ -155,12 +155,12 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path.name}: {error}") from error
 
 
-def _head_shapes(tensors: Mapping[str, Tensor], hidden: int) -> dict[str, tuple[int, ...]]:
+def _head_shapes(tensors: Mapping[str, Tensor], features: int) -> dict[str, tuple[int, ...]]:
     """The head's own width is free; everything else about it follows."""
     bias = tensors.get(_SCORER + scorer.INPUT_BIAS)
     width = bias.numel() if bias is not None else 0
     shapes = {
-        scorer.INPUT_WEIGHT: (width, hidden),
+        scorer.INPUT_WEIGHT: (width, features),
         scorer.INPUT_BIAS: (width,),
         scorer.OUTPUT_WEIGHT: (1, width),
         scorer.OUTPUT_BIAS: (1,),

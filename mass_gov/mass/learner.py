@@ -164,9 +164,9 @@ class Learner:
             self._check_written(prompt, sample.tokens)
         batch = scorer.scoring_batch([(prompt, sample.tokens) for sample in samples], self._text.pad_id)
         with self._computing(None) as model, torch.inference_mode():
-            hidden = scorer.hidden_states(scorer.backbone(model), batch)
+            seen = scorer.features(model, batch)
             self._total.forward(self._model.parameter_count, batch.positions_computed)
-            found: list[float] = scorer.score(self.core.scorer, hidden).tolist()
+            found: list[float] = scorer.score(self.core.scorer, seen).tolist()
         return found
 
     def answer(

@@ -69,8 +69,7 @@ class LoraModel:
         shape = (settings.rank, settings.alpha, settings.targets)
         if self._settings and shape == (self._settings.rank, self._settings.alpha, self._settings.targets):
             return
-        if self._peft is not None:
-            self.model = self._peft.unload()
+        self.detach()
         with warnings.catch_warnings():  # PEFT warns about merging into tied or transposed weights; we never merge
             warnings.simplefilter("ignore")
             try:
@@ -81,6 +80,12 @@ class LoraModel:
         self._settings = settings
         self.layers = {n: m for n, m in self.model.named_modules() if isinstance(m, LoraLayer)}
 
+    def detach(self) -> nn.Module:
+        """The model without any slots, as it was opened."""
+        if self._peft is not None:
+            self.model, self._peft, self._settings = self._peft.unload(), None, None
+        return self.model
+
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Tensor name in a file -> shape, of the slots as attached."""
         return {name: tuple(slot.shape) for name, slot in self._slots().items()}
@@ -90,7 +95,7 @@ class LoraModel:
         resolved = self.resolve(settings)
         self.attach(resolved)
         shapes = self.shapes().items()
-        return Adapter(resolved, {name: _initial_tensor(name, shape, settings.seed) for name, shape in shapes})
+        return Adapter(resolved, {name: initial_tensor(name, shape, settings.seed) for name, shape in shapes})
 
     @contextmanager
     def using(self, adapter: Adapter | None) -> Iterator[nn.Module]:
@@ -120,9 +125,14 @@ class LoraModel:
     def _slots(self) -> dict[str, nn.Parameter]:
         slots: dict[str, Any] = {}
         for module, layer in self.layers.items():
-            slots[f"{_PREFIX}{module}.lora_A.weight"] = layer.lora_A[_SLOT].weight
-            slots[f"{_PREFIX}{module}.lora_B.weight"] = layer.lora_B[_SLOT].weight
+            first, second = tensor_names(module)
+            slots[first], slots[second] = layer.lora_A[_SLOT].weight, layer.lora_B[_SLOT].weight
         return slots
+
+
+def tensor_names(module: str) -> tuple[str, str]:
+    """The names, in a PEFT file, of A and B of an adapted module."""
+    return f"{_PREFIX}{module}.lora_A.weight", f"{_PREFIX}{module}.lora_B.weight"
 
 
 def module_of(name: str) -> str:
@@ -152,7 +162,8 @@ def _peft_config(settings: LoraSettings) -> LoraConfig:
     )
 
 
-def _initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+def initial_tensor(name: str, shape: tuple[int, ...], seed: int) -> Tensor:
+    """The start of one LoRA tensor: zeros for B; A uniform in ±1/sqrt(in), keyed by seed and name."""
     if ".lora_B." in name:
         return torch.zeros(shape)
     key = hashlib.sha256(f"mass-gov lora init v1\0{seed}\0{name}".encode()).digest()[:16]

@@ -56,10 +56,10 @@ class Architecture:
         initial_std: standard deviation of the initial weights.
     """
 
-    hidden: int = 128
+    hidden: int = 96
     layers: int = 4
     heads: int = 4
-    mlp: int = 384
+    mlp: int = 288
     positions: int = 256
     rope_theta: float = 500.0
     initial_std: float = 0.05
@@ -82,8 +82,8 @@ class Recipe:
     steps: int
     batch: int = 32
     group: int = 16
-    matrix_rate: float = 0.02
-    vector_rate: float = 3e-3
+    matrix_rate: float = 0.015
+    vector_rate: float = 2e-3
     warmup: int = 100
     decay: int = 3000
     final_share: float = 0.02

@@ -44,6 +44,10 @@ class Text:
         """The tokens that a practice problem for `question` continues. Raises TaskError likewise."""
         return self._prompt(self.template.practise_prompt(question), question)
 
+    def prompt(self, rendered: str) -> Tokens:
+        """The tokens of a text that the template has made already."""
+        return self._prompt(rendered, rendered)
+
     def solution(self, text: str) -> Tokens:
         """A solution's tokens, end token included, as they would follow a prompt."""
         return (*self._encode(text, add_special=False, literal=True), self.end_id)

@@ -11,6 +11,7 @@ from typing import Any
 
 from mass_gov.errors import NotFoundError, TaskError
 from mass_gov.tasks.domains.base import Domain
+from mass_gov.tasks.domains.binary import BinaryDomain
 from mass_gov.tasks.domains.induction import InductionDomain
 from mass_gov.tasks.domains.largest import LargestDomain
 from mass_gov.tasks.domains.linear import LinearDomain
@@ -21,6 +22,7 @@ from mass_gov.tasks.task import Split, Task
 AnyDomain = Domain[Any]  # each domain has its own problem type, which callers never see
 _ALL: tuple[AnyDomain, ...] = (
     OperatorDomain(),
+    BinaryDomain(),
     NestedDomain(),
     LinearDomain(),
     InductionDomain(),

@@ -81,7 +81,7 @@ def _check(case: SuiteCase, where: str) -> None:
     problem = None if one is None else one.parse(case.question)
     if one is None or problem is None:
         raise TaskError(f"{where}: {case.case_id} is no question of domain {case.domain!r}. Mend the case.")
-    if one.held_out(problem) != (case.split == "hard") or not in_suite_bucket(case.question):
+    if one.split_of(problem) != case.split or not in_suite_bucket(case.question):
         raise TaskError(f"{where}: {case.case_id} is no {case.split} question of the suites. Build it anew.")
     if one.answer(problem) != case.answer:
         raise TaskError(f"{where}: the gold of {case.case_id} is wrong, {one.answer(problem)} is right. Mend the case.")

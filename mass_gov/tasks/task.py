@@ -8,7 +8,8 @@ Seed ranges keep uses apart (the question buckets of `Domain` keep the suites ap
     [0, 10^12)         test tasks: `sample_tasks` maps (its seed, index) here
     [10^12, 2*10^12)   base training
     [2*10^12, 3*10^12) regression suites, which own a sixteenth of all questions
-    [3*10^12, ...)     the figures in the model card
+    [3*10^12, 4*10^12) the figures in the model card
+    [4*10^12, ...)     meta-training and its validation
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["practice", "rewrite", "induction", "saturated"]
-Split = Literal["easy", "hard"]
+Split = Literal["easy", "meta", "hard"]
 
 MARKER = "#"  # in a worked solution, the text after the last marker is the answer
 TRAINING_SEEDS = 10**12
 SUITE_SEEDS = 2 * 10**12
 CARD_SEEDS = 3 * 10**12
+HARD_SHARE = 0.25
+META_SEEDS = 4 * 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,14 @@ class Task:
     Args:
         task_id: `domain/split/seed`, unique among sampled tasks; sub-problems append `/sub/seed`.
         level: difficulty inside the domain; 1 is easiest. Each domain says what it counts.
-        split: `easy` may be trained on; `hard` is held out by construction.
+        split: `easy` may be trained on by the base, `meta` by meta-training as well; `hard` is held out from both, by
+            construction.
         question: printable ASCII, one line.
         answer: canonical text of the only right answer.
         solution: `{working}#{answer}`, in the form that the reference model writes; working may be empty.
+        practice: of a sub-problem, the question as practice for its task states it; it may lean on that task (`F2`
+            for "F of the task, at 2"). Of other tasks, the question itself.
+        scratch: working that a practice problem shows before its solution and that is not trained on; may be empty.
     """
 
     task_id: str
@@ -49,6 +56,8 @@ class Task:
     question: str
     answer: str
     solution: str
+    practice: str = ""
+    scratch: str = ""
 
 
 def counter_rng(*parts: str | int) -> random.Random:
@@ -59,6 +68,12 @@ def counter_rng(*parts: str | int) -> random.Random:
     """
     digest = hashlib.sha256("/".join(str(part) for part in parts).encode()).digest()
     return random.Random(int.from_bytes(digest[:16], "big"))  # noqa: S311  (tasks are public, not secrets)
+
+
+def split_by_hash(*parts: str) -> Split:
+    """Half of all keys are `easy`, a quarter `meta`, a quarter `hard`."""
+    place = share(*parts)
+    return "hard" if place < HARD_SHARE else "meta" if place < 2 * HARD_SHARE else "easy"
 
 
 def share(*parts: str) -> float:

@@ -1,4 +1,4 @@
-"""The scorer: a pure function of its tensors, weights that add up, and hidden states that padding cannot reach."""
+"""The scorer: a pure function of its tensors, weights that add up, and features that padding cannot reach."""
 
 from __future__ import annotations
 
@@ -72,14 +72,17 @@ def test_weights_are_over_the_kept_samples_alone() -> None:
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_hidden_states_are_what_the_models_own_head_reads_at_the_last_token(
+def test_the_features_are_what_the_models_own_head_reads_and_how_surprised_it_was(
     architecture: str, tiny_model: Callable[[str], Path]
 ) -> None:
     model, _ = loading.load(tiny_model(architecture))
     rows = [([1, 20, 30], [40, 50, 2]), ([1, 20, 30], [41]), ([1, 20, 30], [42, 43, 44, 45, 2])]
     with torch.inference_mode():
-        hidden = scorer.hidden_states(scorer.backbone(model), scorer.scoring_batch(rows, pad_id=0))
-        assert hidden.shape == (3, scorer.hidden_size(model))
-        for row, (prompt, sample) in zip(hidden, rows, strict=True):
-            logits = model(input_ids=torch.tensor([[*prompt, *sample]])).logits[0, -1]
-            assert torch.allclose(model.lm_head(row), logits, atol=1e-4)  # padding changes nothing but the last bits
+        found = scorer.features(model, scorer.scoring_batch(rows, pad_id=0))
+        assert found.shape == (3, scorer.feature_size(model))
+        for row, (prompt, sample) in zip(found, rows, strict=True):
+            logits = model(input_ids=torch.tensor([[*prompt, *sample]])).logits[0]
+            assert torch.allclose(model.lm_head(row[:-2]), logits[-1], atol=1e-4)  # padding moves the last bits only
+            losses = -logits.log_softmax(-1)[len(prompt) - 1 : -1].gather(1, torch.tensor(sample)[:, None])
+            assert row[-2].item() == pytest.approx(losses.mean().item(), abs=1e-4)
+            assert row[-1].item() == pytest.approx(losses.max().item(), abs=1e-4)

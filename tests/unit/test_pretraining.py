@@ -115,18 +115,31 @@ def test_the_rate_rises_holds_and_falls() -> None:
 
 
 def test_no_example_shows_anything_held_out() -> None:
+    walks = 0
     for index in range(3000):
         example = SOURCE.example(index)
-        texts = [example.prompt[2:].split("\n")[0]]
+        question, final = example.prompt[2:].split("\n")[0], final_answer(example.continuation)
+        name = recognise(question)
+        if name is None:
+            walks += _is_open_walk(question)
+            continue
+        one = DOMAINS[name]
+        problem = one.read(question)
+        assert one.split_of(problem) == "easy", question
         if example.prompt.startswith("T "):
-            texts.append(example.continuation.split("\n")[0])
-        for text in texts:
-            name = recognise(text)
-            assert name is not None, text
-            one = DOMAINS[name]
-            assert not one.held_out(one.read(text)), text
-        gold = DOMAINS[recognise(texts[-1]) or ""]
-        assert final_answer(example.continuation) == gold.answer(gold.read(texts[-1]))
+            practice = one.read_practice(problem, example.continuation.split("\n")[0])
+            assert practice is not None and one.split_of(practice) == "easy", example
+            problem = practice
+        assert final == one.answer(problem)
+    assert 200 < walks < 400
+
+
+def _is_open_walk(question: str) -> bool:
+    """Whether a question that no domain asks walks through a table that no domain holds out."""
+    table = question.split(":", maxsplit=1)[0]
+    asked = {"operator": f"{table}: f0", "binary": f"{table}: 0@0"}
+    assert question.endswith("~"), question
+    return all(DOMAINS[name].split_of(DOMAINS[name].read(text)) == "easy" for name, text in asked.items())
 
 
 def test_bulk_decoding_agrees_with_the_library_one_by_one() -> None:

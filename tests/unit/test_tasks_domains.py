@@ -11,7 +11,7 @@ import pytest
 from mass_gov.errors import NotFoundError, TaskError
 from mass_gov.tasks.domains.base import in_suite_bucket
 from mass_gov.tasks.registry import DOMAINS, domain, recognise, sample_tasks
-from mass_gov.tasks.task import CARD_SEEDS, SUITE_SEEDS, TRAINING_SEEDS, Task
+from mass_gov.tasks.task import CARD_SEEDS, META_SEEDS, SUITE_SEEDS, TRAINING_SEEDS, Task
 
 NAMES = list(DOMAINS)
 PINNED = {"linear": "4x+15=x+21", "nested": "(1*4)*(1*3)"}  # drawn once; another value would change every dataset
@@ -26,12 +26,18 @@ def _second_opinion(task: Task) -> int:
     """Solve the question's text by other means than the domain does."""
     question = task.question
     if task.domain == "operator":
-        table = dict(re.findall(r"([0-9])>([0-9])", question.split(":")[0]))
+        table = {pair[0]: pair[1] for pair in question.split(":")[0].split()}
         chain = question.split(": ")[1]
-        value = re.sub("[f>?]", "", chain)
-        for _ in range(chain.count("f") + chain.count("?")):
+        value = chain[-1]
+        for _ in range(chain.count("f") + 3 * chain.count("F")):
             value = table[value]
         return int(value)
+    if task.domain == "binary":
+        table = {pair[0]: pair[1] for pair in question.split(":")[0].split()}
+        first, *others = map(int, question.split(": ")[1].split("@"))
+        for other in others:
+            first = int(table[table[str((first + other) % 7)]])
+        return first
     if task.domain == "nested":
         return int(_walk(ast.parse(question, mode="eval").body))
     if task.domain == "linear":
@@ -109,7 +115,7 @@ def test_the_verifier_trusts_the_question_and_not_the_stored_gold(name: str) -> 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_thousand_hard_tasks_do_not_repeat_even_before_filtering(name: str) -> None:
     drawn = {DOMAINS[name].sample(seed, "hard").question for seed in range(1000)}
-    assert len(drawn) > 600, "the hard space is so small that fresh seeds mostly repeat"
+    assert len(drawn) > 500, "the hard space is so small that fresh seeds mostly repeat"
     assert len({task.question for task in sample_tasks(1000, 3, name)}) == 1000
 
 
@@ -119,9 +125,10 @@ def test_no_hard_task_can_be_reached_by_training(name: str) -> None:
     for seed in range(1500):
         easy = one.sample(TRAINING_SEEDS + seed, "easy")
         practice = one.subproblem(easy, seed)
-        assert not one.held_out(one.read(easy.question)), easy
-        assert not one.held_out(one.read(practice.question)), practice
-        assert one.held_out(one.read(one.sample(seed, "hard").question))
+        assert one.split_of(one.read(easy.question)) == "easy", easy
+        assert one.split_of(one.read(practice.question)) == "easy", practice
+        assert one.split_of(one.read(one.sample(META_SEEDS + seed, "meta").question)) == "meta"
+        assert one.split_of(one.read(one.sample(seed, "hard").question)) == "hard"
 
 
 def test_held_out_operators_and_rules_never_share_a_key_with_easy_ones() -> None:
@@ -155,7 +162,7 @@ def test_practice_for_an_operator_in_general_has_another_answer_than_the_task() 
     for seed in range(300):
         task = one.sample(seed, "hard")
         different += one.subproblem(task, seed).answer != task.answer
-    assert different > 230
+    assert different > 200
 
 
 def test_practice_keeps_the_operator_and_the_rule_of_the_task() -> None:
@@ -168,7 +175,7 @@ def test_practice_keeps_the_operator_and_the_rule_of_the_task() -> None:
 
 def test_sampling_is_a_pure_function_whose_values_are_pinned() -> None:
     assert sample_tasks(24, 7) == sample_tasks(24, 7) != sample_tasks(24, 8)
-    assert [task.domain for task in sample_tasks(6, 7)] == [*NAMES, NAMES[0]]
+    assert [task.domain for task in sample_tasks(7, 7)] == [*NAMES, NAMES[0]]
     assert len({task.task_id for task in sample_tasks(200, 7)}) == 200
     assert DOMAINS["linear"].sample(0, "hard").question == PINNED["linear"]
     assert DOMAINS["nested"].sample(0, "hard").question == PINNED["nested"]

@@ -2,7 +2,7 @@
 
 Three promises hold for each domain because they are kept here and nowhere else:
 
-1. `sample(seed, "easy")` never returns a held-out problem, `sample(seed, "hard")` returns nothing else.
+1. `sample(seed, split)` returns problems of that split and of no other; what a split holds is the domain's rule.
 2. A question belongs to the suites or to everybody else, by its hash; seeds of the one never yield the other.
 3. `verify` reads the question text again and solves that: the stored gold is not trusted.
 
@@ -46,15 +46,15 @@ class Domain(ABC, Generic[P]):
 
     @abstractmethod
     def draw(self, rng: random.Random, split: Split) -> P:
-        """Any problem of about this split's size; `sample` draws again until `held_out` agrees."""
+        """Any problem of about this split's size; `sample` draws again until `split_of` agrees."""
 
     @abstractmethod
     def ease(self, problem: P, rng: random.Random) -> P:
         """An easier problem of the same kind, about the same operator or rule where the domain has one."""
 
     @abstractmethod
-    def held_out(self, problem: P) -> bool:
-        """Whether base training must never see this problem solved."""
+    def split_of(self, problem: P) -> Split:
+        """Who may see this problem solved: base training `easy` ones, meta-training `meta` ones, nobody `hard` ones."""
 
     @abstractmethod
     def level(self, problem: P) -> int:
@@ -76,20 +76,40 @@ class Domain(ABC, Generic[P]):
     def working(self, problem: P) -> str:
         """The steps that a careful pupil writes before the marker; may be empty."""
 
+    def kin(self, problem: P, rng: random.Random) -> P | None:
+        """Another problem about the same operator or rule, as hard; None where the domain has neither."""
+        return None
+
+    def practice_text(self, problem: P) -> str:
+        """How practice states a sub-problem, for a reader who has the task before him."""
+        return self.render(problem)
+
+    def read_practice(self, task: P, text: str) -> P | None:
+        """The problem that a practice text states in the context of `task`; None for any other text."""
+        return self.parse(text)
+
+    def scratch(self, problem: P) -> str:
+        """Working that practice shows and that is not trained on; may be empty."""
+        return ""
+
+    def visits(self, task: P, practice: P) -> bool:
+        """Whether solving `task` passes through `practice`."""
+        return False
+
     def sample(self, seed: int, split: Split) -> Task:
         """The task of this seed. Same seed and split, same task, on every machine.
 
         Raises:
             TaskError: `split` is neither `easy` nor `hard`, or the seed is negative.
         """
-        if split not in ("easy", "hard") or seed < 0:
-            raise TaskError(f"no task for seed {seed} and split {split!r}: use a seed >= 0 and easy or hard")
+        if split not in ("easy", "meta", "hard") or seed < 0:
+            raise TaskError(f"no task for seed {seed} and split {split!r}: use a seed >= 0 and easy, meta or hard")
         rng = counter_rng(self.name, split, seed)
         for_suite = SUITE_SEEDS <= seed < CARD_SEEDS
         for _ in range(_TRIES):
             problem = self.draw(rng, split)
             question = self.render(problem)
-            if self.held_out(problem) == (split == "hard") and in_suite_bucket(question) == for_suite:
+            if self.split_of(problem) == split and in_suite_bucket(question) == for_suite:
                 return self._task(f"{self.name}/{split}/{seed}", problem, question, split, seed)
         raise TaskError(f"{self.name} found no {split} problem in {_TRIES} draws: its splits are too narrow")
 
@@ -110,6 +130,32 @@ class Domain(ABC, Generic[P]):
             if question != task.question and not in_suite_bucket(question):
                 return self._task(f"{task.task_id}/sub/{seed}", easier, question, "easy", seed)
         raise TaskError(f"{self.name} found no sub-problem of {task.question!r}: pose another task")
+
+    def sibling(self, task: Task, seed: int) -> Task | None:
+        """Another task about the operator or rule of `task`; None where the domain has neither."""
+        problem, rng = self.read(task.question), counter_rng(self.name, "kin", task.question, seed)
+        for _ in range(_TRIES):
+            other = self.kin(problem, rng)
+            if other is None:
+                return None
+            question = self.render(other)
+            if question != task.question and not in_suite_bucket(question):
+                return self._task(f"{task.task_id}/kin/{seed}", other, question, task.split, seed)
+        raise TaskError(f"{self.name} found no sibling of {task.question!r}: pose another task")
+
+    def is_right(self, task: Task, question: str, answer: str) -> bool:
+        """Whether a practice pair written for `task` states another problem of this domain and answers it rightly.
+
+        For figures only: neither training nor any gate may ask.
+        """
+        problem = self.read_practice(self.read(task.question), question)
+        return problem is not None and self.render(problem) != task.question and answer.strip() == self.answer(problem)
+
+    def on_path(self, task: Task, question: str) -> bool:
+        """Whether solving `task` passes through this practice question. For figures only."""
+        problem = self.read(task.question)
+        practice = self.read_practice(problem, question)
+        return practice is not None and self.visits(problem, practice)
 
     def verify(self, task: Task, answer: str) -> bool:
         """Whether `answer` (white space around it ignored) solves the question as it is written."""
@@ -137,4 +183,6 @@ class Domain(ABC, Generic[P]):
             question=question,
             answer=self.answer(problem),
             solution=self.solution(problem),
+            practice=self.practice_text(problem),
+            scratch=self.scratch(problem),
         )

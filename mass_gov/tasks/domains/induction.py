@@ -7,11 +7,11 @@ import re
 from dataclasses import dataclass
 
 from mass_gov.tasks.domains.base import Domain
-from mass_gov.tasks.task import Split, share
+from mass_gov.tasks.task import Split, split_by_hash
 
 _PATTERN = re.compile(r"((?:[0-9]>[0-9]{1,2} ){2,3})([0-9])>\?")
 _OFFSETS = 10
-_HELD_OUT = 0.25
+_SLOPES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +31,19 @@ class Rule:
 class InductionDomain(Domain[Rule]):
     """Asked: `2>7 4>11 9>21 6>?`, by the affine rule that the demonstrations show.
 
-    Held out: a quarter of the 90 rules (slope 1..9, offset 0..9), by hash; hard tasks use those, with demonstrations
-    two apart instead of adjacent. Hard space: > 5,000 questions. Chance: below 1/30. Leaving a demonstration out makes
-    practice whose answer is known.
+    Held out: a quarter of the 50 rules (slope 1..5, offset 0..9) is hard, by hash, a quarter for meta-training; there
+    the demonstrations are two apart instead of adjacent. Hard space: > 2,000 questions. Chance: below 1/20. Leaving a
+    demonstration out makes practice whose answer is known.
     """
 
     name = "induction"
     kind = "induction"
-    chance = 1 / 30
+    chance = 1 / 20
 
     def draw(self, rng: random.Random, split: Split) -> Rule:
-        count = 3 if split == "hard" else rng.choice((2, 3))
-        gap = 2 if split == "hard" else rng.choice((1, 1, 1, 2))
-        return self._shown(rng.randrange(1, 10), rng.randrange(_OFFSETS), gap, count, rng)
+        count = rng.choice((2, 3)) if split == "easy" else 3
+        gap = rng.choice((1, 1, 1, 2)) if split == "easy" else 2
+        return self._shown(rng.randrange(1, _SLOPES + 1), rng.randrange(_OFFSETS), gap, count, rng)
 
     def ease(self, problem: Rule, rng: random.Random) -> Rule:
         """The same rule: one demonstration asked instead of shown, or two adjacent ones shown."""
@@ -52,14 +52,18 @@ class InductionDomain(Domain[Rule]):
             return Rule(problem.slope, problem.offset, tuple(rest), left_out)
         return self._shown(problem.slope, problem.offset, 1, 2, rng)
 
+    def kin(self, problem: Rule, rng: random.Random) -> Rule:
+        """The same rule, as hard, shown elsewhere."""
+        return self._shown(problem.slope, problem.offset, 2, 3, rng)
+
     def _shown(self, slope: int, offset: int, gap: int, count: int, rng: random.Random) -> Rule:
         first = rng.randrange(10 - gap)
         digits = [x for x in range(10) if x not in (first, first + gap)]
         rng.shuffle(digits)
         return Rule(slope, offset, (first, first + gap, *digits[: count - 2]), digits[-1])
 
-    def held_out(self, problem: Rule) -> bool:
-        return share(self.name, f"{problem.slope},{problem.offset}") < _HELD_OUT
+    def split_of(self, problem: Rule) -> Split:
+        return split_by_hash(self.name, f"{problem.slope},{problem.offset}")
 
     def level(self, problem: Rule) -> int:
         return problem.shown[1] - problem.shown[0]
@@ -79,7 +83,7 @@ class InductionDomain(Domain[Rule]):
         slope = (y1 - y0) // (x1 - x0)
         problem = Rule(slope, y0 - slope * x0, tuple(x for x, _ in pairs), int(match[2]))
         distinct = len({*problem.shown, problem.query}) == len(pairs) + 1
-        valid = distinct and 1 <= slope <= 9 and 0 <= problem.offset < _OFFSETS
+        valid = distinct and 1 <= slope <= _SLOPES and 0 <= problem.offset < _OFFSETS
         return problem if valid and self.render(problem) == question else None
 
     def answer(self, problem: Rule) -> str:

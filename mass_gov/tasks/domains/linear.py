@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass
 
 from mass_gov.tasks.domains.base import Domain
-from mass_gov.tasks.task import Split, share
+from mass_gov.tasks.task import Split, split_by_hash
 
 _PATTERN = re.compile(r"([2-9]?)x(?:\+([1-9][0-9]?))?=(?:([2-9]?)x(?:\+([0-9]{1,2}))?|([0-9]{1,2}))")
-_HELD_OUT = 0.5
+_LARGEST = 7  # coefficients are 1..7
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ def side(coefficient: int, constant: int) -> str:
 class LinearDomain(Domain[Equation]):
     """Asked: `7x+2=3x+18`, the digit x.
 
-    Held out: by composition. Equations with the unknown on both sides AND a constant on the left are held out for
-    half of the 36 coefficient pairs (left, right), by hash. Hard tasks are those. Hard space: > 3,000
-    questions. Chance: 1/10.
+    Held out: by composition. Equations with the unknown on both sides AND a constant on the left are hard for a
+    quarter of the 21 coefficient pairs (left, right), by hash, and for meta-training for another quarter.
+    Hard space: > 800 questions. Chance: 1/10.
     """
 
     name = "linear"
@@ -49,7 +49,7 @@ class LinearDomain(Domain[Equation]):
     chance = 0.1
 
     def draw(self, rng: random.Random, split: Split) -> Equation:
-        full = split == "hard" or rng.randrange(4) == 0
+        full = split != "easy" or rng.randrange(4) == 0
         form = (1, 1) if full else rng.choice(((0, 1), (1, 0), (1, 0), (0, 0)))
         return self._of_form(*form, rng)
 
@@ -65,15 +65,16 @@ class LinearDomain(Domain[Equation]):
         return self._of_form(*rng.choice(((1, 0), (0, 1))), rng)
 
     def _of_form(self, has_add: int, has_right: int, rng: random.Random) -> Equation:
-        left = rng.randrange(2, 10)
+        left = rng.randrange(2, _LARGEST + 1)
         right = rng.randrange(1, left) if has_right else 0
         gap = (left - right) * rng.randrange(10)
         add = rng.randrange(1, min(20, 99 - gap) + 1) if has_add else 0  # no constant has three digits
         return Equation(left, add, right, gap + add)
 
-    def held_out(self, problem: Equation) -> bool:
-        full = problem.add > 0 and problem.right > 0
-        return full and share(self.name, f"{problem.left},{problem.right}") < _HELD_OUT
+    def split_of(self, problem: Equation) -> Split:
+        if not (problem.add > 0 and problem.right > 0):
+            return "easy"
+        return split_by_hash(self.name, f"{problem.left},{problem.right}")
 
     def level(self, problem: Equation) -> int:
         return 1 + (problem.add > 0) + (problem.right > 0)

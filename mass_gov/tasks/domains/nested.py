@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Union
 
 from mass_gov.tasks.domains.base import Domain
-from mass_gov.tasks.task import Split, share
+from mass_gov.tasks.task import Split, split_by_hash
 
 _ALLOWED = re.compile(r"[0-9+\-*()]{3,40}")
 _TOKEN = re.compile(r"[0-9]+|[+\-*()]")
-_LIMIT = 40  # no intermediate value leaves 0..40, so the arithmetic stays in one small table
-_HELD_OUT = 0.5
+_LIMIT = 20  # no intermediate value leaves 0..20, so the arithmetic stays in one small table
+_LARGEST = 6  # operands are 1..6
 
 Node = Union[int, "Pair"]
 
@@ -83,19 +83,19 @@ def simpler(node: Pair) -> list[Pair]:
 
 
 class NestedDomain(Domain[Pair]):
-    """Asked: `(3+(8-2))*4`. All values on the way stay in 0..40.
+    """Asked: `(3+(8-2))*4`. Operands are 1..6, all values on the way stay in 0..20.
 
-    Held out: by composition. The signature of an expression is its text with every number written as n; half of the
-    135 signatures of three operations are held out, by hash, and everything of four. Hard tasks are those.
-    Hard space: > 10^6 questions. Chance: below 1/15 (the most frequent value).
+    Held out: by composition. The signature of an expression is its text with every number written as n; a quarter of
+    the signatures of three and of four operations is hard, by hash; a quarter of those of three, and the others of
+    four, are for meta-training. Hard space: > 10^5 questions. Chance: below 1/9 (the most frequent value).
     """
 
     name = "nested"
     kind = "rewrite"
-    chance = 1 / 15
+    chance = 1 / 9
 
     def draw(self, rng: random.Random, split: Split) -> Pair:
-        count = rng.choice((3, 3, 4) if split == "hard" else (1, 2, 2, 3, 3))
+        count = rng.choice((1, 2, 2, 3, 3) if split == "easy" else (3, 3, 4))
         return self._of_size(count, rng)
 
     def ease(self, problem: Pair, rng: random.Random) -> Pair:
@@ -113,14 +113,16 @@ class NestedDomain(Domain[Pair]):
 
     def _tree(self, count: int, rng: random.Random) -> Node:
         if count == 0:
-            return rng.randrange(1, 10)
+            return rng.randrange(1, _LARGEST + 1)
         left = rng.randrange(count)
         op = rng.choice("+-*")
         return Pair(op, self._tree(left, rng), self._tree(count - 1 - left, rng))
 
-    def held_out(self, problem: Pair) -> bool:
-        count = size(problem)
-        return count > 3 or (count == 3 and share(self.name, self.signature(problem)) < _HELD_OUT)
+    def split_of(self, problem: Pair) -> Split:
+        if size(problem) < 3:
+            return "easy"
+        split = split_by_hash(self.name, self.signature(problem))
+        return "meta" if size(problem) > 3 and split == "easy" else split
 
     def signature(self, problem: Pair) -> str:
         """The composition without its numbers: `(n+(n-n))*n`."""

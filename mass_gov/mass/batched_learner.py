@@ -1,0 +1,226 @@
+"""One model folder adapting to many tasks at once: what evaluation runs on.
+
+Rules: as `Learner`, but every step takes a batch of tasks, each with LoRA tensors of its own (`batched_lora`), so that
+a thousand tasks take minutes; sampled tokens come from one counter-based generator per row. Results agree with
+`Learner` up to rounding, not to the bit: recorded changes never come from here.
+
+Does not know gates, records, methods or whether an answer is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mass_gov.mass import loading, losses, scorer
+from mass_gov.mass.batched_lora import Adapters, BatchedLora, expand
+from mass_gov.mass.core import Core, read_core
+from mass_gov.mass.decoding import Choose, decode
+from mass_gov.mass.lora import LoraModel, module_of
+from mass_gov.mass.metering import Meter
+from mass_gov.mass.prompting import PromptTemplate
+from mass_gov.mass.sampling import draw, uniforms
+from mass_gov.mass.text import Text, Tokens
+from mass_gov.mass.values import Generation, LoraSettings, TrainingSample, UpdateSettings
+
+ROWS = 192  # rows decoded at once; more only wait for the longest
+
+
+class BatchedLearner:
+    """Make one with `BatchedLearner.open`. One thread at a time."""
+
+    def __init__(self, model: Any, text: Text, core: Core | None, lora: LoraSettings) -> None:
+        self.model = model
+        self.text = text
+        self.core = core
+        self.lora = BatchedLora(model, lora)
+        self.update_settings = core.update_settings() if core else UpdateSettings()
+        self._start = dict(core.adapter.tensors) if core else self.lora.initial()
+        self._parameters = sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
+        self._added = sum(tensor.numel() for tensor in self._start.values())
+        self._meter = Meter()
+
+    @classmethod
+    def open(cls, folder: Path, *, threads: int = 1, lora: LoraSettings | None = None) -> BatchedLearner:
+        """Open a model folder, with its core if it has one; `lora` (default settings) only counts without one."""
+        torch.set_num_threads(threads)
+        model, text = loading.load(folder)
+        core = read_core(folder, attachable := LoraModel(model))
+        model = attachable.detach()
+        return cls(model, text, core, core.adapter.settings if core else lora or LoraSettings())
+
+    @property
+    def template(self) -> PromptTemplate:
+        """How problems are put to this model."""
+        return self.text.template
+
+    @contextmanager
+    def meter(self) -> Iterator[Meter]:
+        """Count FLOPs and generated tokens inside the block."""
+        flops, tokens = self._meter.flops, self._meter.generated_tokens
+        spent = Meter()
+        try:
+            yield spent
+        finally:
+            spent.flops = self._meter.flops - flops
+            spent.generated_tokens = self._meter.generated_tokens - tokens
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        adapters: Mapping[str, Tensor] | None,
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seeds: Sequence[int] | None = None,
+    ) -> list[Generation]:
+        """Continue every prompt (as the template makes it): greedily at temperature 0, else row i by seeds[i].
+
+        With adapters of T tasks the rows are T equal groups, in the order of the tasks.
+        """
+        if seeds is not None:
+            numbers = torch.stack([torch.from_numpy(uniforms(seed, 0, max_new_tokens)) for seed in seeds])
+        tokens = [self.text.prompt(prompt) for prompt in prompts]
+        found: list[Generation] = []
+        for rows, part in self._parts(len(prompts), adapters):
+
+            def choose(logits: Tensor, step: int, rows: slice = rows) -> Tensor:
+                if temperature == 0:
+                    return logits.argmax(dim=-1)
+                return draw(logits, numbers[rows, step], temperature)
+
+            found += self._decode(tokens[rows], part, choose, max_new_tokens, None if seeds is None else seeds[rows])
+        return found
+
+    def check_prompt(self, prompt: str, *, max_new_tokens: int) -> None:
+        """Raise TaskError where a prompt cannot be read, or leaves no room for that many tokens."""
+        self.text.check_room(self.text.prompt(prompt), max_new_tokens)
+
+    def score(self, prompts: Sequence[str], samples: Sequence[Generation]) -> Tensor:
+        """(n,) scores of what was generated after practise prompts; zeros without a scorer."""
+        if self.core is None or self.core.scorer is None:
+            return torch.zeros(len(samples))
+        with self.lora.using(None) as model, torch.inference_mode():
+            batch = scorer.scoring_batch([(one.prompt_tokens, one.tokens) for one in samples], self.text.pad_id)
+            self._meter.forward(self._parameters, batch.positions_computed)
+            return scorer.score(self.core.scorer, scorer.features(model, batch))
+
+    def score_answers(
+        self, pairs: Sequence[tuple[str, str]], adapters: Mapping[str, Tensor] | None
+    ) -> list[tuple[float, ...]]:
+        """Negative log-likelihood (nats) of every token of each continuation, end token included, after its prompt."""
+        tokens = [(self.text.prompt(prompt), self.text.solution(continuation)) for prompt, continuation in pairs]
+        found: list[tuple[float, ...]] = []
+        for rows, part in self._parts(len(pairs), adapters):
+            batch = losses.solution_batch(tokens[rows], self.text.pad_id)
+            self._meter.forward(self._size(part), batch.positions_computed)
+            with torch.inference_mode(), self.lora.using(part) as model:
+                values = losses.token_losses(_logits(model), batch)
+            found += [tuple(v[c].tolist()) for v, c in zip(values, batch.counted.bool(), strict=True)]
+        return found
+
+    def start(self, tasks: int) -> Adapters:
+        """phi_0 for each of `tasks` tasks."""
+        return {name: tensor.contiguous() for name, tensor in expand(self._start, tasks).items()}
+
+    def adapt(
+        self,
+        samples: Sequence[Sequence[TrainingSample]],
+        start: Mapping[str, Tensor] | None = None,
+        *,
+        steps: int | None = None,
+        step_scale: float = 1.0,
+    ) -> Adapters:
+        """K steps for each task on its own weighted samples, from phi_0 or `start`. A task without weight stays put.
+
+        steps: K, by default the core's; step_scale multiplies every step size (1.0 without a core).
+        """
+        settings = self.update_settings
+        phi = dict(start) if start is not None else self.start(len(samples))
+        if not any(sample.weight > 0 for task in samples for sample in task):
+            return phi
+        batch, weights = self._training_batch(samples)
+        for _ in range(steps or settings.steps):
+            leaves = {name: tensor.detach().requires_grad_() for name, tensor in phi.items()}
+            with self.lora.using(leaves) as model:
+                each = losses.sample_losses(_logits(model), batch, settings.softening)
+            gradients = torch.autograd.grad((weights * each).sum(), list(leaves.values()))
+            for (name, tensor), gradient in zip(leaves.items(), gradients, strict=True):
+                phi[name] = (tensor - step_scale * settings.step_size_of(module_of(name)) * gradient).detach()
+            self._meter.forward(self._size(phi), batch.positions_computed)
+            self._meter.backward(self._size(phi), batch.positions_computed)
+        return phi
+
+    def _training_batch(self, samples: Sequence[Sequence[TrainingSample]]) -> tuple[losses.SolutionBatch, Tensor]:
+        """Every task's weighted samples, filled up to one number of rows with copies of weight 0."""
+        weighted = [[sample for sample in task if sample.weight > 0] for task in samples]
+        rows = max(1, *map(len, weighted))
+        spare = next(task[0] for task in weighted if task)
+        pairs, weights = [], []
+        for task in weighted:
+            filler = TrainingSample(spare.question, spare.solution, 0.0)
+            for sample in [*task, *[filler] * (rows - len(task))]:
+                pairs.append((self.text.solve_prompt(sample.question), self.text.solution(sample.solution)))
+                weights.append(sample.weight)
+        return losses.solution_batch(pairs, self.text.pad_id), torch.tensor(weights)
+
+    def _decode(
+        self,
+        prompts: Sequence[Tokens],
+        adapters: Adapters | None,
+        choose: Choose,
+        limit: int,
+        seeds: Sequence[int] | None,
+    ) -> list[Generation]:
+        for prompt in prompts:
+            self.text.check_room(prompt, limit)
+        with self.lora.using(adapters) as model:
+            rows, computed = decode(model, prompts, self.text.pad_id, choose, self._has_ended, limit)
+        self._meter.forward(self._size(adapters), computed)
+        self._meter.generated(sum(map(len, rows)))
+        return [
+            Generation(
+                prompt,
+                tuple(row),
+                self.text.decode(row),
+                self._has_ended(row),
+                None if seeds is None else seeds[index],
+                index,
+                len(rows),
+            )
+            for index, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
+        ]
+
+    def _parts(self, count: int, adapters: Mapping[str, Tensor] | None) -> Iterator[tuple[slice, Adapters | None]]:
+        """Slices of at most about ROWS rows that never cut a task in two, with their tasks' adapters."""
+        if adapters is None:
+            yield from ((slice(first, first + ROWS), None) for first in range(0, count, ROWS))
+            return
+        tasks = next(iter(adapters.values())).shape[0]
+        each = count // tasks
+        if each * tasks != count:
+            raise ValueError(f"{count} rows cannot be {tasks} equal groups")
+        step = max(1, ROWS // max(1, each))
+        for first in range(0, tasks, step):
+            part = {name: tensor[first : first + step] for name, tensor in adapters.items()}
+            yield slice(first * each, min(first + step, tasks) * each), part
+
+    def _has_ended(self, row: list[int]) -> bool:
+        return row[-1] in self.text.end_ids or self.text.stops(row)
+
+    def _size(self, adapters: Mapping[str, Tensor] | None) -> int:
+        size: int = self._parameters + (self._added if adapters is not None else 0)
+        return size
+
+
+def _logits(model: Any) -> losses.Forward:
+    def forward(**inputs: object) -> Tensor:
+        logits: Tensor = model(**inputs).logits
+        return logits
+
+    return forward
