@@ -22,6 +22,10 @@ def _not_said(value: object) -> bool:
     return value is None
 
 
+OptionalDigest = Annotated[Digest | None, Field(exclude_if=_not_said)]
+OptionalStepSizes = Annotated[dict[str, StepSize] | None, Field(exclude_if=_not_said)]
+
+
 class SamplingSpec(Record):
     """How samples are drawn."""
 
@@ -40,7 +44,7 @@ class LoraSpec(Record):
     """Module name suffixes; empty means the architecture's default (attention output and MLP down projection)."""
     seed: BigInteger = "0"
     """Seeds the initial A; the initial B is zero."""
-    initial: Annotated[Digest | None, Field(exclude_if=_not_said)] = None
+    initial: OptionalDigest = None
     """Digest of the learned start in the model's core, in the place of `seed`; None where nothing was learned."""
 
 
@@ -51,7 +55,7 @@ class UpdateSpec(Record):
     step_size: PositiveFloat = 0.1
     softening: PositiveFloat = 1.0
     """Logits are divided by this before the cross-entropy."""
-    step_sizes: Annotated[dict[str, StepSize] | None, Field(exclude_if=_not_said)] = None
+    step_sizes: OptionalStepSizes = None
     """Learned step size by module name; None where `step_size` holds for all."""
 
     def step_size_of(self, module: str) -> float:
