@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from mass_gov import __version__
-from mass_gov.cli import changes, logs, pointers, policies, replays, setup, solve, tasks, training
+from mass_gov.cli import changes, evaluation, logs, pointers, policies, replays, setup, solve, tasks, training
 from mass_gov.cli.exits import guarded
 from mass_gov.cli.output import write
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (solve.solve, setup.init, setup.doctor, replays.replay, logs.verify):
+for command in (solve.solve, setup.init, setup.doctor, replays.replay, logs.verify, evaluation.evaluate):
     app.command()(command)
 for name, group in (
     ("changes", changes.app),

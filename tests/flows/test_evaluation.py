@@ -1,0 +1,141 @@
+"""Evaluation for real: the shipped model, a core made on the spot, every kind of method on a few tasks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mass_gov.cli.main import run
+from mass_gov.flows.evaluation.problems import from_tasks, held_out
+from mass_gov.flows.evaluation.report import document, task_rows
+from mass_gov.flows.evaluation.run import Request, Row, evaluate
+from mass_gov.flows.evaluation.surroundings import DomainSurroundings
+from mass_gov.flows.evaluation.weights import Weights
+from mass_gov.mass.reference_model import reference_folder
+from mass_gov.mass.rivals.values import Setup
+from mass_gov.tasks.registry import DOMAINS, sample_tasks
+from tests.fakes.small_core import make_core, with_core
+
+N = 6
+SETUP = Setup(samples=3, answer_tokens=40, practice_tokens=40)
+PARTS = ("no-adaptation", "uniform", "other-task-delta", "random-delta", "corrupted-answers", "accumulated", "k=2")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    core = replace(make_core(reference_folder(), step_size=1.0), samples=3, temperature=1.0)
+    with_core(reference_folder(), folder / "mass-gold", core)
+    return folder
+
+
+def rows_of(folder: Path, *methods: str, tasks: list | None = None) -> dict[str, Row]:
+    evaluation = from_tasks(sample_tasks(N, 0) if tasks is None else tasks)
+    request = Request(methods, setup=SETUP, batch=4)
+    return evaluate(request, evaluation, DomainSurroundings(list(DOMAINS)), Weights(folder, reference_folder()))
+
+
+@pytest.fixture(scope="module")
+def rows(folder: Path) -> dict[str, Row]:
+    others = ("majority-vote", "generator-vote", "tt-ss", "ttt-demos", "slow-think", "mass-gold/oracle-practice")
+    return rows_of(folder, "mass-gold", *others, *(f"mass-gold/{part}" for part in PARTS))
+
+
+def test_every_method_answers_every_task(rows: dict[str, Row]) -> None:
+    assert list(rows)[:2] == ["base", "mass-gold"]
+    for name, row in rows.items():
+        assert len(row.replies.answers) == len(row.outcomes) == N, name
+        assert row.flops > 0 and row.seconds > 0, name
+
+
+def test_ablations_change_what_they_say_and_nothing_else(rows: dict[str, Row]) -> None:
+    mass = rows["mass-gold"].replies
+
+    def texts(name: str) -> list[list[str]]:
+        return [[one.text for one in task] for task in rows[f"mass-gold/{name}"].replies.samples]
+
+    written = [[one.text for one in task] for task in mass.samples]
+    for name in ("uniform", "random-delta", "corrupted-answers", "k=2"):
+        assert texts(name) == written, name
+        assert rows[f"mass-gold/{name}"].replies.deltas != mass.deltas, name
+    assert texts("other-task-delta") != written
+    assert len(set(rows["mass-gold/no-adaptation"].replies.deltas)) == 1, "nothing has moved"
+    weights = [one.weight for task in rows["mass-gold/uniform"].replies.samples for one in task if one.weight]
+    assert all(weight in (1.0, 0.5, pytest.approx(1 / 3)) for weight in weights)
+    for right, wrong in zip(mass.samples, rows["mass-gold/corrupted-answers"].replies.samples, strict=True):
+        pairs = [(a, b) for a, b in zip(right, wrong, strict=True) if a.solution is not None]
+        assert all(a.answer != b.answer and a.weight == b.weight and a.question == b.question for a, b in pairs)
+
+
+def test_votes_spend_what_mass_spends(rows: dict[str, Row]) -> None:
+    for name in ("majority-vote", "generator-vote"):
+        assert rows[name].fitted.equal_to == "flops of mass-gold"
+        assert 0.5 < rows[name].flops / rows["mass-gold"].flops < 1.25, name
+
+
+def test_gold_answers_reach_nothing_but_the_grading(folder: Path, rows: dict[str, Row]) -> None:
+    """The threat: a label that leaks into samples, weights, deltas or answers."""
+    asked = [name for name in rows if name != "base"]
+    tasks = [
+        replace(task, answer=f"{i}{i}", solution=f"#{i}{i}") for i, task in enumerate(sample_tasks(N, 0), start=77)
+    ]
+    blind = rows_of(folder, *asked, tasks=tasks)
+    for name, row in rows.items():
+        assert blind[name].replies == row.replies, name
+        assert "right" not in blind[name].outcomes, "the golds that grade were exchanged"
+    assert any("right" in row.outcomes for row in rows.values())
+
+
+def test_a_stream_that_is_kept_reports_the_other_domains(rows: dict[str, Row]) -> None:
+    evaluation = held_out(N, 0)
+    report = document(Request(()), evaluation, rows)["methods"]
+    table = report["mass-gold/accumulated"]["forgetting"]
+    assert table.keys() == set(DOMAINS) and all(row.keys() == set(DOMAINS) for row in table.values())
+
+
+def test_the_report_is_the_documented_json(rows: dict[str, Row]) -> None:
+    evaluation = held_out(N, 0)
+    report = json.loads(json.dumps(document(Request(()), evaluation, rows), allow_nan=False))
+    assert (report["n"], report["seed"]) == (N, 0)
+    for row in report["methods"].values():
+        keys = {"accuracy", "ci", "domains", "kinds", "delta_vs_base", "flops_per_task", "seconds_per_task"}
+        assert keys | {"unparseable", "timeout", "right", "wrong"} <= row.keys()
+        assert row["right"] + row["wrong"] + row["unparseable"] + row["timeout"] == N
+        assert row["ci"][0] <= row["accuracy"] <= row["ci"][1]
+        assert set(row["domains"]) == set(DOMAINS) and set(row["kinds"]) == {one.kind for one in DOMAINS.values()}
+    lines = list(task_rows(evaluation, rows))
+    assert len(lines) == N * len(rows) and lines[0].keys() == {"id", "domain", "method", "answer", "outcome"}
+
+
+def test_the_command_prints_one_object_and_saves_every_answer(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "answers.jsonl"
+    options = ["--methods", "base", "--n", "6", "--answer-tokens", "30", "--save", str(saved), "--json"]
+    assert run(["evaluate", *options]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert list(report["methods"]) == ["base"]
+    assert len(saved.read_text().splitlines()) == 6
+    assert run(["evaluate", "--methods", "base", "--n", "6", "--answer-tokens", "30"]) == 0
+    assert "points against base" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--methods", "bse"], "there is no method 'bse'"),
+        (["--methods", "solver-grpo"], "mass-gov train meta"),
+        (["--methods", ","], "no method is named"),
+        (["--domain", "geometry"], "no task domain"),
+        (["--weights", "nowhere"], "there is no folder nowhere"),
+        (["--save", "nowhere/x.jsonl"], "there is no folder"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_it_starts(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", *options]) == 2
+    assert message in capsys.readouterr().err
