@@ -70,6 +70,10 @@ class BatchedLearner:
             spent.flops = self._meter.flops - flops
             spent.generated_tokens = self._meter.generated_tokens - tokens
 
+    def charge(self, positions: int, passes: int) -> None:
+        """Count `passes` forward-equivalents over `positions` tokens that a caller computed with this model."""
+        self._meter.forward(self._parameters, positions * passes)
+
     def generate(
         self,
         prompts: Sequence[str],
@@ -92,7 +96,7 @@ class BatchedLearner:
             def choose(logits: Tensor, step: int, rows: slice = rows) -> Tensor:
                 if temperature == 0:
                     return logits.argmax(dim=-1)
-                return draw(logits, numbers[rows, step], temperature)
+                return draw(logits, numbers[rows, step].to(logits.device), temperature)
 
             found += self._decode(tokens[rows], part, choose, max_new_tokens, None if seeds is None else seeds[rows])
         return found
@@ -126,7 +130,7 @@ class BatchedLearner:
 
     def start(self, tasks: int) -> Adapters:
         """phi_0 for each of `tasks` tasks."""
-        return {name: tensor.contiguous() for name, tensor in expand(self._start, tasks).items()}
+        return expand(self._start, tasks)
 
     def adapt(
         self,

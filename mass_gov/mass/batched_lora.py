@@ -82,8 +82,8 @@ class BatchedLora:
 
 
 def expand(tensors: Mapping[str, Tensor], tasks: int) -> Adapters:
-    """The same tensors for every one of `tasks` tasks: (tasks, ...), still on the graph of `tensors`."""
-    return {name: tensor.expand(tasks, *tensor.shape) for name, tensor in tensors.items()}
+    """A copy of the tensors for every one of `tasks` tasks: (tasks, ...), still on the graph of `tensors`."""
+    return {name: tensor.expand(tasks, *tensor.shape).contiguous() for name, tensor in tensors.items()}
 
 
 def pick(adapters: Mapping[str, Tensor], rows: list[int]) -> Adapters:

@@ -33,9 +33,10 @@ def decode(
     model: Any, prompts: Sequence[Sequence[int]], pad_id: int, choose: Choose, ends: Ends, max_new_tokens: int
 ) -> tuple[list[list[int]], int]:
     """The tokens of every row, its end token included, and the number of positions computed (for the meter)."""
-    ids, prompt_mask = left_padded(prompts, pad_id)
+    device = model.device
+    ids, prompt_mask = (tensor.to(device) for tensor in left_padded(prompts, pad_id))
     batch, length = ids.shape
-    mask = torch.ones(batch, length + max_new_tokens, dtype=torch.long)
+    mask = torch.ones(batch, length + max_new_tokens, dtype=torch.long, device=device)
     mask[:, :length] = prompt_mask
     positions = (mask.cumsum(dim=1) - 1).clamp(min=0)
     cache = DynamicCache(config=model.config)
@@ -56,7 +57,7 @@ def decode(
         active = _extend(rows, active, chosen.tolist(), ends)
         if not active:
             break
-        ids = torch.full((batch, 1), pad_id)
+        ids = torch.full((batch, 1), pad_id, device=device)
         ids[active, 0] = chosen[active]
         start, stop = stop, stop + 1
     return rows, computed

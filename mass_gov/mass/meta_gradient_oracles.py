@@ -74,5 +74,5 @@ def _tangent_of_gradient(
 
     phi = {name: tensor.detach() for name, tensor in parameters.items()}
     jvp: Any = torch.func.jvp
-    (_, value), ((of_parameters, of_meta, of_scores), _) = jvp(gradients, (phi,), (w,))
-    return StepBack(float(value), of_scores, of_parameters if wanted else {}, of_meta)
+    ((found, _, _), value), ((of_parameters, of_meta, of_scores), _) = jvp(gradients, (phi,), (w,))
+    return StepBack(float(value), found, of_scores, of_parameters if wanted else {}, of_meta)

@@ -1,0 +1,69 @@
+"""What meta-training reads: tasks of the `meta` split, each with what its adaptation is judged on.
+
+Rules: task number i of step n is a pure function of (seed, n, i), so that processes and resumed runs agree; nothing
+of the hard split is drawn. `other` queries are solved easy tasks, which base training reads as well.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mass_gov.flows.evaluation.surroundings import DomainSurroundings
+from mass_gov.mass.meta_values import MetaTask, Query, Role
+from mass_gov.tasks.registry import DOMAINS
+from mass_gov.tasks.task import META_SEEDS, TRAINING_SEEDS, Task, counter_rng
+
+SHARES = {"operator": 30, "binary": 30, "nested": 11, "linear": 11, "induction": 13, "largest": 5}
+SIBLINGS, OTHERS = 2, 1
+_LOT = tuple(name for name, share in SHARES.items() for _ in range(share))
+_SPAN = 10**9
+_WORLD = DomainSurroundings(tuple(DOMAINS))
+VALIDATION_SEEDS = META_SEEDS + 10**11
+
+
+@dataclass(frozen=True, slots=True)
+class MetaSource:
+    """The tasks of every outer step of the run with this seed."""
+
+    seed: int
+    tasks: int
+
+    def step(self, step: int, first: int = 0, count: int | None = None) -> list[MetaTask]:
+        """Tasks first .. first+count-1 of a step (all by default)."""
+        return [self.task(step, index) for index in range(first, first + (count or self.tasks))]
+
+    def task(self, step: int, index: int) -> MetaTask:
+        """Task number `index` of a step."""
+        rng = counter_rng("meta-example", self.seed, step, index)
+        domain = DOMAINS[rng.choice(_LOT)]
+        task = domain.sample(META_SEEDS + rng.randrange(_SPAN), "meta")
+        siblings = [domain.sibling(task, rng.randrange(_SPAN)) for _ in range(SIBLINGS)]
+        queries = [_query("task", task), *[_query("sibling", one) for one in siblings if one is not None]]
+        missing = 1 + SIBLINGS + OTHERS - len(queries)
+        return MetaTask(
+            task.question,
+            (*queries, *[_other(rng) for _ in range(missing)]),
+            tuple(_WORLD.demonstrations(task.question)),
+        )
+
+
+def validation_tasks(n: int) -> list[Task]:
+    """n tasks of the meta split that no step draws, round-robin over the domains."""
+    domains = list(DOMAINS.values())
+    return [domains[i % len(domains)].sample(VALIDATION_SEEDS + i, "meta") for i in range(n)]
+
+
+def _other(rng: random.Random) -> Query:
+    domain = DOMAINS[rng.choice(_LOT)]
+    return _query("other", domain.sample(TRAINING_SEEDS + rng.randrange(_SPAN), "easy"))
+
+
+def _query(role: Role, task: Task) -> Query:
+    return Query(role, task.question, task.solution, task.answer)
+
+
+def questions(tasks: Sequence[MetaTask]) -> list[str]:
+    """The questions alone: all that synthesis may see."""
+    return [task.question for task in tasks]

@@ -1,0 +1,30 @@
+"""Rewards into advantages, one group a task.
+
+Rules: pure; an advantage is a reward minus its group's mean over its group's deviation (GRPO; Shao et al., 2024, arXiv
+2402.03300); a group whose rewards are all equal teaches nothing. Does not know what was rewarded.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_EPSILON = 1e-6
+LIMIT = 2.5
+"""Largest advantage, either way."""
+
+
+def group_advantages(rewards: Tensor) -> Tensor:
+    """(groups, n) rewards -> advantages of the same shape, within ±LIMIT."""
+    centred = rewards - rewards.mean(dim=1, keepdim=True)
+    deviation = rewards.std(dim=1, keepdim=True, correction=0)
+    return (centred / (deviation + _EPSILON)).clamp(-LIMIT, LIMIT) * (deviation > _EPSILON * _EPSILON)
+
+
+def attribution_advantages(helped: Tensor, valid: Tensor) -> Tensor:
+    """(tasks, m) what each sample's weight did for the outer loss (-dL/dw) -> the generator's advantages.
+
+    Harm counts as 0 before normalising: with raw values trivial samples, which do nothing, look good beside harmful
+    ones. What does not parse has reward 0 as well. NaN is refused by the caller, which drops such steps.
+    """
+    return group_advantages(torch.where(valid, helped, torch.zeros_like(helped)).clamp(min=0.0))
