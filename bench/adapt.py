@@ -28,7 +28,7 @@ from mass_gov.flows.exchange import Request
 from mass_gov.flows.replay import replay
 from mass_gov.flows.workbench import Workbench, current_origin
 from mass_gov.stages.gates import gate_samples
-from mass_gov.stages.synthesis import synthesise
+from mass_gov.stages.synthesis import score, scorer_of, synthesise
 from mass_gov.stages.update import take_steps
 from mass_gov.tasks.registry import sample_tasks
 from mass_gov.wiring import open_workbench, recommended_spec
@@ -47,7 +47,8 @@ def ungoverned(question: str, seed: int, bench: Workbench) -> None:
     """The same adaptation with nobody watching: samples, step, answer."""
     origin = current_origin(bench)
     written = synthesise(bench.learner, question, origin.adapter, seed, bench.spec.sampling)
-    samples, _ = gate_samples(written, question, bench.policy, origin.state)
+    scored = score(bench.learner, question, written)
+    samples, _ = gate_samples(scored, question, bench.policy, origin.state, scorer_of(bench.learner, scored))
     learned = take_steps(bench.learner, samples, origin.start, origin.state, bench.spec.update)
     bench.learner.answer([question], learned.adapter, max_new_tokens=bench.spec.answer.max_new_tokens)
 

@@ -132,7 +132,8 @@ def _samples(body: ChangeBody, contents: Contents, full: bool) -> RenderableType
 
 def _sample_verdict(sample: SampleContent) -> Text:
     if not sample.dropped_by:
-        return Text(f"kept, weight {sample.weight:.2f}", style=GOOD)
+        scored = "" if sample.score is None else f"score {sample.score:.2f}, "
+        return Text(f"kept, {scored}weight {sample.weight:.2f}", style=GOOD)
     detail = next((gate.detail for gate in sample.gates if gate.gate in sample.dropped_by), "")
     return Text(f"dropped: {one_line(detail, 60)}", style=UNSURE)
 

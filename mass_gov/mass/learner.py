@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -27,7 +27,7 @@ from mass_gov.mass.inner_loop import InnerTrace, Parameters, gradient_descent, r
 from mass_gov.mass.lora import LoraModel, module_of
 from mass_gov.mass.metering import Meter
 from mass_gov.mass.model_folder import base_digest
-from mass_gov.mass.norms import base_norms, project, update_norms
+from mass_gov.mass.norms import step_result
 from mass_gov.mass.prompting import PromptTemplate
 from mass_gov.mass.sampling import draw, uniform_table
 from mass_gov.mass.text import Text, Tokens
@@ -76,7 +76,7 @@ class Learner:
         Sets this process's torch thread counts and deterministic algorithms. Raises ModelError with what to do next
         for a folder that is missing, damaged, unsafe or unknown.
         """
-        _set_up_torch(threads)
+        loading.set_up_torch(threads)
         model, text = loading.load(folder)
         lora_model = LoraModel(model)
         return cls(lora_model, text, base_digest(folder), threads, read_core(folder, lora_model))
@@ -211,7 +211,7 @@ class Learner:
             return UpdateResult(adapter, UpdateOutcome.NO_WEIGHT, 0)
         with self._computing(adapter):
             trace = self._descend(weighted, adapter, settings)
-            return self._judge_step(adapter, trace, settings)
+            return step_result(self._model, adapter, trace, settings.max_norm)
 
     def unusable(self, question: str, solution: str) -> str | None:
         """Why `update` and `nll` would refuse this pair: "unreadable" or "too-long"; None if they would not.
@@ -260,20 +260,6 @@ class Learner:
 
         return loss
 
-    def _judge_step(self, parent: Adapter, trace: InnerTrace, settings: UpdateSettings) -> UpdateResult:
-        done = (trace.steps_done, trace.losses, trace.gradient_norms)
-        if not trace.finite:
-            return UpdateResult(parent, UpdateOutcome.NON_FINITE, *done)
-        new = Adapter(parent.settings, trace.parameters)
-        base = base_norms(self._model)
-        norms = update_norms(parent, new, base)
-        if not any(norm.step for norm in norms):
-            return UpdateResult(parent, UpdateOutcome.UNMOVED, *done, norms)
-        if settings.max_norm is None:
-            return UpdateResult(new, UpdateOutcome.STEPPED, *done, norms, 1.0, norms)
-        projected, factor, shortened = project(parent, new, base, settings.max_norm)
-        return UpdateResult(projected, UpdateOutcome.STEPPED, *done, norms, factor, shortened)
-
     def _generate(
         self,
         prompts: Sequence[Tokens],
@@ -312,13 +298,3 @@ class Learner:
     def _parameters(self, adapter: Adapter | None) -> int:
         added = sum(tensor.numel() for tensor in adapter.tensors.values()) if adapter else 0
         return self._model.parameter_count + added
-
-
-def _set_up_torch(threads: int) -> None:
-    """One way of computing per process. Interop threads can only be set before the first parallel work."""
-    torch.set_num_threads(threads)
-    if torch.get_num_interop_threads() != 1:
-        with suppress(RuntimeError):  # too late in this process; the fingerprint says how many there are
-            torch.set_num_interop_threads(1)
-    torch.use_deterministic_algorithms(True)
-    torch.set_float32_matmul_precision("highest")

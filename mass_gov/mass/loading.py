@@ -9,7 +9,7 @@ Does not know adapters or prompts beyond reading the template's file.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,16 @@ from mass_gov.mass.prompting import read_template
 from mass_gov.mass.text import Text
 
 ATTENTION = "eager"  # SDPA's CPU kernel has no double backward, and fails only at the second derivative
+
+
+def set_up_torch(threads: int) -> None:
+    """One way of computing per process. Interop threads can only be set before the first parallel work."""
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:
+        with suppress(RuntimeError):  # too late in this process; the fingerprint says how many there are
+            torch.set_num_interop_threads(1)
+    torch.use_deterministic_algorithms(True)
+    torch.set_float32_matmul_precision("highest")
 
 
 def load(folder: Path) -> tuple[nn.Module, Text]:

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mass_gov.mass.inner_loop import InnerTrace
 from mass_gov.mass.lora import LoraModel, pairs
-from mass_gov.mass.values import Adapter, ModuleNorms
+from mass_gov.mass.values import Adapter, ModuleNorms, UpdateOutcome, UpdateResult
 
 _HALVINGS = 40  # 2^-40 is finer than a float32 step can be scaled
 
@@ -61,6 +62,22 @@ def project(
         low, high = (middle, high) if fits else (low, middle)
     shortened = _between(parent, new, low)
     return shortened, low, update_norms(parent, shortened, base)
+
+
+def step_result(model: LoraModel, parent: Adapter, trace: InnerTrace, limit: float | None) -> UpdateResult:
+    """What became of the steps in `trace` from `parent`: measured, named, and shortened where `limit` says so."""
+    done = (trace.steps_done, trace.losses, trace.gradient_norms)
+    if not trace.finite:
+        return UpdateResult(parent, UpdateOutcome.NON_FINITE, *done)
+    new = Adapter(parent.settings, trace.parameters)
+    base = base_norms(model)
+    norms = update_norms(parent, new, base)
+    if not any(norm.step for norm in norms):
+        return UpdateResult(parent, UpdateOutcome.UNMOVED, *done, norms)
+    if limit is None:
+        return UpdateResult(new, UpdateOutcome.STEPPED, *done, norms, 1.0, norms)
+    projected, factor, shortened = project(parent, new, base, limit)
+    return UpdateResult(projected, UpdateOutcome.STEPPED, *done, norms, factor, shortened)
 
 
 def _between(parent: Adapter, new: Adapter, factor: float) -> Adapter:
