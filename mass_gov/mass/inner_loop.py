@@ -11,7 +11,7 @@ Does not know models, samples or LoRA: it is given a loss of the parameters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -55,10 +55,10 @@ def gradient_descent(step_sizes: Mapping[str, StepSize]) -> InnerOptimizer:
 
 
 class InnerStep(NamedTuple):
-    """Where a step started, phi_k, and the gradient of the inner loss there."""
+    """Where a step started, phi_k, and the gradient of the inner loss there, if it was asked for."""
 
     parameters: Parameters
-    gradients: Parameters
+    gradients: Parameters | None
 
 
 @dataclass(frozen=True)
@@ -86,18 +86,20 @@ def run_inner_loop(
     differentiable: bool = False,
     functional: bool = False,
     keep_steps: bool = False,
+    keep_gradients: Collection[int] = (),
 ) -> InnerTrace:
     """Take `steps` steps of `optimizer` on `loss`, from `parameters` (not changed).
 
     A sequence of losses stands for their sum; the graph of one is freed before the next is built. `functional` takes
-    the gradient by torch.func, with the bits that the loop batched over tasks has (`batched`).
+    the gradient by torch.func, with the bits that the loop batched over tasks has (`batched`). keep_steps puts every
+    phi_k into the trace, and G_k too for the k in keep_gradients.
 
     Raises AssertionError if fewer steps ran than were asked for while everything stayed finite: a loop that silently
     takes one step has happened to others. Raises ModelError for a loss that hides work from autograd.
     """
     parts = (loss,) if callable(loss) else tuple(loss)
     state, losses, norms, kept = optimizer.init(parameters), list[float](), list[float](), list[InnerStep]()
-    for _ in range(steps):
+    for k in range(steps):
         value, gradients = _value_and_gradients(parts, parameters, differentiable, functional)
         norm = norm_of(gradients)
         updates, moved_state = optimizer.update(gradients, state, parameters)
@@ -105,7 +107,7 @@ def run_inner_loop(
         if not (torch.isfinite(value) and torch.isfinite(norm) and all_finite(moved)):
             return InnerTrace(parameters, tuple(losses), tuple(norms), state.step, False, tuple(kept))
         if keep_steps:
-            kept.append(InnerStep(parameters, gradients))
+            kept.append(InnerStep(parameters, gradients if k in keep_gradients else None))
         parameters, state = moved, moved_state
         losses.append(float(value))
         norms.append(float(norm))
