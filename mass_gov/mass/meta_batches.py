@@ -53,10 +53,11 @@ class Network:
         """(rows,): the token mean of each row."""
         return self.token_losses(theta, adapters, batch, soft).sum(dim=1) / batch.counted.sum(dim=1)
 
-    def read(self, theta: Parameters, rows: Rows) -> tuple[Tensor, Tensor]:
+    def read(self, theta: Parameters, rows: Rows, temperature: float) -> tuple[Tensor, Tensor]:
         """What the generator's own pass over its samples gives: (rows,) summed losses, (rows, features) of the scorer.
 
-        One forward pass for both; the surprise among the features carries no gradient.
+        The losses are those of the policy that sampled, softmax(logits / temperature). One forward pass for both; the
+        surprise among the features carries no gradient and is the model's own, at temperature 1.
         """
         made = scorer.scoring_batch(rows, self._pad_id)
         parts = (made.ids, made.mask, made.positions, made.last, made.written)
@@ -66,12 +67,8 @@ class Network:
             settings: dict[str, Any] = {**inputs, "use_cache": False, "output_hidden_states": True}
             output = functional_call(model, theta, (), settings, tie_weights=True)
         logits = output.logits[:, :-1].float()
-        flat = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch.ids[:, 1:].flatten(), reduction="none")
+        policy = (logits / temperature).flatten(0, 1)
+        flat = torch.nn.functional.cross_entropy(policy, batch.ids[:, 1:].flatten(), reduction="none")
         summed = (flat.view_as(batch.written) * batch.written).sum(dim=1)
         hidden = output.hidden_states[-1][torch.arange(len(batch.last), device=self.device), batch.last].float()
         return summed, torch.cat([hidden, scorer.surprises(logits.detach(), batch)], dim=-1)
-
-    def written_losses(self, theta: Parameters, rows: Rows) -> tuple[Tensor, Tensor]:
-        """(rows, kept) token losses without adapters, and which of them count."""
-        batch = self.batch(rows)
-        return self.token_losses(theta, None, batch), batch.counted

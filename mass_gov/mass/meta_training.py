@@ -117,7 +117,7 @@ class MetaTraining:
         s = self.settings
         practice = self._practise(tasks)
         rows: Rows = [(one.prompt_tokens, one.tokens) for one in practice.generations]
-        written, seen = self.network.read(theta, rows)
+        written, seen = self.network.read(theta, rows, s.temperature)
         self._charge(rows, 3)
         scores = scorer.score(self.weights.head, seen).view(len(tasks), -1)
         weights = scorer.weights(scores if s.scorer != "none" else scores * 0.0, practice.valid)
@@ -150,7 +150,7 @@ class MetaTraining:
         """Plain RL on "rewrite, then answer": a sample is right if its answer is the task's."""
         practice = self._practise(tasks)
         rows: Rows = [(one.prompt_tokens, one.tokens) for one in practice.generations]
-        written, _ = self.network.read(theta, rows)
+        written, _ = self.network.read(theta, rows, self.settings.temperature)
         self._charge(rows, 3)
         answers = [task.queries[0].answer for task in tasks for _ in range(self.settings.samples)]
         right = [one is not None and one.answer == answer for one, answer in zip(practice.parsed, answers, strict=True)]
@@ -284,7 +284,7 @@ class MetaTraining:
         """Policy gradient on the advantages and KL to the starting generator (k3; Schulman, 2020)."""
         s = self.settings
         with torch.no_grad():
-            output, _ = self.network.read(self.weights.begun, rows)
+            output, _ = self.network.read(self.weights.begun, rows, s.temperature)
         gap = written - output  # log p_start - log p, summed over a sample
         divergence = (gap.exp() - 1.0 - gap).clamp(max=50.0).mean()
         self._charge(rows, 1)

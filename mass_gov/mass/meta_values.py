@@ -54,7 +54,7 @@ class Rates:
     model: float = 4e-4
     start: float = 2e-3
     step_sizes: float = 2e-2
-    scorer: float = 4e-3
+    scorer: float = 1e-2
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,8 @@ class MetaSettings:
             the outer gradient at phi_0 alone, or not at all (uniform weights).
         first_order: drop second derivatives.
         meta_parameters: theta is the whole model, or LoRA tensors of `lora_meta_rank` merged into it at the end.
-        temperature, max_new_tokens: of practice; solution_tokens: of sampled solutions.
+        temperature, max_new_tokens: of practice; solution_tokens: of sampled solutions. Practice is drawn hot, so that
+            some of it is wrong: a scorer learns nothing from samples that are all right.
         softening: the inner cross-entropy is that of logits / softening.
         step_size: alpha at the start.
         sibling_weight, other_weight: of those queries beside the task's 1.
@@ -100,7 +101,7 @@ class MetaSettings:
     lora_meta_rank: int = 16
     lora: LoraSettings = field(default_factory=LoraSettings)
     rates: Rates = field(default_factory=Rates)
-    temperature: float = 1.0
+    temperature: float = 1.6
     max_new_tokens: int = 48
     solution_tokens: int = 40
     solutions: int = 6
