@@ -30,6 +30,7 @@ check: install
 
 bench: install
 	$(BIN)/python bench/adapt.py
+	$(BIN)/python bench/meta_gradient.py --quick
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
