@@ -3,7 +3,7 @@
     python bench/meta_gradient.py [--quick] [--no-torchopt] [--sizes 3M,30M] [--methods ...] [--keep FILE] [--json]
 
 Random Llamas of 3M and 30M parameters, K in 1..16; how memory and time are taken stands in `meta_gradient_cell.py`.
-One row per method and K, then one line per bar of DESIGN section 8, PASS or FAIL; exit status 1 if a bar fails.
+One row per method and K, then one line per bar (docs/explanation/meta-gradient.md); exit status 1 if a bar fails.
 `--keep FILE` adds each figure to FILE as it comes and measures nothing twice: a run that was stopped goes on. torchopt
 is installed with pip, without its dependence on torch, into an environment under a temporary folder.
 """
