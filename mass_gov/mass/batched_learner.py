@@ -9,10 +9,12 @@ Does not know gates, records, methods or whether an answer is right.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -28,6 +30,7 @@ from mass_gov.mass.sampling import draw, uniforms
 from mass_gov.mass.text import Text, Tokens
 from mass_gov.mass.values import Generation, LoraSettings, TrainingSample, UpdateSettings
 
+Batch = TypeVar("Batch", losses.SolutionBatch, scorer.ScoringBatch)
 ROWS = 192  # rows decoded at once; more only wait for the longest
 
 
@@ -40,7 +43,8 @@ class BatchedLearner:
         self.core = core
         self.lora = BatchedLora(model, lora)
         self.update_settings = core.update_settings() if core else UpdateSettings()
-        self._start = dict(core.adapter.tensors) if core else self.lora.initial()
+        self._device = next(model.parameters()).device
+        self._start = self._on_device(core.adapter.tensors if core else self.lora.initial())
         self._parameters = sum(p.numel() for p in {id(p): p for p in model.parameters()}.values())
         self._added = sum(tensor.numel() for tensor in self._start.values())
         self._meter = Meter()
@@ -53,6 +57,14 @@ class BatchedLearner:
         core = read_core(folder, attachable := LoraModel(model))
         model = attachable.detach()
         return cls(model, text, core, core.adapter.settings if core else lora or LoraSettings())
+
+    def with_core(self, core: Core | None) -> BatchedLearner:
+        """The same model, hooks and meter with another core of the same LoRA settings (None: as it is)."""
+        other = copy.copy(self)
+        other.core = core
+        other.update_settings = core.update_settings() if core else UpdateSettings()
+        other._start = self._on_device(core.adapter.tensors if core else self.lora.initial())
+        return other
 
     @property
     def template(self) -> PromptTemplate:
@@ -110,9 +122,10 @@ class BatchedLearner:
         if self.core is None or self.core.scorer is None:
             return torch.zeros(len(samples))
         with self.lora.using(None) as model, torch.inference_mode():
-            batch = scorer.scoring_batch([(one.prompt_tokens, one.tokens) for one in samples], self.text.pad_id)
+            made = scorer.scoring_batch([(one.prompt_tokens, one.tokens) for one in samples], self.text.pad_id)
+            batch = moved(made, self._device)
             self._meter.forward(self._parameters, batch.positions_computed)
-            return scorer.score(self.core.scorer, scorer.features(model, batch))
+            return scorer.score(self._on_device(self.core.scorer), scorer.features(model, batch).float()).cpu()
 
     def score_answers(
         self, pairs: Sequence[tuple[str, str]], adapters: Mapping[str, Tensor] | None
@@ -121,7 +134,7 @@ class BatchedLearner:
         tokens = [(self.text.prompt(prompt), self.text.solution(continuation)) for prompt, continuation in pairs]
         found: list[tuple[float, ...]] = []
         for rows, part in self._parts(len(pairs), adapters):
-            batch = losses.solution_batch(tokens[rows], self.text.pad_id)
+            batch = moved(losses.solution_batch(tokens[rows], self.text.pad_id), self._device)
             self._meter.forward(self._size(part), batch.positions_computed)
             with torch.inference_mode(), self.lora.using(part) as model:
                 values = losses.token_losses(_logits(model), batch)
@@ -171,7 +184,11 @@ class BatchedLearner:
             for sample in [*task, *[filler] * (rows - len(task))]:
                 pairs.append((self.text.solve_prompt(sample.question), self.text.solution(sample.solution)))
                 weights.append(sample.weight)
-        return losses.solution_batch(pairs, self.text.pad_id), torch.tensor(weights)
+        batch = moved(losses.solution_batch(pairs, self.text.pad_id), self._device)
+        return batch, torch.tensor(weights, device=self._device)
+
+    def _on_device(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name: tensor.to(self._device) for name, tensor in tensors.items()}
 
     def _decode(
         self,
@@ -225,6 +242,11 @@ class BatchedLearner:
 def _logits(model: Any) -> losses.Forward:
     def forward(**inputs: object) -> Tensor:
         logits: Tensor = model(**inputs).logits
-        return logits
+        return logits.float()  # as they are where the model computes in float32
 
     return forward
+
+
+def moved(batch: Batch, device: torch.device) -> Batch:
+    """A batch with its tensors on `device`: itself where they are there."""
+    return type(batch)(*(getattr(batch, field.name).to(device) for field in fields(batch)))

@@ -73,10 +73,10 @@ class BatchedLora:
             if self._current is None:
                 return output
             x = inputs[0]
-            grouped = x.reshape(self._tasks, -1, x.shape[-1])
+            grouped = x.reshape(self._tasks, -1, x.shape[-1]).to(self._current[first].dtype)
             low = torch.bmm(grouped, self._current[first].transpose(1, 2))
             added = torch.bmm(low, self._current[second].transpose(1, 2))
-            return output + self._scale * added.view(*x.shape[:-1], -1)
+            return output + (self._scale * added.view(*x.shape[:-1], -1)).to(output.dtype)
 
         return add
 
