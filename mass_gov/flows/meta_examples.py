@@ -1,7 +1,8 @@
 """What meta-training reads: tasks of the `meta` split, each with what its adaptation is judged on.
 
-Rules: task number i of step n is a pure function of (seed, n, i), so that processes and resumed runs agree; nothing
-of the hard split is drawn. `other` queries are solved easy tasks, which base training reads as well.
+Rules: task number i of step n is a pure function of (seed, n, i), so that processes and resumed runs agree; all tasks
+of a step are of one family, whose texts are about equally long, so that little is padded; nothing of the hard split is
+drawn. `other` queries are solved easy tasks, which base training reads as well.
 """
 
 from __future__ import annotations
@@ -15,9 +16,15 @@ from mass_gov.mass.meta_values import MetaTask, Query, Role
 from mass_gov.tasks.registry import DOMAINS
 from mass_gov.tasks.task import META_SEEDS, TRAINING_SEEDS, Task, counter_rng
 
-SHARES = {"operator": 30, "binary": 30, "nested": 11, "linear": 11, "induction": 13, "largest": 5}
+# Of 100 steps, and of 100 tasks in such a step. Practice domains need the most: there the update carries everything.
+FAMILIES = (
+    (75, {"operator": 50, "binary": 50}),
+    (25, {"nested": 27, "linear": 27, "induction": 32, "largest": 14}),
+)
 SIBLINGS, OTHERS = 2, 1
-_LOT = tuple(name for name, share in SHARES.items() for _ in range(share))
+_LOTS = tuple(tuple(name for name, share in shares.items() for _ in range(share)) for _, shares in FAMILIES)
+_STEPS = tuple(lot for lot, (share, _) in zip(_LOTS, FAMILIES, strict=True) for _ in range(share))
+_ANY = tuple(DOMAINS)
 _SPAN = 10**9
 _WORLD = DomainSurroundings(tuple(DOMAINS))
 VALIDATION_SEEDS = META_SEEDS + 10**11
@@ -37,7 +44,8 @@ class MetaSource:
     def task(self, step: int, index: int) -> MetaTask:
         """Task number `index` of a step."""
         rng = counter_rng("meta-example", self.seed, step, index)
-        domain = DOMAINS[rng.choice(_LOT)]
+        lot = counter_rng("meta-family", self.seed, step).choice(_STEPS)
+        domain = DOMAINS[rng.choice(lot)]
         task = domain.sample(META_SEEDS + rng.randrange(_SPAN), "meta")
         siblings = [domain.sibling(task, rng.randrange(_SPAN)) for _ in range(SIBLINGS)]
         queries = [_query("task", task), *[_query("sibling", one) for one in siblings if one is not None]]
@@ -56,7 +64,7 @@ def validation_tasks(n: int) -> list[Task]:
 
 
 def _other(rng: random.Random) -> Query:
-    domain = DOMAINS[rng.choice(_LOT)]
+    domain = DOMAINS[rng.choice(_ANY)]
     return _query("other", domain.sample(TRAINING_SEEDS + rng.randrange(_SPAN), "easy"))
 
 
