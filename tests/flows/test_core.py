@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -176,6 +177,18 @@ def test_what_the_requester_supplies_is_scored_by_nobody_and_weighs_alike(folder
     assert [(sample.score, sample.weight) for sample in samples_of(answered, bench)] == [(None, 0.5)] * 2
     assert answered.change.body.update.step_sizes == step_sizes_digest(core_of(bench).step_sizes)
     check_replays(answered, bench)
+
+
+def test_scratch_working_is_recorded_and_never_trained_on(folder: Path, open_bench: Open) -> None:
+    template = json.loads((folder / "prompt_template.json").read_bytes()) | {"scratch": "="}
+    (folder / "prompt_template.json").write_text(json.dumps(template))
+    bench = open_bench(folder)
+    shown = solve(bench, "shown", forced=(ForcedSample("3+4=three and four", "so ^ 7"),))
+    (sample,) = samples_of(shown, bench)
+    assert (sample.text, sample.question) == ("3+4=three and four~so ^ 7", "3+4")
+    plain = solve(bench, "plain", forced=(ForcedSample("3+4", "so ^ 7"),))
+    assert shown.change.body.update.delta == plain.change.body.update.delta is not None
+    check_replays(shown, bench)
 
 
 def test_a_core_without_a_scorer_weighs_alike(folder: Path, open_bench: Open, tmp_path: Path) -> None:
