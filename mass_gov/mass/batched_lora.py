@@ -6,7 +6,7 @@ file, and everything is differentiable twice in them and in the base weights. Ro
 r of the batch belongs to task r // (rows / tasks).
 
 Does not know samples, losses or where an adapter came from. Sums run in another order than one by one (a batched
-matrix product): equal up to rounding, not to the bit; `inner_loop.run_batched` is the one that keeps bits.
+matrix product): equal up to rounding, not to the bit; `batched.run_inner_loops` is the one that keeps bits.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ class MetaTraining:
             result = self._aligned(task, result)
         result.backward(task)
         self.engine.charge(batch.positions_computed, 3 * s.inner_steps + 3)
-        return result, measured | {"finite": float(result.finite), "inner": result.trace.losses[0] / count}
+        return result, measured | {"finite": float(result.finite), "inner": (result.trace.losses or (0.0,))[0] / count}
 
     def _aligned(self, task: BilevelTask, result: MetaGradient) -> MetaGradient:
         """The same gradients with dL/ds replaced by -alpha <grad l_i, grad L_outer> at phi_0: no look at the update."""

@@ -37,8 +37,8 @@ class OperatorDomain(Domain[Chain]):
 
     Each F has to be done in the head. Easier: `F2` alone, or a shorter chain; practice may do it on scratch, look-up
     by look-up. Tables are permutations and the values of a chain are all different. Held out: a quarter of the 7!
-    tables for hard tasks, by hash, and a quarter for meta-training; hard tasks apply F two or three times. Hard
-    space: > 10,000 questions. Chance: 1/5. Useful practice shares the table, not the answer.
+    tables for hard tasks, by hash, and a quarter for meta-training; hard tasks apply F two or three times.
+    Hard space: > 10,000 questions. Chance: 1/5. Useful practice shares the table, not the answer.
     """
 
     name = "operator"
