@@ -62,6 +62,10 @@ def evaluate(
     save: Annotated[
         Path | None, typer.Option("--save", metavar="FILE.jsonl", help="Write one line per task and method.")
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option("--figures", metavar="DIR", help="Write figures.json and plots into DIR; needs mass-gold."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare methods on held-out tasks, all on the same ones; base is always among them.
@@ -95,6 +99,7 @@ def evaluate(
         tune=tune,
         threads=threads,
         save=save,
+        figures=figures,
     )
     report = compare(asked, err())
     if as_json:

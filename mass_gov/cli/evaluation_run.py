@@ -46,6 +46,7 @@ class Asked:
     tune: int
     threads: int
     save: Path | None
+    figures: Path | None
 
 
 def method_names() -> dict[str, str]:
@@ -83,6 +84,9 @@ def compare(asked: Asked, console: Console) -> dict[str, Any]:
         rows = evaluate(request, evaluation, surroundings, weights, show)
         report = document(request, evaluation, rows)
         _write(asked, evaluation, rows)
+        if asked.figures is not None:
+            progress.add_task("figures", total=None)
+            _draw(asked, asked.figures, request, rows, report, surroundings, weights)
     return report
 
 
@@ -99,6 +103,12 @@ def _check_outputs(asked: Asked) -> None:
     """Say before hours of work that the result would have nowhere to go."""
     if asked.save is not None and not asked.save.resolve().parent.is_dir():
         raise InputError(f"there is no folder {asked.save.resolve().parent} to write {asked.save.name} into. Make it.")
+    if asked.figures is None:
+        return
+    if asked.figures.exists() and not asked.figures.is_dir():
+        raise InputError(f"{asked.figures} is a file. Name a folder for the figures.")
+    if asked.data is not None or "mass-gold" not in _methods(asked):
+        raise InputError("--figures shows mass-gold on generated tasks. Add mass-gold to --methods, without --data.")
 
 
 def _problems(asked: Asked, stack: ExitStack) -> tuple[Evaluation, Surroundings]:
@@ -173,6 +183,27 @@ def _write(asked: Asked, evaluation: Evaluation, rows: dict[str, Row]) -> None:
     if asked.save is not None:
         lines = [json.dumps(row, allow_nan=False) + "\n" for row in task_rows(evaluation, rows)]
         asked.save.write_text("".join(lines), encoding="utf-8")
+
+
+def _draw(
+    asked: Asked,
+    folder: Path,
+    request: Request,
+    rows: dict[str, Row],
+    report: dict[str, Any],
+    surroundings: Surroundings,
+    weights: Weights,
+) -> None:
+    from mass_gov.flows.evaluation.engines import Engines
+    from mass_gov.flows.evaluation.figures import figures
+    from mass_gov.flows.evaluation.plots import draw
+    from mass_gov.tasks.registry import sample_tasks
+
+    tasks = sample_tasks(asked.n or DEFAULT_TASKS, asked.seed, asked.domain)
+    found = figures(request, tasks, rows, report, surroundings, Engines(weights, request.threads))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "figures.json").write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    draw(folder, report, found)
 
 
 def _bar(console: Console) -> Progress:

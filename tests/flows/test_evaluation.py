@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from mass_gov.cli.main import run
+from mass_gov.flows.evaluation.engines import Engines
+from mass_gov.flows.evaluation.figures import Sizes, figures
+from mass_gov.flows.evaluation.plots import draw
 from mass_gov.flows.evaluation.problems import from_tasks, held_out
 from mass_gov.flows.evaluation.report import document, task_rows
 from mass_gov.flows.evaluation.run import Request, Row, evaluate
@@ -110,6 +113,24 @@ def test_the_report_is_the_documented_json(rows: dict[str, Row]) -> None:
     assert len(lines) == N * len(rows) and lines[0].keys() == {"id", "domain", "method", "answer", "outcome"}
 
 
+def test_figures_are_finite_json_with_plots(folder: Path, rows: dict[str, Row], tmp_path: Path) -> None:
+    request, tasks, evaluation = Request((), setup=SETUP), sample_tasks(N, 0), held_out(N, 0)
+    report = document(request, evaluation, rows)
+    engines = Engines(Weights(folder, reference_folder()), threads=1)
+    world = DomainSurroundings(list(DOMAINS))
+    found = figures(request, tasks, rows, report, world, engines, Sizes(attributed=2, streams=2, length=3))
+    json.dumps(found, allow_nan=False)
+    assert found["curriculum"]["after"].keys() == {"all", *DOMAINS}
+    assert found["amortised"].keys() == {"operator", "binary"}
+    for use in found["amortised"].values():
+        flops = {name: curve["flops"] for name, curve in use["curves"].items()}
+        assert flops["promoted"] == sorted(flops["promoted"], reverse=True), "an update is shared by ever more tasks"
+        assert flops["promoted-4m"][0] > flops["promoted"][0] > flops["base"][0]
+        assert use["break_even"]["mass-gold"]["tasks"] == 2, "the first repeats what adapting each time pays always"
+    for drawn in draw(tmp_path, report, found):
+        assert drawn.read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_command_prints_one_object_and_saves_every_answer(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -132,6 +153,8 @@ def test_the_command_prints_one_object_and_saves_every_answer(
         (["--domain", "geometry"], "no task domain"),
         (["--weights", "nowhere"], "there is no folder nowhere"),
         (["--save", "nowhere/x.jsonl"], "there is no folder"),
+        (["--methods", "base", "--figures", "somewhere"], "Add mass-gold"),
+        (["--pool", "x.jsonl"], "--pool belongs to --data"),
     ],
 )
 def test_what_cannot_be_evaluated_is_refused_before_it_starts(

@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from mass_gov.flows.evaluation.engines import Engines
 from mass_gov.flows.evaluation.problems import Evaluation
 from mass_gov.mass.core_settings import read_core_settings
+from mass_gov.mass.rivals.answering import posable
 from mass_gov.mass.rivals.catalogue import Budget, Spec, find
 from mass_gov.mass.rivals.values import Setup, Surroundings
 
@@ -84,6 +85,9 @@ class Fitting:
     def _cost(self, spec: Spec, setup: Setup, questions: Sequence[str]) -> dict[Budget, float]:
         """Per task, on these questions."""
         engine = self._engines.open(spec.weights)
+        questions = [question for question in questions if posable(engine, question, setup)]
+        if not questions:
+            return {"flops": 0.0, "tokens": 0.0}
         with engine.meter() as cost:
             spec.run(engine, questions, setup, self._seed, self._surroundings)
         return {"flops": cost.flops / len(questions), "tokens": cost.generated_tokens / len(questions)}

@@ -19,13 +19,17 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from mass_gov.flows.evaluation.engines import Engines
 from mass_gov.flows.evaluation.fitting import Fitted, Fitting
 from mass_gov.flows.evaluation.problems import Evaluation, OutcomeName
 from mass_gov.flows.evaluation.weights import Weights
+from mass_gov.mass.rivals.answering import posable
 from mass_gov.mass.rivals.catalogue import BASE, Spec, find
-from mass_gov.mass.rivals.values import Answer, Replies, Setup, Surroundings
+from mass_gov.mass.rivals.values import Answer, Engine, Replies, Setup, Surroundings
+
+T = TypeVar("T")
 
 Progress = Callable[[str, int, int], None]
 """(method, tasks done, tasks in all)"""
@@ -124,7 +128,7 @@ def _run(
     with engine.meter() as cost:
         for batch in [list(questions)] if spec.whole else batches(questions, request.batch):
             progress(spec.name, done, len(questions))
-            parts.append(spec.run(engine, batch, fitted.setup, request.seed, surroundings))
+            parts.append(_answered(spec, engine, batch, fitted.setup, request.seed, surroundings))
             done += len(batch)
     seconds = time.perf_counter() - started
     progress(spec.name, done, len(questions))
@@ -133,6 +137,30 @@ def _run(
     n = len(questions)
     outcomes = tuple(evaluation.grade(replies.answers))
     return Row(spec, fitted, replies, outcomes, cost.flops / n, cost.generated_tokens / n, seconds / n, crossed)
+
+
+def _answered(
+    spec: Spec, engine: Engine, batch: Sequence[str], setup: Setup, seed: int, surroundings: Surroundings
+) -> Replies:
+    """The method's replies; a question that the model cannot read or has no room for gets none, whatever the method."""
+    able = [row for row, question in enumerate(batch) if posable(engine, question, setup)]
+    if len(able) == len(batch):
+        return spec.run(engine, batch, setup, seed, surroundings)
+    found = spec.run(engine, [batch[row] for row in able], setup, seed, surroundings) if able else Replies(())
+    none = Answer("", None)
+    return Replies(
+        _spread(found.answers, able, len(batch), none),
+        _spread(found.samples, able, len(batch), ()) if found.samples else (),
+        _spread(found.deltas, able, len(batch), "") if found.deltas else (),
+        {name: _spread(one, able, len(batch), none) for name, one in found.crossed.items()},
+    )
+
+
+def _spread(values: Sequence[T], places: Sequence[int], length: int, missing: T) -> tuple[T, ...]:
+    whole = [missing] * length
+    for place, value in zip(places, values, strict=True):
+        whole[place] = value
+    return tuple(whole)
 
 
 def _joined(parts: Sequence[Replies]) -> Replies:

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from mass_gov.errors import TaskError
 from mass_gov.mass.prompting import PromptTemplate, parse_answer
 from mass_gov.mass.rivals.values import Answer, Engine, Setup, derived_seed
 from mass_gov.mass.values import Generation
@@ -72,6 +73,21 @@ def majority(answers: Sequence[Answer]) -> Answer:
         return answers[0]
     chosen = counts.most_common(1)[0][0]
     return next(answer for answer in answers if answer.key == chosen)
+
+
+def fits(engine: Engine, prompt: str, new_tokens: int) -> bool:
+    """Whether the model can read this prompt and write so much behind it."""
+    try:
+        engine.check_prompt(prompt, max_new_tokens=new_tokens)
+    except TaskError:
+        return False
+    return True
+
+
+def posable(engine: Engine, question: str, setup: Setup) -> bool:
+    """Whether the question can be put to this model, for an answer and for practice."""
+    asked = fits(engine, engine.template.solve_prompt(question), setup.answer_tokens)
+    return asked and fits(engine, engine.template.practise_prompt(question), setup.practice_tokens)
 
 
 def digests(adapters: Mapping[str, Tensor] | None, tasks: int) -> tuple[str, ...]:

@@ -19,9 +19,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mass_gov.errors import TaskError
 from mass_gov.mass.prompting import PromptTemplate
-from mass_gov.mass.rivals.answering import greedy_from, majority
+from mass_gov.mass.rivals.answering import fits, greedy_from, majority
 from mass_gov.mass.rivals.practice import own_answer, write_practice
 from mass_gov.mass.rivals.values import Answer, Engine, Replies, Setup, Surroundings, Written
 
@@ -51,7 +50,7 @@ def slow_think(
     prompts, owners = [], []
     for row, (question, task) in enumerate(zip(questions, samples, strict=True)):
         chains = [_chain(engine.template, question, one) for one in task if one.question is not None]
-        fitting = [chain for chain in chains if _fits(engine, chain, setup)]
+        fitting = [chain for chain in chains if fits(engine, chain, setup.answer_tokens)]
         chosen = fitting or [engine.template.solve_prompt(question)]
         prompts += chosen
         owners += [row] * len(chosen)
@@ -65,7 +64,7 @@ def _examples(engine: Engine, question: str, samples: Sequence[Written], setup: 
     usable = sorted((one for one in samples if one.solution is not None), key=lambda one: one.score or 0.0)
     while True:
         prompt = _with_examples(engine.template, question, usable)
-        if not usable or _fits(engine, prompt, setup):
+        if not usable or fits(engine, prompt, setup.answer_tokens):
             return prompt
         usable = usable[1:]
 
@@ -77,12 +76,3 @@ def _with_examples(template: PromptTemplate, question: str, samples: Sequence[Wr
 
 def _chain(template: PromptTemplate, question: str, sample: Written) -> str:
     return f"{template.practise_prompt(question)}{sample.text}\n{template.solve_prompt(question)}"
-
-
-def _fits(engine: Engine, prompt: str, setup: Setup) -> bool:
-    """Whether the model can be asked this prompt."""
-    try:
-        engine.check_prompt(prompt, max_new_tokens=setup.answer_tokens)
-    except TaskError:
-        return False
-    return True

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mass_gov.mass.prompting import PromptTemplate
-from mass_gov.mass.rivals.answering import drawn_solutions, greedy, majority, read_answer
+from mass_gov.mass.rivals.answering import drawn_solutions, fits, greedy, majority, read_answer
 from mass_gov.mass.rivals.values import Engine, Replies, Setup, Surroundings
 from mass_gov.mass.values import Generation
 
@@ -58,15 +58,19 @@ def best_of_n(engine: Engine, questions: Sequence[str], setup: Setup, seed: int,
 def self_critique(
     engine: Engine, questions: Sequence[str], setup: Setup, seed: int, surroundings: Surroundings
 ) -> Replies:
-    """Answer, then revise `setup.votes` times; greedy throughout. A revision without an answer changes nothing."""
+    """Answer, then revise `setup.votes` times, greedily. What has no answer, or no room, changes nothing."""
     prompts = [engine.template.solve_prompt(question) for question in questions]
     written = engine.generate(prompts, None, max_new_tokens=setup.answer_tokens)
     answers = [read_answer(one, engine.template, setup) for one in written]
     for _ in range(setup.votes):
         prompts = [_revision(q, one, engine.template) for q, one in zip(questions, written, strict=True)]
-        written = engine.generate(prompts, None, max_new_tokens=setup.answer_tokens)
-        revised = [read_answer(one, engine.template, setup) for one in written]
-        answers = [new if new.key is not None else old for old, new in zip(answers, revised, strict=True)]
+        able = [row for row, prompt in enumerate(prompts) if fits(engine, prompt, setup.answer_tokens)]
+        revised = (
+            engine.generate([prompts[row] for row in able], None, max_new_tokens=setup.answer_tokens) if able else []
+        )
+        for row, one in zip(able, revised, strict=True):
+            written[row], new = one, read_answer(one, engine.template, setup)
+            answers[row] = new if new.key is not None else answers[row]
     return Replies(tuple(answers))
 
 

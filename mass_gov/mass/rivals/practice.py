@@ -17,7 +17,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from mass_gov.mass.prompting import ParsedSample, parse_sample
-from mass_gov.mass.rivals.answering import digests, greedy
+from mass_gov.mass.rivals.answering import digests, fits, greedy
 from mass_gov.mass.rivals.values import Answer, Engine, Pair, Replies, Setup, Written, derived_seed
 from mass_gov.mass.values import Generation, TrainingSample
 
@@ -47,7 +47,9 @@ def _read(engine: Engine, generation: Generation, score: float | None) -> Writte
     parsed = parse_sample(generation.text, engine.template, finished=generation.finished)
     if not isinstance(parsed, ParsedSample):
         return Written(generation.text, score=score)
-    return Written(generation.text, parsed.question, parsed.solution, parsed.answer, score)
+    whole = engine.template.solve_prompt(parsed.question) + parsed.solution
+    solution = parsed.solution if fits(engine, whole, 1) else None  # what a model writes, it cannot always be asked
+    return Written(generation.text, parsed.question, solution, parsed.answer, score)
 
 
 def _without_copies(question: str, samples: Sequence[Written]) -> list[Written]:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mass_gov.mass.prompting import ParsedSample, parse_sample
-from mass_gov.mass.rivals.answering import sampled
+from mass_gov.mass.rivals.answering import fits, sampled
 from mass_gov.mass.rivals.practice import (
     Samples,
     normalised,
@@ -41,14 +41,17 @@ def tt_ss_agreement(
 ) -> Replies:
     """Weights from how often the model, asked again in the same context, comes to the same answer."""
     samples = write_practice(engine, questions, setup, seed, scored=False)
-    usable = _usable(questions, samples)
-    k = setup.re_solves
-    prompts = [engine.template.practise_prompt(task) + (one.question or "") for task, one in usable for _ in range(k)]
+    usable, k = _usable(questions, samples), setup.re_solves
+    asked = [engine.template.practise_prompt(task) + (one.question or "") for task, one in usable]
+    able = [row for row, prompt in enumerate(asked) if fits(engine, prompt, setup.answer_tokens)]
+    prompts = [asked[row] for row in able for _ in range(k)]
     seeds = [derived_seed(seed, "re-solve", prompt, i % k) for i, prompt in enumerate(prompts)]
     written = sampled(engine, prompts, seeds, setup) if prompts else []
     found = [parse_sample("?" + one.text, engine.template, finished=one.finished) for one in written]
     answers = [one.answer if isinstance(one, ParsedSample) else None for one in found]
-    shares = [answers[i * k : (i + 1) * k].count(one.answer) / k for i, (_, one) in enumerate(usable)]
+    shares = [0.0] * len(usable)
+    for place, row in enumerate(able):
+        shares[row] = answers[place * k : (place + 1) * k].count(usable[row][1].answer) / k
     return practise_and_answer(engine, questions, _reweighed(samples, shares, normalised), setup)
 
 
