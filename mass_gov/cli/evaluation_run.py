@@ -160,11 +160,12 @@ def _request(asked: Asked) -> Request:
     from mass_gov.mass.rivals.values import Setup
 
     setup = Setup(answer_tokens=asked.answer_tokens, samples=asked.samples or Setup.samples)
+    fixed = ("samples",) if asked.samples else ()
     if asked.data is not None:
         setup = replace(setup, read=found_in_text)
-        return Request(_methods(asked), asked.seed, setup, asked.batch, None, asked.threads)
+        return Request(_methods(asked), asked.seed, setup, fixed, asked.batch, None, asked.threads)
     validation = held_out(asked.tune, VALIDATION_SEED, asked.domain, "meta") if asked.tune else None
-    return Request(_methods(asked), asked.seed, setup, asked.batch, validation, asked.threads)
+    return Request(_methods(asked), asked.seed, setup, fixed, asked.batch, validation, asked.threads)
 
 
 def _weights(asked: Asked) -> Weights:

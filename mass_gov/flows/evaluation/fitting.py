@@ -1,7 +1,8 @@
 """The settings that each method runs with: from the core, tuned for rivals, and votes at equal cost.
 
 Rules
-1. Sampling (m, temperature, length) is the trained core's for every method alike; without a core, the given setup's.
+1. Sampling (m, temperature, length) is the trained core's for every method alike, but for what the request fixes;
+   without a core, the given setup's.
 2. A method with a tuned setting gets the value that is best on the validation tasks; of equals the first.
 3. A method with votes gets as many as fit into what MASS was metered to spend per task (FLOPs, or tokens for
    revisions): cost(votes) = a + b·votes is measured at 1 and 3 votes on the first batch. At least one.
@@ -13,7 +14,7 @@ Does not know outcomes on the evaluation's own tasks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from mass_gov.flows.evaluation.engines import Engines
@@ -40,12 +41,18 @@ class Fitting:
     """Finds settings; remembers what MASS spends."""
 
     def __init__(
-        self, given: Setup, seed: int, validation: Evaluation | None, surroundings: Surroundings, engines: Engines
+        self,
+        given: Setup,
+        fixed: Collection[str],
+        seed: int,
+        validation: Evaluation | None,
+        surroundings: Surroundings,
+        engines: Engines,
     ) -> None:
         self._seed, self._validation = seed, validation
         self._surroundings, self._engines = surroundings, engines
         self.reference = next((name for name in ("mass-gold", "mass-verifier") if engines.weights.has(name)), "tt-ss")
-        self._given = _like_the_core(given, engines, self.reference)
+        self._given = _like_the_core(given, fixed, engines, self.reference)
         self._spent: dict[Budget, float] | None = None
 
     def spent(self, flops: float, tokens: float) -> None:
@@ -93,14 +100,15 @@ class Fitting:
         return {"flops": cost.flops / len(questions), "tokens": cost.generated_tokens / len(questions)}
 
 
-def _like_the_core(given: Setup, engines: Engines, reference: str) -> Setup:
+def _like_the_core(given: Setup, fixed: Collection[str], engines: Engines, reference: str) -> Setup:
     settings = read_core_settings(engines.weights.of(find(reference).weights))
     if settings is None:
         return given
     sampling = settings.sampling
-    return replace(
-        given,
-        samples=settings.samples,
-        temperature=sampling.temperature,
-        practice_tokens=sampling.max_new_tokens,
-    )
+    learned = {
+        "samples": settings.samples,
+        "temperature": sampling.temperature,
+        "practice_tokens": sampling.max_new_tokens,
+    }
+    wanted = {name: value for name, value in learned.items() if name not in fixed}
+    return replace(given, **wanted)  # type: ignore[arg-type]  # names and types are those of Setup

@@ -43,6 +43,7 @@ class Request:
         methods: names; `base` is added where it is missing, since every difference is to it.
         seed: of samples and votes; the tasks were drawn by the caller.
         setup: settings where neither a core nor a method's name says otherwise.
+        fixed: fields of `setup` that a core does not change.
         batch: tasks at a time.
         validation: tasks that tuned settings are chosen on; None leaves the setup's values.
         threads: CPU threads; they decide bits.
@@ -51,6 +52,7 @@ class Request:
     methods: tuple[str, ...]
     seed: int = 0
     setup: Setup = field(default_factory=Setup)
+    fixed: tuple[str, ...] = ()
     batch: int = 60
     validation: Evaluation | None = None
     threads: int = 1
@@ -89,7 +91,7 @@ def evaluate(
     specs = [find(name) for name in dict.fromkeys([BASE, *request.methods])]
     weights.require(spec.weights for spec in specs)
     engines = Engines(weights, request.threads)
-    fitting = Fitting(request.setup, request.seed, request.validation, surroundings, engines)
+    fitting = Fitting(request.setup, request.fixed, request.seed, request.validation, surroundings, engines)
     rows: dict[str, Row] = {}
     for spec in _in_order(specs, fitting.reference):
         fitted = fitting.fit(spec, batches(evaluation.questions, request.batch)[0])

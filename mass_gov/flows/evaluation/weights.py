@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mass_gov.errors import ModelError
+from mass_gov.flows.meta_recipes import RECIPES
 from mass_gov.mass.model_folder import CORE_SETTINGS
 from mass_gov.mass.rivals.catalogue import BASE, GOLD
 
@@ -54,7 +55,8 @@ class Weights:
 
 def training_of(name: str) -> str:
     """The sentence that says how to get weights of this name."""
+    recipe = next((recipe for recipe, one in RECIPES.items() if one.folder == name), name)
     return (
-        f"Train them with `mass-gov train meta --objective {name} --out RUN_DIR`, put the run's weights at "
+        f"Train them with `mass-gov train meta --recipe {recipe} --base FOLDER --out RUN_DIR`, put RUN_DIR/weights at "
         f"DIR/{name}, and give --weights DIR."
     )
