@@ -12,26 +12,25 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import rfc8785
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
 from mass_gov.errors import InputError, SettingsError
 from mass_gov.flows.meta_examples import MetaSource, validation_tasks
 from mass_gov.flows.meta_processes import Processes
 from mass_gov.flows.meta_recipes import find_recipe
+from mass_gov.flows.meta_state import differences, opened, plain, put, put_optimizer, sealed
 from mass_gov.flows.meta_validation import Accuracies, validate
 from mass_gov.mass import loading
 from mass_gov.mass.meta_training import MetaTraining
 from mass_gov.mass.meta_values import MetaSettings, MetaTask
 from mass_gov.mass.model_folder import base_digest
-from mass_gov.mass.snapshot import Snapshot, load_snapshot, optimizer_tensors, restore_optimizer, save_snapshot
+from mass_gov.mass.snapshot import Snapshot, load_snapshot, optimizer_tensors, save_snapshot
 
 MOST_SKIPPED = 20
 """So many skipped steps in a row end a run."""
@@ -148,7 +147,8 @@ class MetaRun:
         engine = self.training.engine.with_core(self.training.core())
         tasks = validation_tasks(s.validation_tasks)
         found = validate(engine, find_recipe(s.recipe).method, tasks, s.meta, s.answer_tokens)
-        self.validations.append({"step": self.done, **asdict(found)})
+        domains = {name: list(pair) for name, pair in found.domains.items()}  # as JSON gives it back
+        self.validations.append({"step": self.done, **asdict(found), "domains": domains})
         if self.best is None or found.adapted >= self.best["adapted"]:
             self.best = {"step": self.done, "adapted": found.adapted}
             if s.keep == "best" and self.processes.is_first:
@@ -160,11 +160,10 @@ class MetaRun:
         self._count_time()
         if not self.processes.is_first or self.skipped_in_row:
             return
-        weights, optimizer = self._weights(), _plain(optimizer_tensors(self.training.weights.optimizer))
+        weights, optimizer = self._weights(), plain(optimizer_tensors(self.training.weights.optimizer))
         progress = {"identity": self._identity, **{name: getattr(self, name) for name in _REMEMBERED}}
         progress |= {name: getattr(self.training, name) for name in _REMEMBERED_BY_TRAINING}
-        progress["digest"] = _digest(weights, optimizer, progress)
-        save_snapshot(self.run_dir, Snapshot(weights, optimizer, progress))
+        save_snapshot(self.run_dir, sealed(weights, optimizer, progress))
 
     def take_kept(self) -> int:
         """Put the weights that are to be kept into the model; the number of steps behind them."""
@@ -174,7 +173,7 @@ class MetaRun:
             step = self.best["step"]
             if kept is None or kept.progress != self.best:
                 raise InputError(f"{self.run_dir / 'best'} does not hold the weights of step {step}. Train again.")
-            self._put(kept.weights)
+            put(self.training.weights.named(), kept.weights)
         self.training.weights.write()
         return step
 
@@ -214,7 +213,7 @@ class MetaRun:
         return training
 
     def _weights(self) -> dict[str, Tensor]:
-        return _plain(self.training.weights.named())
+        return plain(self.training.weights.named())
 
     def _count_time(self) -> None:
         now = time.monotonic(), time.process_time()
@@ -223,12 +222,8 @@ class MetaRun:
 
     def _checked(self, snapshot: Snapshot) -> dict[str, Any]:
         """What the snapshot remembers, if it is whole and of these settings."""
-        progress = {name: value for name, value in snapshot.progress.items() if name != "digest"}
-        expected = {"identity", *_REMEMBERED, *_REMEMBERED_BY_TRAINING}
-        digest = _digest(snapshot.weights, snapshot.optimizer, progress)
-        if set(progress) != expected or snapshot.progress.get("digest") != digest:
-            raise self._refused("its parts do not belong together")
-        odd = list(_differences(progress["identity"], self._identity))
+        progress = opened(snapshot, {"identity", *_REMEMBERED, *_REMEMBERED_BY_TRAINING})
+        odd = list(differences(progress["identity"], self._identity))
         if odd:
             raise InputError(
                 f"{self.run_dir} holds a run with other settings: {'; '.join(odd[:4])}. Give those of the run, or name "
@@ -241,29 +236,8 @@ class MetaRun:
             setattr(self, name, snapshot.progress[name])
         for name in _REMEMBERED_BY_TRAINING:
             setattr(self.training, name, snapshot.progress[name])
-        self._put(snapshot.weights)
-        optimizer = self.training.weights.optimizer
-        shapes = [tuple(p.shape) for group in optimizer.param_groups for p in group["params"]]
-        for key, tensor in snapshot.optimizer.items():
-            index = int(key.partition(".")[0])
-            if index >= len(shapes) or tuple(tensor.shape) not in ((), shapes[index]):
-                raise self._refused(f"its optimizer's {key} is not of this model")
-        restore_optimizer(optimizer, snapshot.optimizer)
-
-    def _put(self, tensors: Mapping[str, Tensor]) -> None:
-        """Set everything learned. Raises InputError for tensors that are not this model's, or not finite."""
-        own = self.training.weights.named()
-        if set(tensors) != set(own):
-            raise self._refused(f"its tensors are not this model's ({sorted(set(tensors) ^ set(own))[0]})")
-        for name, tensor in tensors.items():
-            if tensor.shape != own[name].shape or tensor.dtype != own[name].dtype or not tensor.isfinite().all():
-                raise self._refused(f"its {name} has another shape or type, or is not finite")
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(tensors[name])
-
-    def _refused(self, why: str) -> InputError:
-        return InputError(f"the snapshot in {self.run_dir} is not one of this run: {why}. Start in an empty folder.")
+        put(self.training.weights.named(), snapshot.weights)
+        put_optimizer(self.training.weights.optimizer, snapshot.optimizer)
 
 
 _REMEMBERED = (
@@ -293,36 +267,6 @@ def _identity(settings: MetaTrainSettings, processes: Processes) -> dict[str, An
     meta = asdict(settings.meta)
     meta["lora"]["targets"] = list(meta["lora"]["targets"])
     return {**values, "meta": meta, "base": base_digest(settings.base), "processes": processes.count}
-
-
-def _differences(there: Any, asked: Any, path: str = "") -> Iterator[str]:
-    """`name: value there, value asked` for every leaf that differs."""
-    if isinstance(there, dict) and isinstance(asked, dict):
-        for name in sorted({*there, *asked}):
-            yield from _differences(there.get(name), asked.get(name), f"{path}.{name}" if path else name)
-    elif there != asked:
-        yield f"{path} is {there} there and {asked} here"
-
-
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-
-
-def _digest(weights: Mapping[str, Tensor], optimizer: Mapping[str, Tensor], progress: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) over both sets of tensors and everything else that a snapshot says."""
-    digest = hashlib.sha256(rfc8785.dumps(_listed(progress)))
-    for tensors in (weights, optimizer):
-        digest.update(hashlib.sha256(save(dict(sorted(tensors.items())))).digest())
-    return digest.hexdigest()
-
-
-def _listed(value: Any) -> Any:
-    """JSON values with whole numbers past 2^53 as text (RFC 8785 has no such numbers) and tuples as lists."""
-    if isinstance(value, Mapping):
-        return {name: _listed(one) for name, one in value.items()}
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [_listed(one) for one in value]
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**53 else value
 
 
 def _chain(digest: str, tasks: Sequence[MetaTask]) -> str:
