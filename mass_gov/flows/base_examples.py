@@ -29,10 +29,10 @@ TEMPLATE: dict[str, str | bool | list[str]] = {
 WALK, SUMS = "walk", "sums"
 # Of 100 examples. The saturated domain needs few, compositions and rules need the most. Drills are there because
 # looking up and adding modulo seven are learned suddenly, and sooner from dense examples: walks, `02 16 ...: 4~` worked
-# as the ten digits from 4 on, and sums, `3+5 6+6 ...~` worked as the digits of the sums modulo seven.
-SHARES = {"operator": 12, "binary": 15, "nested": 17, "linear": 14, "induction": 23, "largest": 4, WALK: 10, SUMS: 5}
+# as the ten digits from 4 on, and sums, `3@5 6@6 ...~` worked as the digits of the sums modulo seven.
+SHARES = {"operator": 12, "binary": 15, "nested": 16, "linear": 14, "induction": 21, "largest": 4, WALK: 9, SUMS: 9}
 _LOT = tuple(name for name, share in SHARES.items() for _ in range(share))
-_WALK_STEPS, _SUM_COUNT = 9, 7
+_WALK_STEPS, _SUM_COUNT = 9, 10
 _PRACTISE_IN_HEAD = 75  # of practice domains: their hops stay beyond what is learned in the head, however often seen
 _TABLE_DOMAINS = ("operator", "binary")
 
@@ -77,10 +77,10 @@ def _walk(rng: random.Random) -> Example:
 
 
 def _sums(rng: random.Random) -> Example:
-    """Seven sums modulo seven."""
+    """Ten sums modulo seven: where practice for the binary operator begins."""
     pairs = [(rng.randrange(tables.SIZE), rng.randrange(tables.SIZE)) for _ in range(_SUM_COUNT)]
     found = [(x + y) % tables.SIZE for x, y in pairs]
-    question = " ".join(f"{x}+{y}" for x, y in pairs) + "~"
+    question = " ".join(f"{x}@{y}" for x, y in pairs) + "~"
     return Example(solve_prompt(question), f"{tables.digits(found)}{MARKER}{found[-1]}")
 
 

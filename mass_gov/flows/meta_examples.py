@@ -21,7 +21,7 @@ FAMILIES = (
     (75, {"operator": 50, "binary": 50}),
     (25, {"nested": 27, "linear": 27, "induction": 32, "largest": 14}),
 )
-SIBLINGS, OTHERS = 2, 1
+SIBLINGS, OTHERS = 4, 1
 _LOTS = tuple(tuple(name for name, share in shares.items() for _ in range(share)) for _, shares in FAMILIES)
 _STEPS = tuple(lot for lot, (share, _) in zip(_LOTS, FAMILIES, strict=True) for _ in range(share))
 _ANY = tuple(DOMAINS)

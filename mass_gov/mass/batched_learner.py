@@ -26,7 +26,7 @@ from mass_gov.mass.decoding import Choose, decode
 from mass_gov.mass.lora import LoraModel, module_of
 from mass_gov.mass.metering import Meter
 from mass_gov.mass.prompting import PromptTemplate
-from mass_gov.mass.sampling import draw, uniforms
+from mass_gov.mass.sampling import draw, latin_hypercube
 from mass_gov.mass.text import Text, Tokens
 from mass_gov.mass.values import Generation, LoraSettings, TrainingSample, UpdateSettings
 
@@ -94,13 +94,16 @@ class BatchedLearner:
         max_new_tokens: int,
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
+        strata: int = 1,
     ) -> list[Generation]:
         """Continue every prompt (as the template makes it): greedily at temperature 0, else row i by seeds[i].
 
-        With adapters of T tasks the rows are T equal groups, in the order of the tasks.
+        With adapters of T tasks the rows are T equal groups, in the order of the tasks. With `strata`, every so many
+        rows are drawn together, as `Learner.write_samples` does, by the seed of the first of them.
         """
         if seeds is not None:
-            numbers = torch.stack([torch.from_numpy(uniforms(seed, 0, max_new_tokens)) for seed in seeds])
+            firsts = seeds[::strata]
+            numbers = torch.cat([latin_hypercube(seed, strata, max_new_tokens) for seed in firsts])
         tokens = [self.text.prompt(prompt) for prompt in prompts]
         found: list[Generation] = []
         for rows, part in self._parts(len(prompts), adapters):

@@ -29,7 +29,7 @@ from mass_gov.mass.metering import Meter
 from mass_gov.mass.model_folder import base_digest
 from mass_gov.mass.norms import step_result
 from mass_gov.mass.prompting import PromptTemplate
-from mass_gov.mass.sampling import draw, uniform_table
+from mass_gov.mass.sampling import draw, latin_hypercube
 from mass_gov.mass.text import Text, Tokens
 from mass_gov.mass.values import (
     Adapter,
@@ -144,7 +144,7 @@ class Learner:
         Parse each with `prompting.parse_sample`. Raises TaskError if the question cannot be posed.
         """
         prompts = [self._text.practise_prompt(question)] * count
-        numbers = uniform_table(seed, count, settings.max_new_tokens)
+        numbers = latin_hypercube(seed, count, settings.max_new_tokens)
 
         def choose(logits: Tensor, step: int) -> Tensor:
             return draw(logits, numbers[:, step], settings.temperature)

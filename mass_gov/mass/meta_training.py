@@ -165,7 +165,12 @@ class MetaTraining:
         prompts = [template.practise_prompt(task.question) for task in tasks for _ in range(s.samples)]
         seeds = [self._seed("practice", t, i) for t in range(len(tasks)) for i in range(s.samples)]
         written = self.engine.generate(
-            prompts, None, max_new_tokens=s.max_new_tokens, temperature=s.temperature, seeds=seeds
+            prompts,
+            None,
+            max_new_tokens=s.max_new_tokens,
+            temperature=s.temperature,
+            seeds=seeds,
+            strata=s.samples,
         )
         parsed: list[ParsedSample | None] = []
         copied = 0
@@ -241,9 +246,11 @@ class MetaTraining:
             reward_loss, rate = self._rewarded(theta, phi, tasks)
             loss, figures["reward"] = loss + reward_loss, rate
         if s.solve_weight and phi is not None:
-            keep = [row for row, query in zip(rows, queries, strict=True) if query.role == self._solved_role()]
+            keep = [(row, share) for row, share in zip(rows, self._solved_shares(tasks), strict=True) if share]
             if keep:
-                solve = self.network.sample_losses(theta, None, self.network.batch(keep)).mean()
+                unadapted = self.network.sample_losses(theta, None, self.network.batch([row for row, _ in keep]))
+                shares = torch.tensor([share for _, share in keep], device=self.device)
+                solve = (unadapted * shares).sum() / len(tasks)
                 loss, figures["solve"] = loss + s.solve_weight * solve, float(solve.detach())
         return loss, figures
 
@@ -251,19 +258,28 @@ class MetaTraining:
         """Whose solutions keep the solver alive: the tasks' own, or the base's where no gold may be read."""
         return "task" if self.settings.outer == "gold" else "other"
 
+    def _solved_shares(self, tasks: Sequence[MetaTask]) -> list[float]:
+        """Of every query: 1/n for the n of its task with that role, else 0. Tasks count alike, however they are cut."""
+        roles = [[query.role == self._solved_role() for query in task.queries] for task in tasks]
+        return [float(counts) / max(1, sum(row)) for row in roles for counts in row]
+
     def _importance(self, query: Query) -> float:
         s = self.settings
         return {"task": 1.0, "sibling": s.sibling_weight, "other": s.other_weight}[query.role]
 
     def _rewarded(self, theta: Parameters, phi: Parameters | None, tasks: Sequence[MetaTask]) -> tuple[Tensor, float]:
-        """GRPO over sampled solutions of every query that is not `other`; (loss, share of right solutions)."""
+        """GRPO over sampled solutions of every query that is not `other`; (loss, share of right solutions).
+
+        Tasks with fewer such queries than others are filled up, as rows go by tasks; what fills counts nothing.
+        """
         s = self.settings
         asked = [[q for q in task.queries if q.role != "other"] for task in tasks]
         most = max(map(len, asked))
         filled = [[row[i % len(row)] for i in range(most)] for row in asked]
         queries = [query for row in filled for query in row for _ in range(s.solutions)]
+        asked_for = [i < len(row) for row in asked for i in range(most) for _ in range(s.solutions)]
         prompts = [self.text.template.solve_prompt(query.question) for query in queries]
-        seeds = [self._seed("solution", index // (most * s.solutions), index) for index in range(len(prompts))]
+        seeds = [self._seed("solution", *divmod(index, most * s.solutions)) for index in range(len(prompts))]
         now = None if phi is None else {name: tensor.detach() for name, tensor in phi.items()}
         written = self.engine.generate(prompts, now, max_new_tokens=s.solution_tokens, temperature=1.0, seeds=seeds)
         right = [self._is_right(query, one) for query, one in zip(queries, written, strict=True)]
@@ -271,9 +287,10 @@ class MetaTraining:
         batch = self.network.batch([(one.prompt_tokens, one.tokens) for one in written])
         losses = self.network.token_losses(theta, phi, batch).sum(dim=1)
         self.engine.charge(batch.positions_computed, 3)
-        importance = torch.tensor([self._importance(query) for query in queries], device=self.device)
-        loss = (group_advantages(rewards).flatten() * importance * losses).sum() / (len(tasks) * s.solutions)
-        return loss, float(rewards.mean())
+        importance = [self._importance(query) * counts for query, counts in zip(queries, asked_for, strict=True)]
+        weights = torch.tensor(importance, device=self.device)
+        loss = (group_advantages(rewards).flatten() * weights * losses).sum() / (len(tasks) * s.solutions)
+        return loss, sum(one for one, counts in zip(right, asked_for, strict=True) if counts) / sum(asked_for)
 
     def _is_right(self, query: Query, written: Generation) -> bool:
         return written.finished and parse_answer(written.text, self.text.template) == query.answer

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from mass_gov.mass.sampling import draw, uniform_table, uniforms
+from mass_gov.mass.sampling import draw, latin_hypercube, uniform_table, uniforms
 
 
 def test_a_samples_numbers_do_not_depend_on_the_other_samples_or_on_how_many_are_drawn() -> None:
@@ -27,9 +27,8 @@ def test_the_scheme_is_fixed_for_ever() -> None:
 def test_numpys_own_uniforms_agree() -> None:
     import hashlib
 
-    from mass_gov.mass.sampling import SCHEME
-
-    key = int.from_bytes(hashlib.sha256(f"{SCHEME}\0{3}\0{4}".encode()).digest()[:16], "little")
+    name = "philox4x64-sha256-inverse-cdf-v1"
+    key = int.from_bytes(hashlib.sha256(f"{name}\0{3}\0{4}".encode()).digest()[:16], "little")
     assert np.array_equal(uniforms(3, 4, 100), np.random.Generator(np.random.Philox(key=key)).random(100))
 
 
@@ -57,3 +56,24 @@ def test_an_impossible_token_is_never_drawn_even_at_the_ends_of_the_interval() -
     logits = torch.tensor([[-torch.inf, 0.0, 0.0, -torch.inf]]).expand(3, 4)
     extremes = torch.tensor([0.0, 1.0 - 2.0**-53, 1.0], dtype=torch.float64)
     assert draw(logits, extremes, 1.0).tolist() == [1, 2, 2]
+
+
+def test_samples_of_one_task_hit_every_stratum_once_and_each_alone_is_uniform() -> None:
+    table = latin_hypercube(5, 8, 400)
+    assert torch.equal(latin_hypercube(5, 8, 400), table) and not torch.equal(latin_hypercube(6, 8, 400), table)
+    assert torch.equal((table * 8).floor().sort(dim=0).values, torch.arange(8.0).double()[:, None].expand(8, 400))
+    assert 0.0 <= float(table.min()) and float(table.max()) < 1.0
+    for row in table:  # Kolmogorov-Smirnov at 0.1%: 1.95 / sqrt(n)
+        gap = (row.sort().values - (torch.arange(400) + 0.5) / 400).abs().max()
+        assert float(gap) < 1.95 / 400**0.5
+    assert len({tuple(column.argsort().tolist()) for column in table.T}) > 390, "positions must not share their order"
+    assert torch.equal(latin_hypercube(5, 1, 50)[0], uniform_table(5, 1, 50)[0])
+
+
+def test_eight_draws_meet_nearly_all_of_seven_equal_choices() -> None:
+    def met(numbers: torch.Tensor) -> int:
+        return len(set(draw(torch.zeros(8, 7), numbers[:, 0], 1.0).tolist()))
+
+    spread = [met(latin_hypercube(seed, 8, 1)) for seed in range(200)]
+    alone = [met(uniform_table(seed, 8, 1)) for seed in range(200)]
+    assert sum(spread) / 200 > 6.4 and sum(alone) / 200 < 5.3
