@@ -76,4 +76,4 @@ def test_eight_draws_meet_nearly_all_of_seven_equal_choices() -> None:
 
     spread = [met(latin_hypercube(seed, 8, 1)) for seed in range(200)]
     alone = [met(uniform_table(seed, 8, 1)) for seed in range(200)]
-    assert sum(spread) / 200 > 6.4 and sum(alone) / 200 < 5.3
+    assert sum(spread) / 200 > 6.0 and sum(alone) / 200 < 5.3
