@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,12 @@ import torch
 from safetensors.torch import load_file
 
 from mass_gov.errors import InputError
+from mass_gov.flows.meta_examples import MetaSource
 from mass_gov.flows.meta_processes import Processes
+from mass_gov.flows.meta_recipes import RECIPES, find_recipe
+from mass_gov.mass import loading
+from mass_gov.mass.meta_training import MetaTraining
+from mass_gov.mass.meta_values import MetaTask
 from tests.fakes.fluent_base import make_fluent
 
 STEPS, RATE = 2, 4e-4
@@ -74,3 +80,35 @@ def test_tasks_that_cannot_be_shared_out_are_refused() -> None:
     assert processes.slice(4) == slice(2, 4)
     with pytest.raises(InputError, match="cannot be shared by 2"):
         processes.slice(3)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_slices_of_a_step_average_to_the_whole(tmp_path: Path, recipe: str) -> None:
+    """Gradients and rewards of two halves of a step's tasks, each as a process of its own would compute them."""
+    base, tasks = make_fluent(tmp_path / "base"), [_answered_by_eight(task) for task in MetaSource(0, 4).step(0)]
+    whole, figures = gradients(base, recipe, tasks, 0)
+    halves = [gradients(base, recipe, tasks[first : first + 2], first) for first in (0, 2)]
+    norm = whole.norm()
+    assert norm > 0 and figures.get("reward", 0.5) > 0
+    assert (whole - (halves[0][0] + halves[1][0]) / 2).norm() <= 1e-4 * norm
+    for name in {"valid", "distinct", "kl", "solve"} & set(figures):
+        assert (halves[0][1][name] + halves[1][1][name]) / 2 == pytest.approx(figures[name], rel=1e-4, abs=1e-6)
+
+
+def _answered_by_eight(task: MetaTask) -> MetaTask:
+    """An answer that this base writes now and then, so that rewards differ."""
+    return replace(task, queries=tuple(replace(query, answer="8") for query in task.queries))
+
+
+def gradients(base: Path, recipe: str, tasks: list[MetaTask], first: int) -> tuple[torch.Tensor, dict[str, float]]:
+    """The gradient of one step on these tasks as one long vector, and what the step measured."""
+    seen: list[torch.Tensor] = []
+
+    def keep(tensors: list[torch.Tensor]) -> None:
+        seen.append(torch.cat([tensor.double().flatten() for tensor in tensors]))
+
+    settings = find_recipe(recipe).settings(tasks=4, samples=3, max_new_tokens=16, solution_tokens=8, solutions=4)
+    training = MetaTraining(*loading.load(base), settings, keep)
+    training.first_task = first
+    measured = training.step(tasks)
+    return seen[0], measured
