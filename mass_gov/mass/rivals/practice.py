@@ -31,7 +31,12 @@ def write_practice(engine: Engine, questions: Sequence[str], setup: Setup, seed:
     prompts = [engine.template.practise_prompt(question) for question in questions for _ in range(setup.samples)]
     seeds = [derived_seed(seed, "practice", question, i) for question in questions for i in range(setup.samples)]
     found = engine.generate(
-        prompts, None, max_new_tokens=setup.practice_tokens, temperature=setup.temperature, seeds=seeds
+        prompts,
+        None,
+        max_new_tokens=setup.practice_tokens,
+        temperature=setup.temperature,
+        seeds=seeds,
+        strata=setup.samples,
     )
     scores = engine.score(prompts, found).tolist() if scored else [None] * len(found)
     rows = [_read(engine, one, score) for one, score in zip(found, scores, strict=True)]

@@ -41,8 +41,12 @@ class Engine(Protocol):
         max_new_tokens: int,
         temperature: float = 0.0,
         seeds: Sequence[int] | None = None,
+        strata: int = 1,
     ) -> list[Generation]:
-        """One text per prompt; with adapters, equally many prompts per task, in task order."""
+        """One text per prompt; with adapters, equally many prompts per task, in task order.
+
+        `strata` prompts in a row are drawn together, so that they differ as often as they can.
+        """
 
     def check_prompt(self, prompt: str, *, max_new_tokens: int) -> None:
         """Raise TaskError where a prompt cannot be read, or leaves no room for that many tokens."""
