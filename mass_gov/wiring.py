@@ -150,9 +150,9 @@ def model_folder(settings: Settings) -> Path:
     """Return the folder of the base model: the one that was named, or the shipped one."""
     if settings.model is not None:
         return settings.model
-    from mass_gov.mass.reference_model import reference_folder  # noqa: PLC0415 - only where a model is wanted
+    from mass_gov.mass.reference_model import trained_folder  # noqa: PLC0415 - only where a model is wanted
 
-    return reference_folder()
+    return trained_folder()
 
 
 def recommended_spec(settings: Settings) -> AdaptationSpec:

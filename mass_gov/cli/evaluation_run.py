@@ -170,12 +170,14 @@ def _request(asked: Asked) -> Request:
 
 def _weights(asked: Asked) -> Weights:
     from mass_gov.flows.evaluation.weights import Weights
-    from mass_gov.mass.reference_model import reference_folder
+    from mass_gov.mass.reference_model import reference_folder, trained_folders
 
     if asked.weights is not None and not asked.weights.is_dir():
         raise InputError(f"there is no folder {asked.weights}. Name the one that holds the trained folders.")
     given = asked.model if asked.model is not None else settings().model
-    return Weights(asked.weights, given if given is not None else reference_folder())
+    if given is not None:
+        return Weights(asked.weights, given)
+    return Weights(asked.weights or trained_folders(), reference_folder())
 
 
 def _write(asked: Asked, evaluation: Evaluation, rows: dict[str, Row]) -> None:

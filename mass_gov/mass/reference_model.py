@@ -1,4 +1,4 @@
-"""Where the model that ships with the package lies. Importable without torch."""
+"""Where the models that ship with the package lie: the plain base, and what meta-training made of it. Without torch."""
 
 from __future__ import annotations
 
@@ -7,13 +7,29 @@ from pathlib import Path
 
 from mass_gov.errors import ModelError
 
+SHIPPED = "mass-gold"
+
 
 def reference_folder() -> Path:
-    """The folder of the reference model, inside the installed package.
+    """The plain base model: pretrained, not meta-trained. Raises ModelError as `trained_folder`."""
+    return _folder("reference")
+
+
+def trained_folder() -> Path:
+    """What `solve` runs unless told otherwise: the meta-trained model with its core.
 
     Raises ModelError where the package was unpacked without it (a zip import, a stripped install).
     """
-    folder = Path(str(files("mass_gov.mass"))) / "reference"
+    return _folder("trained") / SHIPPED
+
+
+def trained_folders() -> Path:
+    """The folder of all meta-trained models that ship, by the names that `mass-gov evaluate --weights` uses."""
+    return _folder("trained")
+
+
+def _folder(name: str) -> Path:
+    folder = Path(str(files("mass_gov.mass"))) / name
     if not folder.is_dir():
         raise ModelError(f"the reference model is not at {folder}. Reinstall mass-gov, or give --model a folder.")
     return folder

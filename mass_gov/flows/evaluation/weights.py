@@ -1,8 +1,8 @@
 """Where the weights of a method lie: one folder holds a model folder per name.
 
-    DIR/base                       plain base; without it the model that ships (or `--model`), its core left aside
+    DIR/base                       plain base; without it the base that ships (or `--model`, its core left aside)
     DIR/mass-gold, mass-verifier   trained cores, and mass-gold-first-order, mass-gold-alignment-scorer; without a
-                                   mass-gold of its own, the model that ships (or `--model`) where it has a core
+                                   mass-gold of its own, `--model` where it has a core
     DIR/solver-sft, solver-grpo, rewrite-grpo, maml-demos   trained rivals
 
 Rules: a missing folder is refused before anything is computed, with the command that trains it. Nothing falls back to
