@@ -268,12 +268,12 @@ class MetaTraining:
         return {"task": 1.0, "sibling": s.sibling_weight, "other": s.other_weight}[query.role]
 
     def _rewarded(self, theta: Parameters, phi: Parameters | None, tasks: Sequence[MetaTask]) -> tuple[Tensor, float]:
-        """GRPO over sampled solutions of every query that is not `other`; (loss, share of right solutions).
+        """GRPO over sampled solutions of the first queries that are not `other`; (loss, share of right solutions).
 
         Tasks with fewer such queries than others are filled up, as rows go by tasks; what fills counts nothing.
         """
         s = self.settings
-        asked = [[q for q in task.queries if q.role != "other"] for task in tasks]
+        asked = [[q for q in task.queries if q.role != "other"][: s.rewarded] for task in tasks]
         most = max(map(len, asked))
         filled = [[row[i % len(row)] for i in range(most)] for row in asked]
         queries = [query for row in filled for query in row for _ in range(s.solutions)]

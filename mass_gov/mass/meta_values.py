@@ -53,7 +53,7 @@ class Rates:
 
     model: float = 4e-4
     start: float = 2e-3
-    step_sizes: float = 2e-2
+    step_sizes: float = 3e-2
     scorer: float = 1e-2
 
 
@@ -65,7 +65,7 @@ class MetaSettings:
         seed: of tasks, samples, phi_0 and the scorer's head.
         steps: outer steps; tasks: tasks per outer step; samples: m; inner_steps: K.
         outer: `gold`, cross-entropy of reference solutions, or `verifier`, GRPO (Shao et al., 2024, arXiv 2402.03300)
-            over `solutions` sampled solutions with reward 0 or 1.
+            over `solutions` sampled solutions, with reward 0 or 1, of the task and of siblings, `rewarded` in all.
         practice: who writes what is practised: the generator, the task's own demonstrations (MAML), or nobody (the
             outer loss alone: plain fine-tuning). `rewrite` trains the generator to answer the task in its sample
             (plain RL on "rewrite, then answer"), with nothing practised.
@@ -89,7 +89,7 @@ class MetaSettings:
     """
 
     seed: int = 0
-    steps: int = 400
+    steps: int = 250
     tasks: int = 16
     samples: int = 8
     inner_steps: int = 1
@@ -101,10 +101,11 @@ class MetaSettings:
     lora_meta_rank: int = 16
     lora: LoraSettings = field(default_factory=LoraSettings)
     rates: Rates = field(default_factory=Rates)
-    temperature: float = 1.6
+    temperature: float = 1.3
     max_new_tokens: int = 48
     solution_tokens: int = 40
     solutions: int = 6
+    rewarded: int = 3
     softening: float = 3.0
     step_size: float = 3.0
     sibling_weight: float = 1.0
@@ -121,7 +122,16 @@ class MetaSettings:
 
     def __post_init__(self) -> None:
         """Raise SettingsError for numbers that mean nothing."""
-        for name in ("steps", "tasks", "samples", "inner_steps", "solutions", "max_new_tokens", "solution_tokens"):
+        for name in (
+            "steps",
+            "tasks",
+            "samples",
+            "inner_steps",
+            "solutions",
+            "rewarded",
+            "max_new_tokens",
+            "solution_tokens",
+        ):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} is {getattr(self, name)}. Give 1 or more.")
         if self.seed < 0:

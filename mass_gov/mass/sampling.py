@@ -36,8 +36,8 @@ def latin_hypercube(seed: int, rows: int, count: int) -> Tensor:
     """(rows, count) float64: in every column each of `rows` equal strata of [0, 1) is hit once (McKay et al., 1979).
 
     Each row alone is as uniform as `uniforms`; together the rows spread, so that m samples of one task differ as often
-    as they can: eight draws from seven equally likely beginnings meet 6.2 of them on average, and not 5. Number t of row i is
-    (rank + u) / rows, with u from `uniforms(seed, i, ...)` and the rank that of row i among streams -1, -2, ... of
+    as they can: eight draws from seven equally likely beginnings meet 6.2 of them on average, and not 5. Number t of
+    row i is (rank + u) / rows, with u from `uniforms(seed, i, ...)` and the rank that of row i among streams -1, -2, ... of
     the same seed.
     """
     ranked = torch.from_numpy(np.stack([uniforms(seed, -1 - index, count) for index in range(rows)]))
