@@ -37,8 +37,8 @@ def latin_hypercube(seed: int, rows: int, count: int) -> Tensor:
 
     Each row alone is as uniform as `uniforms`; together the rows spread, so that m samples of one task differ as often
     as they can: eight draws from seven equally likely beginnings meet 6.2 of them on average, and not 5. Number t of
-    row i is (rank + u) / rows, with u from `uniforms(seed, i, ...)` and the rank that of row i among streams -1, -2, ... of
-    the same seed.
+    row i is (rank + u) / rows, with u from `uniforms(seed, i, ...)` and the rank that of row i among streams -1, -2,
+    ... of the same seed.
     """
     ranked = torch.from_numpy(np.stack([uniforms(seed, -1 - index, count) for index in range(rows)]))
     ranks = ranked.argsort(dim=0).argsort(dim=0)
