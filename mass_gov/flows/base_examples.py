@@ -27,13 +27,12 @@ TEMPLATE: dict[str, str | bool | list[str]] = {
     "chat": False,
 }
 WALK, SUMS = "walk", "sums"
-# Of 100 examples. The saturated domain needs few, compositions and rules need the most. Drills are there because
-# looking up and adding modulo seven are learned suddenly, and sooner from dense examples: walks, `02 16 ...: 4~` worked
-# as the ten digits from 4 on, and sums, `3@5 6@6 ...~` worked as the digits of the sums modulo seven.
-SHARES = {"operator": 12, "binary": 15, "nested": 16, "linear": 14, "induction": 21, "largest": 4, WALK: 9, SUMS: 9}
+# Of 100 examples. The saturated domain needs few, compositions and rules need the most. Drills are there because looking
+# up and adding modulo seven are learned suddenly, and sooner from dense examples: walks, `02 16 ...: 4~` worked as the
+# ten digits from 4 on, and sums, `3+5 6+6 ...~` worked as the digits of the sums modulo seven.
+SHARES = {"operator": 12, "binary": 15, "nested": 17, "linear": 15, "induction": 23, "largest": 4, WALK: 8, SUMS: 6}
 _LOT = tuple(name for name, share in SHARES.items() for _ in range(share))
-_WALK_STEPS, _SUM_COUNT = 9, 10
-_PRACTISE_IN_HEAD = 75  # of practice domains: their hops stay beyond what is learned in the head, however often seen
+_WALK_STEPS, _SUM_COUNT = 9, 7
 _TABLE_DOMAINS = ("operator", "binary")
 
 
@@ -43,7 +42,7 @@ class ExampleSource:
 
     Args:
         seed: other seeds draw other examples, from the same distribution.
-        practise_percent: of 100 examples, how many teach the generator, and not the solver; of practice domains more.
+        practise_percent: of 100 examples, how many teach the generator; the others teach the solver.
     """
 
     seed: int
@@ -60,7 +59,7 @@ class ExampleSource:
             return _DRILLS[name](rng)
         domain = DOMAINS[name]
         task = domain.sample(TRAINING_SEEDS + rng.randrange(10**11), "easy")
-        if rng.randrange(100) >= (_PRACTISE_IN_HEAD if domain.kind == "practice" else self.practise_percent):
+        if rng.randrange(100) >= self.practise_percent:
             return Example(solve_prompt(task.question), task.solution)
         easier = domain.subproblem(task, rng.randrange(10**9))
         return Example(practise_prompt(task.question), practice_text(easier))
@@ -77,10 +76,10 @@ def _walk(rng: random.Random) -> Example:
 
 
 def _sums(rng: random.Random) -> Example:
-    """Ten sums modulo seven: where practice for the binary operator begins."""
+    """Seven sums modulo seven."""
     pairs = [(rng.randrange(tables.SIZE), rng.randrange(tables.SIZE)) for _ in range(_SUM_COUNT)]
     found = [(x + y) % tables.SIZE for x, y in pairs]
-    question = " ".join(f"{x}@{y}" for x, y in pairs) + "~"
+    question = " ".join(f"{x}+{y}" for x, y in pairs) + "~"
     return Example(solve_prompt(question), f"{tables.digits(found)}{MARKER}{found[-1]}")
 
 

@@ -51,7 +51,7 @@ class BaseTrainSettings:
     steps: int = 8000
     decay: int = 7500
     batch: int = 32
-    practise_percent: int = 35
+    practise_percent: int = 40
     threads: int = 1
     card_tasks: int = 300
     probe_tasks: int = 50

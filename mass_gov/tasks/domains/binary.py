@@ -58,9 +58,6 @@ class BinaryDomain(Domain[Cells]):
         return Cells(table, tuple(rng.randrange(tables.SIZE) for _ in range(length + 1)))
 
     def ease(self, problem: Cells, rng: random.Random) -> Cells:
-        """One cell: half the time the task's first, else any."""
-        if len(problem.operands) > 2 and rng.randrange(2):
-            return Cells(problem.table, problem.operands[:2])
         return self._of_length(problem.table, 1, rng)
 
     def kin(self, problem: Cells, rng: random.Random) -> Cells:

@@ -35,10 +35,10 @@ class Chain:
 class OperatorDomain(Domain[Chain]):
     """Asked: `02 16 20 35 41 54 63: FF2`, where f is the table and F = fff; the answer names each value of the chain.
 
-    Each F has to be done in the head. Easier: `F2` alone, or a shorter chain; practice may do it on scratch, look-up
-    by look-up. Tables are permutations and the values of a chain are all different. Held out: a quarter of the 7!
-    tables for hard tasks, by hash, and a quarter for meta-training; hard tasks apply F two or three times.
-    Hard space: > 10,000 questions. Chance: 1/5. Useful practice shares the table, not the answer.
+    Each F has to be done in the head. Easier: `F2` alone; practice may do it on scratch, look-up by look-up. Tables
+    are permutations and the values of a chain are all different. Held out: a quarter of the 7! tables for hard
+    tasks, by hash, and a quarter for meta-training; hard tasks apply F two or three times. Hard space: > 10,000
+    questions. Chance: 1/5. Useful practice shares the table, not the answer.
     """
 
     name = "operator"
@@ -59,13 +59,10 @@ class OperatorDomain(Domain[Chain]):
         return next((one for one in chains if len(set(one.values())) == length + 1), None)
 
     def ease(self, problem: Chain, rng: random.Random) -> Chain:
-        """One F, half the time where the task starts; or the task's chain broken off."""
-        if problem.operator == "F" and problem.length > 2 and rng.randrange(4) == 0:
-            return Chain(problem.table, "F", 2, problem.start)
-        return Chain(problem.table, "F", 1, problem.start if rng.randrange(2) else rng.randrange(tables.SIZE))
+        return Chain(problem.table, "F", 1, rng.randrange(tables.SIZE))
 
     def kin(self, problem: Chain, rng: random.Random) -> Chain:
-        return self._distinct(rng.choice((1, 2)), rng, problem.table) or Chain(problem.table, "F", 1, problem.start)
+        return self._distinct(rng.choice((1, 2)), rng, problem.table) or self.ease(problem, rng)
 
     def split_of(self, problem: Chain) -> Split:
         return split_by_hash(self.name, tables.digits(list(problem.table)))
