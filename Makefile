@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test check bench reproduce reproduce-quick clean
 
 install: $(STAMP)
 
@@ -31,6 +31,13 @@ check: install
 bench: install
 	$(BIN)/python bench/adapt.py
 	$(BIN)/python bench/meta_gradient.py --quick
+
+# Pretraining, meta-training of three seeds and the core rows from nothing; it goes on where it stopped.
+reproduce: install
+	$(BIN)/python bench/reproduce.py
+
+reproduce-quick: install
+	$(BIN)/python bench/reproduce.py --quick
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mass_gov.errors import MissingExtraError
 
@@ -97,13 +97,12 @@ def _shown(value: float | None, digits: int) -> str:
 def _bar(console: Console) -> Progress:
     return Progress(
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
+        BarColumn(12),
         MofNCompleteColumn(),
         TextColumn("loss {task.fields[loss]}", markup=False),
         TextColumn("adapted {task.fields[accuracy]}", markup=False),
         TextColumn("distinct {task.fields[distinct]}", markup=False),
-        TextColumn("step size {task.fields[size]}", markup=False),
-        TimeElapsedColumn(),
+        TextColumn("step {task.fields[size]}", markup=False),
         TimeRemainingColumn(),
         console=console,
     )

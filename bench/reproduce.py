@@ -1,0 +1,178 @@
+"""Everything again from nothing: pretraining, meta-training, evaluation. `make reproduce`, `make reproduce-quick`.
+
+    base -> mass-gold, mass-verifier (a run a seed) -> solver-grpo (as many FLOPs) -> the core rows, seed by seed
+
+Two commands run at a time, each on one thread. Layout of the folder (runs/reproduce, or --out): `base/` and
+`RECIPE-SEED/`, the run folders; `weights-SEED/`, what `evaluate --weights` takes; `results/NAME.json`, what each
+command printed; `logs/NAME.log`, the rest of it; `summary.json`. Called again, it goes on: a command whose result is
+there is not run again, and an interrupted run is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+AT_ONCE = 2
+RUNS = Path(__file__).resolve().parents[1] / "runs"
+RIVAL = "solver-grpo"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much of everything.
+
+    Args:
+        steps: outer steps by recipe; the rival gets the FLOPs of the dearest of them, on the same seed.
+        base, meta, evaluate: further options of the commands.
+        evaluation: `--seed` of the tasks: the same for all training seeds.
+    """
+
+    seeds: tuple[int, ...]
+    steps: Mapping[str, int]
+    base: tuple[str, ...] = ()
+    meta: tuple[str, ...] = ()
+    evaluate: tuple[str, ...] = ()
+    evaluation: int = 0
+
+
+FULL = Plan(
+    seeds=(0, 1, 2),
+    steps={"mass-gold": 400, "mass-verifier": 200},
+    evaluate=("--methods", "core", "--n", "1002"),
+)
+QUICK = Plan(
+    seeds=(0,),
+    steps={"mass-gold": 40, "mass-verifier": 20},
+    base=("--steps", "1500", "--card-tasks", "20", "--probe-tasks", "2"),
+    meta=("--validation-tasks", "30"),
+    evaluate=("--methods", "core", "--n", "60", "--tune", "12"),
+)
+
+
+class Reproduction:
+    """One folder in which a plan is carried out."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        self.folder, self.plan = folder, plan
+        for name in ("results", "logs"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+
+    def run(self) -> dict[str, Any]:
+        """Carry it out; the summary."""
+        began = time.monotonic()
+        self._command("base", "train", "base", *self._place("base"), "--seed", "0", *self.plan.base)
+        self._together([self._mass(recipe, seed) for seed in self.plan.seeds for recipe in self._dearest_first()])
+        self._together([self._rival(seed) for seed in self.plan.seeds])
+        self._together([self._evaluation(seed) for seed in self.plan.seeds])
+        summary = {"minutes": round((time.monotonic() - began) / 60, 1), "seeds": self._figures()}
+        (self.folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+        return summary
+
+    def _dearest_first(self) -> list[str]:
+        return sorted(self.plan.steps, key=lambda recipe: -self.plan.steps[recipe])
+
+    def _mass(self, recipe: str, seed: int) -> tuple[str, ...]:
+        return self._meta(recipe, seed, "--steps", str(self.plan.steps[recipe]))
+
+    def _rival(self, seed: int) -> tuple[str, ...]:
+        flops = max(self._result(f"{recipe}-{seed}")["flops"] for recipe in self.plan.steps)
+        return self._meta(RIVAL, seed, "--flops", str(flops))
+
+    def _meta(self, recipe: str, seed: int, *more: str) -> tuple[str, ...]:
+        name = f"{recipe}-{seed}"
+        base = str(self.folder / "base" / "weights")
+        given = ("--base", base, "--recipe", recipe, "--seed", str(seed), *more, *self.plan.meta)
+        return (name, "train", "meta", *self._place(name), *given)
+
+    def _evaluation(self, seed: int) -> tuple[str, ...]:
+        weights = self.folder / f"weights-{seed}"
+        shutil.rmtree(weights, ignore_errors=True)
+        shutil.copytree(self.folder / "base" / "weights", weights / "base")
+        for recipe in (*self.plan.steps, RIVAL):
+            shutil.copytree(self.folder / f"{recipe}-{seed}" / "weights", weights / recipe)
+        given = ("--weights", str(weights), "--seed", str(self.plan.evaluation), *self.plan.evaluate)
+        return (f"evaluation-{seed}", "evaluate", *given)
+
+    def _place(self, name: str) -> tuple[str, ...]:
+        """The run folder, with --resume where there is something in it."""
+        folder = self.folder / name
+        begun = folder.is_dir() and any(folder.iterdir())
+        return ("--out", str(folder), *(("--resume",) if begun else ()))
+
+    def _together(self, commands: Sequence[tuple[str, ...]]) -> None:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            running = [pool.submit(self._command, *command) for command in commands]
+            for one in running:
+                one.result()
+
+    def _command(self, name: str, *arguments: str) -> None:
+        """Run one `mass-gov` command with its output into the folder, unless its result is there."""
+        result = self.folder / "results" / f"{name}.json"
+        if result.exists():
+            return
+        print(f"$ mass-gov {' '.join(arguments)} --json", file=sys.stderr, flush=True)
+        partial = result.with_suffix(".part")
+        log = self.folder / "logs" / f"{name}.log"
+        with partial.open("w", encoding="utf-8") as out, log.open("a", encoding="utf-8") as err:
+            command = [sys.executable, "-m", "mass_gov.cli.main", *arguments, "--json"]
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            done = subprocess.run(command, stdout=out, stderr=err, env=environment, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"{name} ended with exit status {done.returncode}. {log} says why; run it again to go on.")
+        partial.replace(result)
+
+    def _result(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "results" / f"{name}.json").read_text(encoding="utf-8"))
+        return found
+
+    def _figures(self) -> dict[str, Any]:
+        """Training seed -> method -> accuracy and the paired difference to the base, with their intervals."""
+        wanted = ("accuracy", "ci", "delta_vs_base")
+        return {
+            str(seed): {
+                method: {name: row[name] for name in wanted}
+                for method, row in self._result(f"evaluation-{seed}")["methods"].items()
+            }
+            for seed in self.plan.seeds
+        }
+
+
+def table(summary: Mapping[str, Any]) -> str:
+    """Method by seed: percent right, and the difference to the base in points."""
+    seeds = summary["seeds"]
+    methods = list(next(iter(seeds.values())))
+    lines = [f"{'method':16}" + "".join(f"{'seed ' + seed:>24}" for seed in seeds)]
+    for method in methods:
+        cells = [_cell(seeds[seed][method]) for seed in seeds]
+        lines.append(f"{method:16}" + "".join(f"{cell:>24}" for cell in cells))
+    return "\n".join([*lines, f"{summary['minutes']} minutes"])
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    low, middle, high = (100 * value for value in row["delta_vs_base"])
+    return f"{100 * row['accuracy']:.1f} {middle:+.1f} [{low:+.1f}, {high:+.1f}]"
+
+
+def main() -> None:
+    """Read the options, carry out the plan, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a smaller one, under fifteen minutes")
+    parser.add_argument("--out", type=Path, help="the folder (default: runs/reproduce or runs/reproduce-quick)")
+    given = parser.parse_args()
+    folder = given.out or RUNS / ("reproduce-quick" if given.quick else "reproduce")
+    print(table(Reproduction(folder, QUICK if given.quick else FULL).run()))
+
+
+if __name__ == "__main__":
+    main()
