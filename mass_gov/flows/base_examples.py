@@ -27,9 +27,9 @@ TEMPLATE: dict[str, str | bool | list[str]] = {
     "chat": False,
 }
 WALK, SUMS = "walk", "sums"
-# Of 100 examples. The saturated domain needs few, compositions and rules need the most. Drills are there because looking
-# up and adding modulo seven are learned suddenly, and sooner from dense examples: walks, `02 16 ...: 4~` worked as the
-# ten digits from 4 on, and sums, `3+5 6+6 ...~` worked as the digits of the sums modulo seven.
+# Of 100 examples. The saturated domain needs few, compositions and rules need the most. Drills are there because
+# looking up and adding modulo seven are learned suddenly, and sooner from dense examples: walks, `02 16 ...: 4~` worked
+# as the ten digits from 4 on, and sums, `3+5 6+6 ...~` worked as the digits of the sums modulo seven.
 SHARES = {"operator": 12, "binary": 15, "nested": 17, "linear": 15, "induction": 23, "largest": 4, WALK: 8, SUMS: 6}
 _LOT = tuple(name for name, share in SHARES.items() for _ in range(share))
 _WALK_STEPS, _SUM_COUNT = 9, 7

@@ -62,7 +62,7 @@ def test_samples_of_one_task_hit_every_stratum_once_and_each_alone_is_uniform() 
     table = latin_hypercube(5, 8, 400)
     assert torch.equal(latin_hypercube(5, 8, 400), table) and not torch.equal(latin_hypercube(6, 8, 400), table)
     assert torch.equal((table * 8).floor().sort(dim=0).values, torch.arange(8.0).double()[:, None].expand(8, 400))
-    assert 0.0 <= float(table.min()) and float(table.max()) < 1.0
+    assert float(table.min()) >= 0.0 and float(table.max()) < 1.0
     for row in table:  # Kolmogorov-Smirnov at 0.1%: 1.95 / sqrt(n)
         gap = (row.sort().values - (torch.arange(400) + 0.5) / 400).abs().max()
         assert float(gap) < 1.95 / 400**0.5
