@@ -100,7 +100,7 @@ def meta(
         str, typer.Option("--recipe", metavar="NAME", help="What to train: mass-gold, mass-verifier, or a rival.")
     ] = "mass-gold",
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the tasks, the samples, the core.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Outer steps (default: 400).")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Outer steps (default: the recipe's).")] = None,
     flops: Annotated[
         int | None,
         typer.Option("--flops", min=1, help="Stop at so many metered FLOPs instead; --steps is then the schedule."),
