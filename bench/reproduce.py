@@ -33,7 +33,8 @@ class Plan:
     """How much of everything.
 
     Args:
-        steps: outer steps by recipe, dearest first, None for the recipe's own; the rival gets the FLOPs of the dearest of them, on the same seed.
+        steps: outer steps by recipe, dearest first, None for the recipe's own; the rival gets as many FLOPs as the
+            dearest of them on the same seed.
         base, meta, evaluate: further options of the commands.
         evaluation: `--seed` of the tasks: the same for all training seeds.
     """
