@@ -181,7 +181,7 @@ that adaptation is there to close. The table above says where each domain landed
 
 _LIMITS = """## Limits
 
-- It knows five families of generated problems and nothing else; on other text it writes nonsense.
+- It knows six families of generated problems and nothing else; on other text it writes nonsense.
 - Its practice is imperfect on purpose: some does not parse, some is wrong. Gates and scorers have to cope with that.
 - Easy figures include questions that training may have shown; hard figures can't.
 - The weights are reproducible on the same machine with the same thread count; other CPUs differ in the last bits.

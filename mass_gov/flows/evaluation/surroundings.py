@@ -4,9 +4,9 @@ Rules: every function takes question texts; no task of the evaluation, and so no
 pool is drawn from the easy split with training seeds, never from the evaluation's. Demonstrations are what the text
 states, with nothing computed from it:
 
-    induction   every demonstration, asked with the others shown: `4>11 9>21 2>?` is 7
-    operator    every row of the table that the question writes out, asked as one look-up: `...: f2` is 0
-    others      none
+    induction           every demonstration, asked with the others shown: `4>11 9>21 2>?` is 7
+    operator, binary    every row of the table that the question writes out, stated as practice states it: `f2` is 0
+    others              none
 
 Does not know models or methods.
 """
