@@ -289,7 +289,9 @@ class MetaTraining:
         self.engine.charge(batch.positions_computed, 3)
         importance = [self._importance(query) * counts for query, counts in zip(queries, asked_for, strict=True)]
         weights = torch.tensor(importance, device=self.device)
-        loss = (group_advantages(rewards).flatten() * weights * losses).sum() / (len(tasks) * s.solutions)
+        advantages = group_advantages(rewards).flatten()
+        advantages = torch.where(advantages < 0, s.negative_weight * advantages, advantages)
+        loss = (advantages * weights * losses).sum() / (len(tasks) * s.solutions)
         return loss, sum(one for one, counts in zip(right, asked_for, strict=True) if counts) / sum(asked_for)
 
     def _is_right(self, query: Query, written: Generation) -> bool:

@@ -66,6 +66,8 @@ class MetaSettings:
         steps: outer steps; tasks: tasks per outer step; samples: m; inner_steps: K.
         outer: `gold`, cross-entropy of reference solutions, or `verifier`, GRPO (Shao et al., 2024, arXiv 2402.03300)
             over `solutions` sampled solutions, with reward 0 or 1, of the task and of siblings, `rewarded` in all.
+            Negative advantages count `negative_weight`: where most solutions are wrong by chance, pushing them away
+            spoils the model faster than the right ones teach it.
         practice: who writes what is practised: the generator, the task's own demonstrations (MAML), or nobody (the
             outer loss alone: plain fine-tuning). `rewrite` trains the generator to answer the task in its sample
             (plain RL on "rewrite, then answer"), with nothing practised.
@@ -106,6 +108,7 @@ class MetaSettings:
     solution_tokens: int = 40
     solutions: int = 6
     rewarded: int = 3
+    negative_weight: float = 0.0
     softening: float = 3.0
     step_size: float = 3.0
     sibling_weight: float = 1.0
