@@ -20,7 +20,8 @@ def sample(
         str | None, typer.Option("--domain", metavar="NAME", help="One domain only (default: all in turn).")
     ] = None,
     split: Annotated[
-        Literal["hard", "easy"], typer.Option("--split", help="Held-out hard tasks, or easy ones as in training.")
+        Literal["hard", "meta", "easy"],
+        typer.Option("--split", help="Held-out hard tasks, those of meta-training, or easy ones as in training."),
     ] = "hard",
     as_json: JsonFlag = False,
     as_lines: Annotated[

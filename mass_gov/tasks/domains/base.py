@@ -100,7 +100,7 @@ class Domain(ABC, Generic[P]):
         """The task of this seed. Same seed and split, same task, on every machine.
 
         Raises:
-            TaskError: `split` is neither `easy` nor `hard`, or the seed is negative.
+            TaskError: `split` is none of `easy`, `meta` and `hard`, or the seed is negative.
         """
         if split not in ("easy", "meta", "hard") or seed < 0:
             raise TaskError(f"no task for seed {seed} and split {split!r}: use a seed >= 0 and easy, meta or hard")
