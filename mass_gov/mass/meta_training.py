@@ -281,17 +281,20 @@ class MetaTraining:
         prompts = [self.text.template.solve_prompt(query.question) for query in queries]
         seeds = [self._seed("solution", *divmod(index, most * s.solutions)) for index in range(len(prompts))]
         now = None if phi is None else {name: tensor.detach() for name, tensor in phi.items()}
-        written = self.engine.generate(prompts, now, max_new_tokens=s.solution_tokens, temperature=1.0, seeds=seeds)
+        written = self.engine.generate(
+            prompts, now, max_new_tokens=s.solution_tokens, temperature=1.0, seeds=seeds, strata=s.solutions
+        )
         right = [self._is_right(query, one) for query, one in zip(queries, written, strict=True)]
         rewards = torch.tensor(right, dtype=torch.float32, device=self.device).view(-1, s.solutions)
-        batch = self.network.batch([(one.prompt_tokens, one.tokens) for one in written])
-        losses = self.network.token_losses(theta, phi, batch).sum(dim=1)
-        self.engine.charge(batch.positions_computed, 3)
         importance = [self._importance(query) * counts for query, counts in zip(queries, asked_for, strict=True)]
-        weights = torch.tensor(importance, device=self.device)
         advantages = group_advantages(rewards).flatten()
         advantages = torch.where(advantages < 0, s.negative_weight * advantages, advantages)
-        loss = (advantages * weights * losses).sum() / (len(tasks) * s.solutions)
+        shares = (advantages * torch.tensor(importance, device=self.device) / (len(tasks) * s.solutions)).tolist()
+        rows, weights = _weighed_rows(written, shares, len(tasks))
+        batch = self.network.batch(rows)
+        losses = self.network.token_losses(theta, phi, batch).sum(dim=1)
+        self.engine.charge(batch.positions_computed, 3)
+        loss = (torch.tensor(weights, device=self.device) * losses).sum()
         return loss, sum(one for one, counts in zip(right, asked_for, strict=True) if counts) / sum(asked_for)
 
     def _is_right(self, query: Query, written: Generation) -> bool:
@@ -360,3 +363,19 @@ def _by_role(queries: Sequence[Query], values: Tensor) -> dict[str, float]:
     for query, value in zip(queries, values.tolist(), strict=True):
         found.setdefault(f"loss_{query.role}", []).append(value)
     return {name: sum(all_) / len(all_) for name, all_ in sorted(found.items())}
+
+
+def _weighed_rows(written: Sequence[Generation], shares: Sequence[float], tasks: int) -> tuple[Rows, list[float]]:
+    """Every solution that counts once, with the sum of its shares; equally many rows a task, as rows go by tasks."""
+    each = len(written) // tasks
+    found: list[dict[tuple[tuple[int, ...], tuple[int, ...]], float]] = []
+    for first in range(0, len(written), each):
+        counted: dict[tuple[tuple[int, ...], tuple[int, ...]], float] = {}
+        for one, share in zip(written[first : first + each], shares[first : first + each], strict=True):
+            row = (one.prompt_tokens, one.tokens)
+            counted[row] = counted.get(row, 0.0) + share
+        kept = {row: share for row, share in counted.items() if share}
+        found.append(kept or {next(iter(counted)): 0.0})
+    most = max(map(len, found))
+    filled = [[*task.items(), *[(next(iter(task)), 0.0)] * (most - len(task))] for task in found]
+    return [row for task in filled for row, _ in task], [share for task in filled for _, share in task]

@@ -106,7 +106,7 @@ class MetaSettings:
     temperature: float = 1.3
     max_new_tokens: int = 48
     solution_tokens: int = 40
-    solutions: int = 6
+    solutions: int = 8
     rewarded: int = 3
     negative_weight: float = 0.0
     softening: float = 3.0
