@@ -61,7 +61,7 @@ class BinaryDomain(Domain[Cells]):
         return self._of_length(problem.table, 1, rng)
 
     def kin(self, problem: Cells, rng: random.Random) -> Cells:
-        return self._of_length(problem.table, rng.choice((1, 2)), rng)
+        return self._of_length(problem.table, rng.choice((1, 1, 2)), rng)
 
     def split_of(self, problem: Cells) -> Split:
         return split_by_hash(self.name, tables.digits(list(problem.table)))

@@ -62,7 +62,7 @@ class OperatorDomain(Domain[Chain]):
         return Chain(problem.table, "F", 1, rng.randrange(tables.SIZE))
 
     def kin(self, problem: Chain, rng: random.Random) -> Chain:
-        return self._distinct(rng.choice((1, 2)), rng, problem.table) or self.ease(problem, rng)
+        return self._distinct(rng.choice((1, 1, 2)), rng, problem.table) or self.ease(problem, rng)
 
     def split_of(self, problem: Chain) -> Split:
         return split_by_hash(self.name, tables.digits(list(problem.table)))
