@@ -1,4 +1,4 @@
-"""The JSON of every command has exactly the fields that docs/reference/cli.md lists."""
+"""The JSON of every command has exactly the fields that docs/reference/cli.md (of `evaluate`, evaluation.md) lists."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from tests.contract.checkout import read
 from tests.contract.test_cli_contract import commands, sections
 from tests.e2e.conftest import INSIDE, Command, Recorded
+from tests.fakes.fluent_base import make_fluent
 
 CALLS: dict[str, list[str]] = {
     "solve": ["3+4", "--id", "again", "--forced-samples", "FORCED", "--step-size", INSIDE],
@@ -38,12 +40,19 @@ CALLS: dict[str, list[str]] = {
 
 def fields(name: str) -> set[str]:
     """Fields that the page lists for a command."""
-    table = sections()[f"mass-gov {name}"].partition("| field |")[2].partition("\n\n")[0]
-    return set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE))
+    return first_table(sections()[f"mass-gov {name}"])
 
 
-def test_every_command_but_training_is_called_here() -> None:
-    assert {f"mass-gov {name}" for name in CALLS} | {"mass-gov train base"} == commands().keys()
+def first_table(text: str) -> set[str]:
+    """Names in the first column of the first table of fields; a cell may hold several."""
+    table = text.partition("| field |")[2].partition("\n\n")[0]
+    cells = re.findall(r"^\| (`[^|]+`) \|", table, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`([a-z_]+)`", cell)}
+
+
+def test_every_command_is_called_here() -> None:
+    others = {"mass-gov train base", "mass-gov train meta", "mass-gov evaluate"}
+    assert {f"mass-gov {name}" for name in CALLS} | others == commands().keys()
 
 
 @pytest.mark.parametrize("name", sorted(CALLS))
@@ -76,3 +85,21 @@ def test_training_reports_what_it_made(cli: Command, tmp_path: Path) -> None:
     assert again["data_digest"] == ran.json["data_digest"]
     solved = cli("solve", "max 1 2", "--model", weights, "--json")
     assert solved.status == 0 and json.dumps(solved.json)
+
+
+def test_meta_training_reports_what_it_made(cli: Command, tmp_path: Path) -> None:
+    base = make_fluent(tmp_path / "base")
+    small = ["--steps", "1", "--tasks", "1", "--samples", "2", "--validation-tasks", "1", "--answer-tokens", "8"]
+    settings = ["--set", "max_new_tokens=16", "--set", "solution_tokens=8", "--set", "warmup=1"]
+    ran = cli("train", "meta", "--base", base, "--out", tmp_path / "run", *small, *settings, "--json")
+    assert ran.status == 0 and set(ran.json) == fields("train meta"), ran.err
+    assert (Path(ran.json["weights"]) / "core.json").is_file()
+
+
+def test_an_evaluation_reports_what_it_found(cli: Command) -> None:
+    page = read("docs/reference/evaluation.md").partition("## JSON")[2]
+    top, of_a_method = first_table(page), first_table(page.partition("Each method:")[2])
+    ran = cli("evaluate", "--methods", "base", "--n", "6", "--answer-tokens", "8", "--json")
+    assert ran.status == 0 and set(ran.json) == top, ran.err
+    assert set(ran.json["methods"]["base"]) == of_a_method - {"forgetting"}
+    assert isinstance(ran.json["methods"]["base"]["flops_per_task"], float), "figures are numbers"
