@@ -10,6 +10,8 @@ from tests.contract.checkout import ROOT, read, tracked_files
 
 IN_FULL = ("mass_gov/", "migrations/", "policies/", "docs/", "bench/", ".ci/")
 """Folders whose every file has a line; elsewhere a line may stand for a whole folder."""
+WEIGHTS = "mass_gov/mass/trained/"
+"""There as well: each folder in it is a model, of files like those of `reference/`."""
 
 
 def parse_tree(readme: str) -> dict[str, str]:
@@ -35,7 +37,8 @@ def missing(paths: list[str], tree: dict[str, str]) -> list[str]:
     leaves = {name for name in tree if name.endswith("/") and not any(o != name and o.startswith(name) for o in tree)}
     gaps = []
     for path in paths:
-        whole = not path.startswith(IN_FULL) and any(path.startswith(folder) for folder in leaves)
+        in_full = path.startswith(IN_FULL) and not path.startswith(WEIGHTS)
+        whole = not in_full and any(path.startswith(folder) for folder in leaves)
         if path not in tree and not whole:
             gaps.append(path)
     return gaps
@@ -65,6 +68,8 @@ def test_the_checks_see_what_is_missing() -> None:
     tree = parse_tree("## Files\n```text\nmass_gov/  the package\n  a.py  one thing\ntests/  the tests\n```\n")
     assert missing(["mass_gov/a.py", "tests/unit/test_a.py"], tree) == []
     assert missing(["mass_gov/b.py", "setup.py"], tree) == ["mass_gov/b.py", "setup.py"]
+    assert missing([f"{WEIGHTS}one/config.json"], tree) == [f"{WEIGHTS}one/config.json"]
+    assert missing([f"{WEIGHTS}one/config.json"], {**tree, f"{WEIGHTS}one/": "weights of one"}) == []
 
 
 @pytest.mark.parametrize("line", ["    too_deep.py  hangs in the air", "three spaces  of nothing", "   odd.py  odd"])

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from mass_gov.mass.reference_model import SHIPPED
+
 ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_LEARNER = """
 import sys
@@ -69,7 +71,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 def test_the_wheel_carries_what_the_program_reads(installed: Installed) -> None:
     names = set(zipfile.ZipFile(installed.wheel).namelist())
-    reference = ("config.json", "model.safetensors", "tokenizer.json", "prompt_template.json", "MODEL_CARD.md")
+    model = ("config.json", "model.safetensors", "tokenizer.json", "prompt_template.json", "MODEL_CARD.md")
     wanted = {
         "mass_gov/py.typed",
         "mass_gov/tasks/suites/core-v1.jsonl",
@@ -77,16 +79,18 @@ def test_the_wheel_carries_what_the_program_reads(installed: Installed) -> None:
         "mass_gov/_data/policies/solo/v1.yaml",
         "mass_gov/_data/migrations/env.py",
         "mass_gov/_data/migrations/versions/0001_append_only_ledger.py",
-        *(f"mass_gov/mass/reference/{name}" for name in reference),
+        *(f"mass_gov/mass/reference/{name}" for name in model),
+        *(f"mass_gov/mass/trained/{SHIPPED}/{name}" for name in (*model, "core.json", "core.safetensors")),
     }
     assert not wanted - names
     assert not [name for name in names if not name.startswith(("mass_gov/", "mass_gov-")) or "__pycache__" in name]
 
 
-def test_the_model_that_ships_is_small(installed: Installed) -> None:
+@pytest.mark.parametrize("folder", ["reference", f"trained/{SHIPPED}"])
+def test_a_model_that_ships_is_small(installed: Installed, folder: str) -> None:
     infos = zipfile.ZipFile(installed.wheel).infolist()
     size = sum(
-        i.file_size for i in infos if i.filename.startswith("mass_gov/mass/reference/") and _is_model(i.filename)
+        i.file_size for i in infos if i.filename.startswith(f"mass_gov/mass/{folder}/") and _is_model(i.filename)
     )
     assert 0 < size <= 4 * 1024 * 1024
 
