@@ -1,4 +1,4 @@
-"""What base training reads: solved easy tasks, easy sub-problems written for easy tasks, and walks through tables.
+"""What base training reads: solved easy tasks, easy sub-problems written for easy tasks, and two kinds of drill.
 
 Rules: example number i is a pure function of (seed, i). Nothing of the hard split is ever drawn here: not as a
 question to solve, not as a task to write practice for, not as a practice problem. So the model meets a held-out
@@ -8,7 +8,7 @@ operator, rule or composition for the first time when it is adapted or tested.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mass_gov.mass.pretraining import Example
@@ -26,12 +26,13 @@ TEMPLATE: dict[str, str | bool | list[str]] = {
     "stop": [],
     "chat": False,
 }
-WALK = "walk"
-# Of 100 examples. The saturated domain needs few, compositions and rules need the most. Walks, `02 16 ...: 4~` worked
-# as the ten digits from 4 on, are there because looking up is learned suddenly, and sooner from dense examples.
-SHARES = {"operator": 14, "binary": 14, "nested": 17, "linear": 15, "induction": 22, "largest": 4, WALK: 14}
+WALK, SUMS = "walk", "sums"
+# Of 100 examples. The saturated domain needs few, compositions and rules need the most. Drills are there because
+# looking up and adding modulo seven are learned suddenly, and sooner from dense examples: walks, `02 16 ...: 4~` worked
+# as the ten digits from 4 on, and sums, `3+5 6+6 ...~` worked as the digits of the sums modulo seven.
+SHARES = {"operator": 12, "binary": 15, "nested": 17, "linear": 15, "induction": 23, "largest": 4, WALK: 8, SUMS: 6}
 _LOT = tuple(name for name, share in SHARES.items() for _ in range(share))
-_WALK_STEPS = 9
+_WALK_STEPS, _SUM_COUNT = 9, 7
 _TABLE_DOMAINS = ("operator", "binary")
 
 
@@ -54,8 +55,8 @@ class ExampleSource:
         """Example number `index` of the run."""
         rng = counter_rng("base-example", self.seed, index)
         name = rng.choice(_LOT)
-        if name == WALK:
-            return _walk(rng)
+        if name in _DRILLS:
+            return _DRILLS[name](rng)
         domain = DOMAINS[name]
         task = domain.sample(TRAINING_SEEDS + rng.randrange(10**11), "easy")
         if rng.randrange(100) >= self.practise_percent:
@@ -72,6 +73,17 @@ def _walk(rng: random.Random) -> Example:
     seen = tables.walk(table, rng.randrange(tables.SIZE), _WALK_STEPS)
     question = f"{tables.render(table)}: {seen[0]}~"
     return Example(solve_prompt(question), f"{tables.digits(seen)}{MARKER}{seen[-1]}")
+
+
+def _sums(rng: random.Random) -> Example:
+    """Seven sums modulo seven."""
+    pairs = [(rng.randrange(tables.SIZE), rng.randrange(tables.SIZE)) for _ in range(_SUM_COUNT)]
+    found = [(x + y) % tables.SIZE for x, y in pairs]
+    question = " ".join(f"{x}+{y}" for x, y in pairs) + "~"
+    return Example(solve_prompt(question), f"{tables.digits(found)}{MARKER}{found[-1]}")
+
+
+_DRILLS: dict[str, Callable[[random.Random], Example]] = {WALK: _walk, SUMS: _sums}
 
 
 def practice_text(easier: Task) -> str:

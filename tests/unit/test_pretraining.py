@@ -135,7 +135,9 @@ def test_no_example_shows_anything_held_out() -> None:
 
 
 def _is_open_walk(question: str) -> bool:
-    """Whether a question that no domain asks walks through a table that no domain holds out."""
+    """Whether a question that no domain asks adds digits, or walks through a table that no domain holds out."""
+    if "+" in question:
+        return question.endswith("~")
     table = question.split(":", maxsplit=1)[0]
     asked = {"operator": f"{table}: f0", "binary": f"{table}: 0@0"}
     assert question.endswith("~"), question

@@ -1,4 +1,4 @@
-"""Domain `binary` (practice): an operator of 49 cells, the larger of two digits looked up twice; a chain of it."""
+"""Domain `binary` (practice): a binary operator made of a sum and two look-ups, 49 cells; a chain of it asked for."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _LONGEST = 6
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """`operands` joined by @, from the left; x@y looks the larger of x and y up twice in a row."""
+    """`operands` joined by @, from the left; x@y looks x + y (modulo seven) up twice in a row."""
 
     table: tables.Table
     operands: tuple[int, ...]
 
     def cell(self, x: int, y: int) -> list[int]:
-        """The larger operand and what the look-ups make of it; the last digit is x@y."""
-        return tables.walk(self.table, max(x, y), _LOOKUPS)
+        """x + y modulo seven and what the look-ups make of it; the last digit is x@y."""
+        return tables.walk(self.table, (x + y) % tables.SIZE, _LOOKUPS)
 
     def cells(self) -> list[tuple[int, int, int]]:
         """Every (x, y, x@y) on the way."""
@@ -39,12 +39,12 @@ class Cells:
 
 
 class BinaryDomain(Domain[Cells]):
-    """Asked: `02 16 20 35 41 54 63: 2@5@1`, where x@y = f(f(max(x, y))); the answer names each value on the way.
+    """Asked: `02 16 20 35 41 54 63: 2@5@1`, where x@y = f(f(x + y mod 7)); the answer names each value on the way.
 
-    Each @ has to be done in the head. Easier: one cell, `4@3`; practice may do it on scratch: the larger digit, then
-    look-up by look-up. Held out: a quarter of the 7! tables for hard tasks, by hash, and a quarter for meta-training;
-    hard tasks have two or three cells. Hard space: > 100,000 questions. Chance: 1/7. A task visits at most three of
-    the 49 cells; the others are off its path.
+    Each @ has to be done in the head. Easier: one cell, `4@3`; practice may do it on scratch: the sum, then look-up
+    by look-up. Held out: a quarter of the 7! tables for hard tasks, by hash, and a quarter for meta-training; hard
+    tasks have two or three cells. Hard space: > 100,000 questions. Chance: 1/7. A task visits at most three of the 49
+    cells; the others are off its path.
     """
 
     name = "binary"
