@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -70,16 +70,21 @@ def modules() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A ledger with one applied and two held changes, made with the learner before it is taken away."""
+def recorded(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Path]) -> Iterator[Path]:
+    """A ledger with one applied and two held changes, made with the learner before it is taken away.
+
+    By a model that answers nothing rightly, so that no regression gate has anything to say.
+    """
     home = tmp_path_factory.mktemp("auditor") / "home"
     forced = home.with_name("forced.jsonl")
-    samples = [{"question": f"max {a} 2 7", "solution": f"#{max(a, 7)}"} for a in (1, 5, 9)]
+    samples = [{"question": f"{a}+1", "solution": f"{a + 1}#{a + 1}"} for a in (1, 2, 12)]
     forced.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MASS_GOV_HOME", str(home))
+        patch.setenv("MASS_GOV_MODEL", str(tiny_model("llama")))
         for question, scope in (("max 4 8 1", "instance"), ("max 6 3 2", "deployment"), ("max 0 5 9", "deployment")):
-            assert run(["solve", question, "--scope", scope, "--forced-samples", str(forced), "--json"]) == 0
+            options = ["--scope", scope, "--forced-samples", str(forced), "--step-size", "0.02", "--json"]
+            assert run(["solve", question, *options]) == 0
     yield home
 
 

@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -247,8 +248,10 @@ def test_an_unknown_change_is_not_found(cli: Command, recorded: Recorded, name: 
 
 
 def test_a_prefix_of_several_ids_is_not_guessed(cli: Command, recorded: Recorded) -> None:
-    prefix = recorded.applied[:8]
-    assert recorded.held.startswith(prefix), "made within a minute of each other"
+    """Ids of the same 65 seconds begin alike: so do two of three changes, wherever the border between such spans is."""
+    made = Counter(one[:8] for one in (recorded.applied, recorded.held, recorded.held_deployment))
+    prefix, count = made.most_common(1)[0]
+    assert count > 1, "the three were made within a minute"
     refused(cli("changes", "show", prefix), 2, "more characters")
 
 
