@@ -189,7 +189,7 @@ def test_a_file_ends_in_a_table_for_people(
     assert ran.status == 0
     assert all(len(line) <= 80 for line in ran.out.splitlines())
     assert "2 tasks: " in ran.out and "right: 2 of 2 served" in ran.out
-    assert re.search(r"^\[1/2\] t3: 3 \(right\), (applied|held)$", ran.err, re.MULTILINE), ran.err
+    assert re.search(r"^\[1/2\] t3: 3 \(right\), (applied|held|rejected)$", ran.err, re.MULTILINE), ran.err
     prefix = next(line for line in ran.out.splitlines() if line.startswith("t3")).split()[-1]
     assert cli("changes", "show", prefix, "--json").json["contents"]["request"]["task_id"] == "t3"
 
