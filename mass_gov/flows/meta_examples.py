@@ -21,10 +21,10 @@ FAMILIES = (
     (75, {"operator": 50, "binary": 50}),
     (25, {"nested": 27, "linear": 27, "induction": 32, "largest": 14}),
 )
-SIBLINGS, OTHERS = 4, 1
+SIBLINGS, OTHERS = 3, 2
 _LOTS = tuple(tuple(name for name, share in shares.items() for _ in range(share)) for _, shares in FAMILIES)
 _STEPS = tuple(lot for lot, (share, _) in zip(_LOTS, FAMILIES, strict=True) for _ in range(share))
-_ANY = tuple(DOMAINS)
+_KEPT = tuple(name for name, one in DOMAINS.items() if one.kind != "practice")
 _SPAN = 10**9
 _WORLD = DomainSurroundings(tuple(DOMAINS))
 VALIDATION_SEEDS = META_SEEDS + 10**11
@@ -64,7 +64,7 @@ def validation_tasks(n: int) -> list[Task]:
 
 
 def _other(rng: random.Random) -> Query:
-    domain = DOMAINS[rng.choice(_ANY)]
+    domain = DOMAINS[rng.choice(_KEPT)]
     return _query("other", domain.sample(TRAINING_SEEDS + rng.randrange(_SPAN), "easy"))
 
 

@@ -112,7 +112,7 @@ class MetaSettings:
     softening: float = 3.0
     step_size: float = 3.0
     sibling_weight: float = 1.0
-    other_weight: float = 0.3
+    other_weight: float = 0.7
     solve_weight: float = 0.3
     generator_weight: float = 0.1
     kl_weight: float = 0.1

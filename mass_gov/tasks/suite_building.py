@@ -1,7 +1,9 @@
 """Making regression suites from the suites' own seed range.
 
-Rules: a suite's questions lie in the hash bucket that only suites may ask (`in_suite_bucket`), so no test task, no
-training example and no sub-problem ever equals a case. A suite that has shipped is never rebuilt, only superseded by
+Rules: a suite asks for abilities that an update must keep, so practice domains have no cases: there every task defines
+an operator of its own, and what an update stores about one is wrong for any other. A suite's questions lie in the hash
+bucket that only suites may ask (`in_suite_bucket`), so no test task, no training example and no sub-problem ever
+equals a case. A suite that has shipped is never rebuilt, only superseded by
 the next version. Which cases are critical is chosen by whoever knows a model.
 """
 
@@ -23,7 +25,7 @@ _HARD_SHARE = 0.25
 
 
 def build_suite(name: str, version: int, seed: int, n_per_domain: int) -> list[SuiteCase]:
-    """Cases of every domain, the first three quarters easy, the rest hard; none critical yet.
+    """Cases of every domain but the practice ones, the first three quarters easy, the rest hard; none critical yet.
 
     Args:
         name, version: the cases' ids begin with `{name}-v{version}`.
@@ -36,7 +38,7 @@ def build_suite(name: str, version: int, seed: int, n_per_domain: int) -> list[S
         raise TaskError(f"no suite for seed {seed}, {n_per_domain} a domain: use seed < 10^6 and at least one case")
     hard = int(n_per_domain * _HARD_SHARE)
     cases: list[SuiteCase] = []
-    for one in DOMAINS.values():
+    for one in (one for one in DOMAINS.values() if one.kind != "practice"):
         for split, count in (("easy", n_per_domain - hard), ("hard", hard)):
             prefix = f"{name}-v{version}/{one.name}/{split}"
             cases.extend(_distinct(one, "hard" if split == "hard" else "easy", count, seed, prefix))

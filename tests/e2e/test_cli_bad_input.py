@@ -193,9 +193,9 @@ def test_a_model_that_cannot_be_loaded_safely(
     ("old", "new", "said"),
     [
         ("self_approval: true", "self_aproval: true", "unknown key"),
-        ("step_norm: 0.10", "step_norm: .nan", "line"),
-        ("step_norm: 0.10", "step_norm: .inf", "line"),
-        ("step_norm: 0.10", 'step_norm: "0.10"', "line"),
+        ("step_norm: 0.60", "step_norm: .nan", "line"),
+        ("step_norm: 0.60", "step_norm: .inf", "line"),
+        ("step_norm: 0.60", 'step_norm: "0.60"', "line"),
         ("required: 1", "required: one", "line"),
         ("required: 1", "required: 0", "line"),
         ("format: 1", "format: 2", "format"),

@@ -1,7 +1,7 @@
 """A small real ledger: real keys, real signatures, real policies, plausible changes. Only the learner is missing.
 
 Every change that a world records passes `verify`: its counts agree with its artifacts, its gates and its decision are
-what its policy yields, its delta is signed. `step_norm` steers the decision: 0.05 applies, 0.2 is held (outside the
+what its policy yields, its delta is signed. `step_norm` steers the decision: 0.05 applies, 0.7 is held (outside the
 envelope), 0.9 is rejected (a gate fails).
 """
 

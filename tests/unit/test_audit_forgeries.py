@@ -26,7 +26,7 @@ NEW_ID = "01a1fa56-0000-7000-8000-000000000001"
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LedgerWorld]:
     made = LedgerWorld.make(tmp_path_factory.mktemp("genuine") / "home")
     made.record("one")
-    held = made.record("two", step_norm=0.2)
+    held = made.record("two", step_norm=0.7)
     made.ledger.append([made.approval(held)])
     yield made
     made.close()

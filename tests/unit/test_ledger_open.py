@@ -174,7 +174,7 @@ def test_a_shorter_log_than_this_process_has_seen_is_refused(home: Path, tmp_pat
 
 def test_a_held_change_that_somebody_marked_as_applied_stops_the_opening(home: Path) -> None:
     world = LedgerWorld.make(home)
-    held = world.record("held", step_norm=0.2)
+    held = world.record("held", step_norm=0.7)
     world.close()
     with sqlite3.connect(home / "ledger.db") as connection:
         connection.execute("UPDATE changes SET status = 'applied' WHERE change_id = ?", (held.change_id,))

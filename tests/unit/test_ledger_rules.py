@@ -82,7 +82,7 @@ def lying(world: LedgerWorld, part: str, **values: object) -> EventDraft:
 
 
 def test_an_auditor_approves_nothing_and_replays(world: LedgerWorld) -> None:
-    held = world.record("one", step_norm=0.2)
+    held = world.record("one", step_norm=0.7)
     refused(world, world.approval(held, AUDITOR), PermissionRefusedError, "acts as an auditor")
     replay = ReplayPerformed(
         target=held.change_id, start="delta", verdict="equal", first_difference=None, fingerprint=digest("machine")

@@ -80,7 +80,7 @@ def test_a_change_cannot_move_to_another_tenant(world: LedgerWorld) -> None:
 
 
 def test_a_held_change_serves_no_adapted_answer(world: LedgerWorld) -> None:
-    held = world.record("one", step_norm=0.2)
+    held = world.record("one", step_norm=0.7)
     body = ResponseServed(
         response_id=RESPONSE,
         change_id=held.change_id,
@@ -128,7 +128,7 @@ def test_an_unadapted_answer_of_an_unregistered_model_is_refused(world: LedgerWo
 
 
 def test_an_event_about_an_unknown_change_is_refused(world: LedgerWorld) -> None:
-    change = world.record("one", step_norm=0.2)
+    change = world.record("one", step_norm=0.7)
     refused(world, [world.approval(change, change_id=RESPONSE)], NotFoundError, "no change")
 
 
@@ -143,13 +143,13 @@ def test_an_event_about_an_unknown_change_is_refused(world: LedgerWorld) -> None
     ],
 )
 def test_an_approval_of_something_else_does_not_count(world: LedgerWorld, field: str, value: Any) -> None:
-    held = world.record("one", step_norm=0.2)
+    held = world.record("one", step_norm=0.7)
     refused(world, [world.approval(held, **{field: value})], RefusedError, "Look at the change again")
 
 
 def test_an_approver_counts_once(tmp_path: Path) -> None:
     world = LedgerWorld.make(tmp_path / "home", TWO_APPROVALS)
-    held = world.record("one", step_norm=0.2)
+    held = world.record("one", step_norm=0.7)
     world.ledger.append([world.approval(held)])
     refused(world, [world.approval(world.ledger.change(held.change_id))], RefusedError, r"approved .* already")
     world.ledger.append([world.approval(world.ledger.change(held.change_id), EVE)])
@@ -157,19 +157,19 @@ def test_an_approver_counts_once(tmp_path: Path) -> None:
 
 
 def test_a_self_approval_cannot_hide(world: LedgerWorld) -> None:
-    held = world.record("one", step_norm=0.2)
+    held = world.record("one", step_norm=0.7)
     refused(world, [world.approval(held, ADA, self_approved=False)], IntegrityError, "self-approval")
 
 
 def test_the_last_approval_of_a_movement_comes_with_the_movement(world: LedgerWorld) -> None:
-    held = world.record("one", scope="deployment", step_norm=0.2)
+    held = world.record("one", scope="deployment", step_norm=0.7)
     refused(world, [world.approval(held)], RefusedError, "without its activation")
     world.ledger.append([world.approval(held), world.activation(held, "approval")])
     assert world.ledger.change(held.change_id).status == "active"
 
 
 def test_a_movement_without_approval_is_refused(world: LedgerWorld) -> None:
-    held = world.record("one", scope="deployment", step_norm=0.2)
+    held = world.record("one", scope="deployment", step_norm=0.7)
     refused(world, [world.activation(held, "approval")], RefusedError, "0 of 1 approvals")
 
 
@@ -183,14 +183,14 @@ def test_an_activation_after_the_pointer_moved_is_stale(world: LedgerWorld) -> N
 
 
 def test_a_rejected_change_stays_rejected(world: LedgerWorld) -> None:
-    held = world.record("one", step_norm=0.2)
+    held = world.record("one", step_norm=0.7)
     world.ledger.append([world.rejection(held)])
     refused(world, [world.approval(held)], RefusedError, "is rejected and cannot be approved")
     refused(world, [world.rejection(held)], RefusedError, "is rejected")
 
 
 def test_a_change_that_never_took_effect_is_not_rolled_back(world: LedgerWorld) -> None:
-    held = world.record("one", step_norm=0.2)
+    held = world.record("one", step_norm=0.7)
     refused(world, [world.rollback(held)], RefusedError, "is held .* cannot be rolled back")
 
 
@@ -287,7 +287,7 @@ def _activation_of(world: LedgerWorld, policy: Policy) -> EventDraft:
 
 
 def test_views_say_who_approved_and_when_things_happened(world: LedgerWorld) -> None:
-    held: ChangeView = world.record("one", step_norm=0.2)
+    held: ChangeView = world.record("one", step_norm=0.7)
     world.ledger.append([world.approval(held, ADA)])
     seen = world.ledger.change(held.change_id)
     assert [(given.approver, given.meaning, given.self_approved) for given in seen.approvals] == [

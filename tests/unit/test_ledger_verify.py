@@ -229,7 +229,7 @@ def test_an_artifact_that_was_left_out_is_named(world: LedgerWorld) -> None:
 
 def test_an_approval_that_its_policy_does_not_allow_is_named(tmp_path: Path) -> None:
     world = LedgerWorld.make(tmp_path / "home", shipped_policy("default"))
-    held = world.record("one", step_norm=0.2)
+    held = world.record("one", step_norm=0.7)
     world.ledger.append([world.approval(held, ADA)])
     step, text = first_wrong(verify(world.ledger))
     assert (step, "does not count the requester's own approval" in text) == (10, True)
@@ -238,7 +238,7 @@ def test_an_approval_that_its_policy_does_not_allow_is_named(tmp_path: Path) -> 
 
 def test_fewer_approvals_than_the_policy_wants_are_named(tmp_path: Path) -> None:
     world = LedgerWorld.make(tmp_path / "home", BOTH_SCOPES)
-    held = world.record("one", step_norm=0.2)
+    held = world.record("one", step_norm=0.7)
     world.ledger.append([world.approval(held, required=2)])
     step, text = first_wrong(verify(world.ledger))
     assert (step, "wants 1" in text) == (10, True)
@@ -255,7 +255,7 @@ def test_an_erased_subject_is_no_fault(world: LedgerWorld) -> None:
 def test_what_a_person_should_look_at_is_listed(tmp_path: Path) -> None:
     times = [dt.datetime(2026, 1, 1, 12, 0, tzinfo=dt.UTC) - dt.timedelta(minutes=n) for n in range(20)]
     world = LedgerWorld.make(tmp_path / "home", clock=lambda: times.pop(0))
-    held = world.record("one", step_norm=0.2)
+    held = world.record("one", step_norm=0.7)
     world.ledger.append([world.approval(held, ADA)])
     world.record("two", forced=True)
     report = verify(world.ledger)
