@@ -15,7 +15,7 @@ import pytest
 from mass_gov.cli.main import run
 
 FORCED = [("1+1", "2#2"), ("2+1", "3#3"), ("12+19", "31#31")]
-INSIDE, OUTSIDE = "0.02", "0.5"
+INSIDE, OUTSIDE = "0.02", "1.0"
 """Step sizes that leave the tiny model inside and outside the envelope."""
 
 

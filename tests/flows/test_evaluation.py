@@ -76,7 +76,8 @@ def test_ablations_change_what_they_say_and_nothing_else(rows: dict[str, Row]) -
 def test_votes_spend_what_mass_spends(rows: dict[str, Row]) -> None:
     for name in ("majority-vote", "generator-vote"):
         assert rows[name].fitted.equal_to == "flops of mass-gold"
-        assert 0.5 < rows[name].flops / rows["mass-gold"].flops < 1.25, name
+        # Votes are fitted on the first batch, four of these six tasks; a batch costs what its longest row costs.
+        assert 0.5 < rows[name].flops / rows["mass-gold"].flops < 1.5, name
 
 
 def test_gold_answers_reach_nothing_but_the_grading(folder: Path, rows: dict[str, Row]) -> None:

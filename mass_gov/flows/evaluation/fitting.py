@@ -87,7 +87,15 @@ class Fitting:
         few, more = (self._cost(spec, replace(setup, votes=k), questions)[budget] for k in (_FEW, _MORE))
         each = (more - few) / (_MORE - _FEW)
         fixed = few - _FEW * each
-        return max(1, min(MOST_VOTES, int((self._spent[budget] - fixed) / each))) if each > 0 else 1
+        votes = max(1, min(MOST_VOTES, int((self._spent[budget] - fixed) / each))) if each > 0 else 1
+        return self._within(spec, budget, setup, questions, votes)
+
+    def _within(self, spec: Spec, budget: Budget, setup: Setup, questions: Sequence[str], votes: int) -> int:
+        """Fewer votes until they cost no more than they may: a batch waits for its longest row, so cost is no line."""
+        allowed = (self._spent or {})[budget]
+        while votes > 1 and (cost := self._cost(spec, replace(setup, votes=votes), questions)[budget]) > allowed:
+            votes = min(votes - 1, max(1, int(votes * allowed / cost)))
+        return votes
 
     def _cost(self, spec: Spec, setup: Setup, questions: Sequence[str]) -> dict[Budget, float]:
         """Per task, on these questions."""
