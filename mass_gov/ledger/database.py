@@ -127,6 +127,10 @@ class Database:
             raise translate(error.orig, self.path) from error
         except sqlite3.Error as error:
             raise translate(error, self.path) from error
+        except UnicodeDecodeError as error:  # SQLite quotes the file in its message, and the driver cannot read that
+            damaged = sqlite3.DatabaseError("its schema is not text")
+            damaged.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+            raise translate(damaged, self.path) from error
 
 
 def primary_code(error: BaseException | None) -> int:

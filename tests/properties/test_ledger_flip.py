@@ -123,6 +123,14 @@ def test_a_flipped_bit_of_the_file_is_found_or_touches_no_row(
         assert contents(path) == contents(home / "ledger.db")
 
 
+def test_a_schema_that_is_not_text_any_more_is_found(home: Path, tmp_path: Path) -> None:
+    path = copy_of(home, tmp_path / "home")
+    data = path.read_bytes()
+    assert data.count(b"CREATE TRIGGER") > 1
+    path.write_bytes(data.replace(b"CREATE TRIGGER", b"CREATE TRIGG\xc5R"))
+    assert check(tmp_path / "home").first_wrong is not None
+
+
 @NO_LIMITS
 @given(which=st.integers(0, 10**6), share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_of_an_artifact_in_the_file_names_the_artifact(
