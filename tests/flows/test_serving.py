@@ -208,7 +208,7 @@ def test_cascade_withdraws_the_answers_made_from_the_undone_weights(open_bench: 
 
 def test_an_answer_that_waits_is_not_approved_after_its_weights_were_rolled_back(open_bench: Open) -> None:
     bench = open_bench(
-        AdaptationSpec(**{**SPEC.model_dump(), "update": {**SPEC.update.model_dump(), "step_size": 0.3}})
+        AdaptationSpec(**{**SPEC.model_dump(), "update": {**SPEC.update.model_dump(), "step_size": 0.6}})
     )
     bad = promoted(bench, "7")
     waiting = practise(bench, "8")
