@@ -26,13 +26,6 @@ class AskedMeta:
     resume: bool
 
 
-def recipe_names() -> dict[str, str]:
-    """Every recipe and what it is."""
-    from mass_gov.flows.meta_recipes import RECIPES
-
-    return {name: recipe.about for name, recipe in RECIPES.items()}
-
-
 def train_meta(asked: AskedMeta, console: Console) -> dict[str, Any] | None:
     """Meta-train and return the report as JSON values; None in a process that is not the first.
 

@@ -8,7 +8,6 @@ drawn. `other` queries are solved easy tasks, which base training reads as well.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mass_gov.flows.evaluation.surroundings import DomainSurroundings
@@ -70,8 +69,3 @@ def _other(rng: random.Random) -> Query:
 
 def _query(role: Role, task: Task) -> Query:
     return Query(role, task.question, task.solution, task.answer)
-
-
-def questions(tasks: Sequence[MetaTask]) -> list[str]:
-    """The questions alone: all that synthesis may see."""
-    return [task.question for task in tasks]

@@ -120,7 +120,7 @@ class BatchedLearner:
         """Raise TaskError where a prompt cannot be read, or leaves no room for that many tokens."""
         self.text.check_room(self.text.prompt(prompt), max_new_tokens)
 
-    def score(self, prompts: Sequence[str], samples: Sequence[Generation]) -> Tensor:
+    def score(self, samples: Sequence[Generation]) -> Tensor:
         """(n,) scores of what was generated after practise prompts; zeros without a scorer."""
         if self.core is None or self.core.scorer is None:
             return torch.zeros(len(samples))
@@ -128,7 +128,7 @@ class BatchedLearner:
             made = scorer.scoring_batch([(one.prompt_tokens, one.tokens) for one in samples], self.text.pad_id)
             batch = moved(made, self._device)
             self._meter.forward(self._parameters, batch.positions_computed)
-            return scorer.score(self._on_device(self.core.scorer), scorer.features(model, batch).float()).cpu()
+            return scorer.score(self._on_device(self.core.scorer), scorer.features(model, batch)).cpu()
 
     def score_answers(
         self, pairs: Sequence[tuple[str, str]], adapters: Mapping[str, Tensor] | None

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from mass_gov.errors import SettingsError
 from mass_gov.mass.lora import default_targets, initial_tensor, tensor_names
-from mass_gov.mass.values import Adapter, LoraSettings
+from mass_gov.mass.values import LoraSettings
 
 Adapters = dict[str, Tensor]
 
@@ -90,11 +90,6 @@ def pick(adapters: Mapping[str, Tensor], rows: list[int]) -> Adapters:
     """The adapters of the tasks with these indices, in this order; an index may repeat."""
     index = torch.tensor(rows)
     return {name: tensor.index_select(0, index) for name, tensor in adapters.items()}
-
-
-def single(adapters: Mapping[str, Tensor], task: int, settings: LoraSettings) -> Adapter:
-    """The adapter of one task as a value."""
-    return Adapter(settings, {name: tensor[task].detach().clone() for name, tensor in adapters.items()})
 
 
 def _sizes(module: nn.Module) -> tuple[int, int]:

@@ -7,13 +7,13 @@ tokens count. Does not know tasks, rewards or optimizers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
 from mass_gov.mass import losses, scorer
+from mass_gov.mass.batched_learner import moved
 from mass_gov.mass.batched_lora import BatchedLora
 from mass_gov.mass.inner_loop import Parameters
 from mass_gov.mass.text import Tokens
@@ -31,9 +31,7 @@ class Network:
 
     def batch(self, rows: Rows) -> losses.SolutionBatch:
         """The rows as one padded batch on the model's device."""
-        made = losses.solution_batch(rows, self._pad_id)
-        parts = (made.ids, made.mask, made.positions, made.targets, made.counted)
-        return losses.SolutionBatch(*(part.to(self.device) for part in parts))
+        return moved(losses.solution_batch(rows, self._pad_id), self.device)
 
     def token_losses(
         self, theta: Parameters, adapters: Mapping[str, Tensor] | None, batch: losses.SolutionBatch, soft: float = 1.0
@@ -59,16 +57,11 @@ class Network:
         The losses are those of the policy that sampled, softmax(logits / temperature). One forward pass for both; the
         surprise among the features carries no gradient and is the model's own, at temperature 1.
         """
-        made = scorer.scoring_batch(rows, self._pad_id)
-        parts = (made.ids, made.mask, made.positions, made.last, made.written)
-        batch = scorer.ScoringBatch(*(part.to(self.device) for part in parts))
-        inputs = {"input_ids": batch.ids, "attention_mask": batch.mask, "position_ids": batch.positions}
+        batch = moved(scorer.scoring_batch(rows, self._pad_id), self.device)
         with self.lora.using(None) as model:
-            settings: dict[str, Any] = {**inputs, "use_cache": False, "output_hidden_states": True}
-            output = functional_call(model, theta, (), settings, tie_weights=True)
+            output = functional_call(model, theta, (), scorer.reading(batch), tie_weights=True)
         logits = output.logits[:, :-1].float()
         policy = (logits / temperature).flatten(0, 1)
         flat = torch.nn.functional.cross_entropy(policy, batch.ids[:, 1:].flatten(), reduction="none")
         summed = (flat.view_as(batch.written) * batch.written).sum(dim=1)
-        hidden = output.hidden_states[-1][torch.arange(len(batch.last), device=self.device), batch.last].float()
-        return summed, torch.cat([hidden, scorer.surprises(logits.detach(), batch)], dim=-1)
+        return summed, scorer.seen_in(output, batch)

@@ -43,7 +43,7 @@ Reduce = Callable[[list[Tensor]], None]
 
 @dataclass(frozen=True)
 class Practice:
-    """What was written for the tasks of a step. `valid` and `weights` are (tasks, m); rows in task order."""
+    """What was written for the tasks of a step, rows in task order. `valid` is (tasks, m)."""
 
     generations: list[Generation]
     parsed: list[ParsedSample | None]
@@ -122,9 +122,8 @@ class MetaTraining:
         scores = scorer.score(self.weights.head, seen).view(len(tasks), -1)
         weights = scorer.weights(scores if s.scorer != "none" else scores * 0.0, practice.valid)
         pairs = [[(one.question, one.solution) if one else None for one in row] for row in practice.by_task(s.samples)]
-        handed = (
-            weights.detach().requires_grad_()
-        )  # a leaf: the pass over the samples is walked back through once, below
+        # A leaf, so that the pass over the samples is walked back through once, below.
+        handed = weights.detach().requires_grad_()
         result, measured = self._through_update(theta, tasks, pairs, handed)
         advantages = attribution_advantages(-result.scores * len(tasks), practice.valid)
         generator, divergence = self._generator_loss(rows, written, advantages, practice)
@@ -142,7 +141,7 @@ class MetaTraining:
         return self._through_update(theta, tasks, pairs, weights.requires_grad_())[1]
 
     def _plain(self, theta: Parameters, tasks: Sequence[MetaTask]) -> dict[str, float]:
-        loss, measured = self._outer(theta, None, tasks, theta)
+        loss, measured = self._outer(theta, None, tasks)
         torch.autograd.backward(loss)
         return measured
 
@@ -204,7 +203,7 @@ class MetaTraining:
             return found[:, rows]
 
         def outer(phi: Parameters, swapped: Parameters) -> Tensor:
-            loss, found = self._outer(swapped, phi, tasks, theta)
+            loss, found = self._outer(swapped, phi, tasks)
             measured.update(found)
             return loss
 
@@ -213,6 +212,7 @@ class MetaTraining:
         task = BilevelTask(inner, outer, start, sizes, weights, theta)
         mode: Mode = "first-order" if s.first_order else "exact"
         result = meta_gradient(task, SweepSettings(s.inner_steps, mode))
+        measured = dict(measured)  # of the adapted model: what follows judges the start again
         if s.scorer == "alignment" and result.finite:
             result = self._aligned(task, result)
         result.backward(task)
@@ -225,7 +225,7 @@ class MetaTraining:
         return replace(result, scores=meta_gradient(still, SweepSettings(1, "first-order")).scores)
 
     def _outer(
-        self, theta: Parameters, phi: Parameters | None, tasks: Sequence[MetaTask], bare: Parameters
+        self, theta: Parameters, phi: Parameters | None, tasks: Sequence[MetaTask]
     ) -> tuple[Tensor, dict[str, float]]:
         """(loss, figures): what the adapted model is judged on, and gamma times the un-adapted solver's loss."""
         s = self.settings

@@ -103,20 +103,30 @@ def scoring_batch(rows: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id: i
 
 
 def features(model: Any, batch: ScoringBatch) -> Tensor:
-    """(batch, d + 2): what the head reads, by one forward pass of any Hugging Face causal LM.
+    """(batch, d + 2): what the head reads, by one forward pass of any Hugging Face causal LM."""
+    return seen_in(model(**reading(batch)), batch)
+
+
+def reading(batch: ScoringBatch) -> dict[str, Any]:
+    """The keyword arguments of that pass."""
+    return {
+        "input_ids": batch.ids,
+        "attention_mask": batch.mask,
+        "position_ids": batch.positions,
+        "use_cache": False,
+        "output_hidden_states": True,
+    }
+
+
+def seen_in(output: Any, batch: ScoringBatch) -> Tensor:
+    """(batch, d + 2) float32: what the head reads, from what that pass returned.
 
     Gradients flow into the hidden state where the caller wants them, never into the surprise: a generator must not
     learn to look sure.
     """
-    output = model(
-        input_ids=batch.ids,
-        attention_mask=batch.mask,
-        position_ids=batch.positions,
-        use_cache=False,
-        output_hidden_states=True,
-    )
-    hidden = output.hidden_states[-1][torch.arange(len(batch.last)), batch.last]
-    return torch.cat([hidden, surprises(output.logits.detach()[:, :-1], batch)], dim=-1)
+    rows = torch.arange(len(batch.last), device=batch.last.device)
+    hidden = output.hidden_states[-1][rows, batch.last].float()
+    return torch.cat([hidden, surprises(output.logits.detach()[:, :-1].float(), batch)], dim=-1)
 
 
 def surprises(logits: Tensor, batch: ScoringBatch) -> Tensor:

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from mass_gov.errors import TaskError
+from mass_gov.flows.base_suite import core_suite
+from mass_gov.mass.reference_model import reference_folder
 from mass_gov.tasks.registry import DOMAINS, sample_tasks
 from mass_gov.tasks.suite_building import build_suite, load_suite, suite_bytes
 
@@ -57,6 +59,10 @@ def test_the_shipped_suite_covers_what_an_update_must_keep_mostly_easy_with_a_fe
     easy = sum(case.split == "easy" for case in suite.cases)
     assert 40 <= len(suite.cases) <= 60 and len(suite.cases) * 0.6 < easy < len(suite.cases)
     assert 3 <= sum(case.critical for case in suite.cases) <= 10
+
+
+def test_the_shipped_suite_is_built_again_from_its_seed_and_the_shipped_base() -> None:
+    assert core_suite(reference_folder()) == CORE.read_bytes()
 
 
 def test_no_shipped_case_is_ever_sampled_for_a_test() -> None:

@@ -5,7 +5,8 @@ Rules
    without a core, the given setup's.
 2. A method with a tuned setting gets the value that is best on the validation tasks; of equals the first.
 3. A method with votes gets as many as fit into what MASS was metered to spend per task (FLOPs, or tokens for
-   revisions): cost(votes) = a + b·votes is measured at 1 and 3 votes on the first batch. At least one.
+   revisions): a line through the cost of 1 and 3 votes on the first batch says how many, and they are lowered until the
+   batch really costs no more. At least one, at most 256.
 4. MASS here is `mass-gold`, without it `mass-verifier`, and where neither is trained `tt-ss`, which writes as many
    samples and takes the same step. The report says which.
 
@@ -25,7 +26,7 @@ from mass_gov.mass.rivals.catalogue import Budget, Spec, find
 from mass_gov.mass.rivals.values import Setup, Surroundings
 
 _FEW, _MORE = 1, 3
-MOST_VOTES = 64
+MOST_VOTES = 256
 
 
 @dataclass(frozen=True)

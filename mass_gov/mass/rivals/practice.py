@@ -38,7 +38,7 @@ def write_practice(engine: Engine, questions: Sequence[str], setup: Setup, seed:
         seeds=seeds,
         strata=setup.samples,
     )
-    scores = engine.score(prompts, found).tolist() if scored else [None] * len(found)
+    scores = engine.score(found).tolist() if scored else [None] * len(found)
     rows = [_read(engine, one, score) for one, score in zip(found, scores, strict=True)]
     m = setup.samples
     per_task = [rows[start : start + m] for start in range(0, len(rows), m)]

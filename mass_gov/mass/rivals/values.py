@@ -51,7 +51,7 @@ class Engine(Protocol):
     def check_prompt(self, prompt: str, *, max_new_tokens: int) -> None:
         """Raise TaskError where a prompt cannot be read, or leaves no room for that many tokens."""
 
-    def score(self, prompts: Sequence[str], generations: Sequence[Generation]) -> Tensor:
+    def score(self, samples: Sequence[Generation]) -> Tensor:
         """(n,) the scorer's scores of practice."""
 
     def score_answers(self, pairs: Sequence[Pair], adapters: Mapping[str, Tensor] | None) -> list[tuple[float, ...]]:
