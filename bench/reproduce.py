@@ -26,6 +26,17 @@ from typing import Any
 AT_ONCE = 2
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 RIVAL = "solver-grpo"
+# The core rows, and what the bars hold MASS against.
+ROWS = ",".join(
+    (
+        "core",
+        *(
+            f"mass-{own}/{end}"
+            for own in ("gold", "verifier")
+            for end in ("uniform", "no-adaptation", "other-task-delta")
+        ),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +61,7 @@ class Plan:
 FULL = Plan(
     seeds=(0, 1, 2),
     steps={"mass-verifier": None, "mass-gold": None},
-    evaluate=("--methods", "core", "--n", "1002"),
+    evaluate=("--methods", ROWS, "--n", "1002"),
 )
 QUICK = Plan(
     seeds=(0,),

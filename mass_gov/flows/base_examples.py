@@ -26,13 +26,13 @@ TEMPLATE: dict[str, str | bool | list[str]] = {
     "stop": [],
     "chat": False,
 }
-WALK, SUMS = "walk", "sums"
-# Of 100 examples. The saturated domain needs few, compositions and rules need the most. Drills are there because
-# looking up and adding modulo seven are learned suddenly, and sooner from dense examples: walks, `02 16 ...: 4~` worked
-# as the ten digits from 4 on, and sums, `3+5 6+6 ...~` worked as the digits of the sums modulo seven.
-SHARES = {"operator": 12, "binary": 15, "nested": 17, "linear": 15, "induction": 23, "largest": 4, WALK: 8, SUMS: 6}
+WALK, DISTANCES = "walk", "distances"
+# Of 100 examples. The saturated domain needs few, rules the most. Drills are there because looking up and subtracting
+# are learned suddenly, and sooner from dense examples: walks, `02 16 ...: 4~` worked as the ten digits from 4 on, and
+# distances, `3-5 6-6 ...~` worked as the digits |3 - 5|, |6 - 6|, ...
+SHARES = {"operator": 14, "binary": 16, "nested": 15, "linear": 14, "induction": 20, "largest": 4, WALK: 12, DISTANCES: 5}
 _LOT = tuple(name for name, share in SHARES.items() for _ in range(share))
-_WALK_STEPS, _SUM_COUNT = 9, 7
+_WALK_STEPS, _PAIRS = 9, 7
 _TABLE_DOMAINS = ("operator", "binary")
 
 
@@ -75,15 +75,15 @@ def _walk(rng: random.Random) -> Example:
     return Example(solve_prompt(question), f"{tables.digits(seen)}{MARKER}{seen[-1]}")
 
 
-def _sums(rng: random.Random) -> Example:
-    """Seven sums modulo seven."""
-    pairs = [(rng.randrange(tables.SIZE), rng.randrange(tables.SIZE)) for _ in range(_SUM_COUNT)]
-    found = [(x + y) % tables.SIZE for x, y in pairs]
-    question = " ".join(f"{x}+{y}" for x, y in pairs) + "~"
+def _distances(rng: random.Random) -> Example:
+    """Seven distances between digits."""
+    pairs = [(rng.randrange(tables.SIZE), rng.randrange(tables.SIZE)) for _ in range(_PAIRS)]
+    found = [abs(x - y) for x, y in pairs]
+    question = " ".join(f"{x}-{y}" for x, y in pairs) + "~"
     return Example(solve_prompt(question), f"{tables.digits(found)}{MARKER}{found[-1]}")
 
 
-_DRILLS: dict[str, Callable[[random.Random], Example]] = {WALK: _walk, SUMS: _sums}
+_DRILLS: dict[str, Callable[[random.Random], Example]] = {WALK: _walk, DISTANCES: _distances}
 
 
 def practice_text(easier: Task) -> str:

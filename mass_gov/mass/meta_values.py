@@ -103,7 +103,7 @@ class MetaSettings:
     lora_meta_rank: int = 16
     lora: LoraSettings = field(default_factory=LoraSettings)
     rates: Rates = field(default_factory=Rates)
-    temperature: float = 1.3
+    temperature: float = 1.5
     max_new_tokens: int = 48
     solution_tokens: int = 40
     solutions: int = 8

@@ -82,7 +82,7 @@ class Recipe:
     steps: int
     batch: int = 32
     group: int = 16
-    matrix_rate: float = 0.015
+    matrix_rate: float = 0.010
     vector_rate: float = 2e-3
     warmup: int = 100
     decay: int = 3000

@@ -26,7 +26,6 @@ MARKER = "#"  # in a worked solution, the text after the last marker is the answ
 TRAINING_SEEDS = 10**12
 SUITE_SEEDS = 2 * 10**12
 CARD_SEEDS = 3 * 10**12
-HARD_SHARE = 0.25
 META_SEEDS = 4 * 10**12
 
 
@@ -70,10 +69,10 @@ def counter_rng(*parts: str | int) -> random.Random:
     return random.Random(int.from_bytes(digest[:16], "big"))  # noqa: S311  (tasks are public, not secrets)
 
 
-def split_by_hash(*parts: str) -> Split:
-    """Half of all keys are `easy`, a quarter `meta`, a quarter `hard`."""
+def split_by_hash(*parts: str, held_out: float = 0.25) -> Split:
+    """The share `held_out` of all keys is `hard`, as large a one `meta`, the others are `easy`."""
     place = share(*parts)
-    return "hard" if place < HARD_SHARE else "meta" if place < 2 * HARD_SHARE else "easy"
+    return "hard" if place < held_out else "meta" if place < 2 * held_out else "easy"
 
 
 def share(*parts: str) -> float:

@@ -56,7 +56,7 @@ def _kill_at(step: int):  # type: ignore[no-untyped-def]
 def test_a_run_of_another_recipe_is_not_taken_up(tmp_path: Path) -> None:
     Pretraining(tmp_path, TINY, RECIPE, SOURCE).run(until=1)
     with pytest.raises(InputError, match="other settings"):
-        Pretraining(tmp_path, TINY, replace(RECIPE, matrix_rate=0.01), SOURCE)
+        Pretraining(tmp_path, TINY, replace(RECIPE, matrix_rate=0.02), SOURCE)
 
 
 def test_a_truncated_snapshot_is_refused_with_a_way_out(tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ def test_no_example_shows_anything_held_out() -> None:
 
 
 def _is_open_walk(question: str) -> bool:
-    """Whether a question that no domain asks adds digits, or walks through a table that no domain holds out."""
-    if "+" in question:
+    """Whether a question that no domain asks subtracts digits, or walks through a table that no domain holds out."""
+    if "-" in question:
         return question.endswith("~")
     table = question.split(":", maxsplit=1)[0]
     asked = {"operator": f"{table}: f0", "binary": f"{table}: 0@0"}

@@ -34,10 +34,11 @@ def _second_opinion(task: Task) -> int:
         return int(value)
     if task.domain == "binary":
         table = {pair[0]: pair[1] for pair in question.split(":")[0].split()}
-        first, *others = map(int, question.split(": ")[1].split("@"))
-        for other in others:
-            first = int(table[table[str((first + other) % 7)]])
-        return first
+        first, *steps = re.findall(r"[&@]?[0-6]", question.split(": ")[1])
+        for operator, other in steps:
+            first = table[str(max(int(first), int(other)) - min(int(first), int(other)))]
+            first = table[first] if operator == "@" else first
+        return int(first)
     if task.domain == "nested":
         return int(_walk(ast.parse(question, mode="eval").body))
     if task.domain == "linear":

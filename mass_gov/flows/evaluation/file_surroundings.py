@@ -2,7 +2,7 @@
 
 Rules: question texts only. The pool comes from a file of its own (a benchmark's training part) and is trained on as
 `{marker} {gold}`; questions of the evaluation are left out of it. There are no demonstrations, no path and no
-sub-problems in a file: `unavailable` names the methods that need them, and they are refused before anything runs.
+sub-problems in a file: `unavailable` says which method needs them, and it is refused before anything runs.
 
 Does not know models.
 """
@@ -16,6 +16,7 @@ from mass_gov.errors import InputError
 Pair = tuple[str, str]
 NEEDS_POOL = ("ttt-random", "ttt-nearest")
 NEEDS_DOMAIN = ("oracle-practice", "off-path")
+NEEDS_ANOTHER = "other-task-delta"
 
 
 class FileSurroundings:
@@ -39,7 +40,7 @@ class FileSurroundings:
         """Another question of the file. Raises InputError where it has no other."""
         others = [other for other in self._questions if other != question]
         if not others:
-            raise InputError("the file has one question, and other-task-delta needs two. Evaluate more: --n 2.")
+            raise InputError(_LONELY)
         return others[seed % len(others)]
 
     def demonstrations(self, question: str) -> Sequence[Pair]:
@@ -54,15 +55,23 @@ class FileSurroundings:
         """Refused: a file has no sub-problems."""
         raise InputError(_refusal("oracle-practice"))
 
+    def unavailable(self, methods: Sequence[str], samples: int) -> str | None:
+        """Why one of these methods cannot run here, and what to do; None where all can."""
+        for name in methods:
+            parts, pool = name.split("/"), len(self._pool)
+            if name in NEEDS_POOL and pool < samples:
+                return (
+                    f"{name} needs a pool of at least {samples} solved problems that are not asked, and has {pool}. "
+                    "Name the training file of GSM8K, MATH or MMLU: --pool FILE."
+                )
+            if any(part in NEEDS_DOMAIN for part in parts):
+                return _refusal(name)
+            if NEEDS_ANOTHER in parts and len(set(self._questions)) < 2:
+                return _LONELY
+        return None
 
-def unavailable(methods: Sequence[str], pool: int, samples: int) -> str | None:
-    """Why these methods cannot run on a file with a pool of this size; None where they can."""
-    for name in methods:
-        if name in NEEDS_POOL and pool < samples:
-            return f"{name} needs a pool of at least {samples} solved problems. Name the training file: --pool FILE."
-        if any(part in NEEDS_DOMAIN for part in name.split("/")):
-            return _refusal(name)
-    return None
+
+_LONELY = f"one question is asked, and {NEEDS_ANOTHER} needs two. Evaluate more, as with --n 2, or leave it out."
 
 
 def _refusal(name: str) -> str:

@@ -11,7 +11,8 @@ from mass_gov.tasks.task import Split, split_by_hash
 
 _PATTERN = re.compile(r"((?:[0-9]>[0-9]{1,2} ){2,3})([0-9])>\?")
 _OFFSETS = 10
-_SLOPES = 5
+_SLOPES = 9
+_HELD_OUT = 0.15
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +32,14 @@ class Rule:
 class InductionDomain(Domain[Rule]):
     """Asked: `2>7 4>11 9>21 6>?`, by the affine rule that the demonstrations show.
 
-    Held out: a quarter of the 50 rules (slope 1..5, offset 0..9) is hard, by hash, a quarter for meta-training; there
-    the demonstrations are two apart instead of adjacent. Hard space: > 2,000 questions. Chance: below 1/20. Leaving a
+    Held out: a seventh of the 90 rules (slope 1..9, offset 0..9) is hard, by hash, a seventh for meta-training; there
+    the demonstrations are two apart instead of adjacent. Hard space: > 2,000 questions. Chance: below 1/30. Leaving a
     demonstration out makes practice whose answer is known.
     """
 
     name = "induction"
     kind = "induction"
-    chance = 1 / 20
+    chance = 1 / 30
 
     def draw(self, rng: random.Random, split: Split) -> Rule:
         count = rng.choice((2, 3)) if split == "easy" else 3
@@ -63,7 +64,7 @@ class InductionDomain(Domain[Rule]):
         return Rule(slope, offset, (first, first + gap, *digits[: count - 2]), digits[-1])
 
     def split_of(self, problem: Rule) -> Split:
-        return split_by_hash(self.name, f"{problem.slope},{problem.offset}")
+        return split_by_hash(self.name, f"{problem.slope},{problem.offset}", held_out=_HELD_OUT)
 
     def level(self, problem: Rule) -> int:
         return problem.shown[1] - problem.shown[0]
