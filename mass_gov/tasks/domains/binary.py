@@ -43,10 +43,10 @@ class Cells:
 class BinaryDomain(Domain[Cells]):
     """Asked: `02 16 20 35 41 54 63: 2@5@1`, where x@y = f(f(|x - y|)); the answer names each value on the way.
 
-    Each @ has to be done in the head. Easier: one look-up, `4&3`, and one cell, `4@3`; practice may do a cell on
-    scratch: the distance, then look-up by look-up. Held out: a quarter of the 7! tables for hard tasks, by hash, and a quarter for meta-training; hard
-    tasks have two or three cells. Hard space: > 100,000 questions. Chance: 1/7. A task visits at most three of the 49
-    cells; the others are off its path.
+    Each @ has to be done in the head. Easier: one look-up, `4&3` = f(|4 - 3|), and one cell, `4@3`; practice may do a
+    cell on scratch: the distance, then look-up by look-up. Held out: a quarter of the 7! tables for hard tasks, by
+    hash, and a quarter for meta-training; hard tasks have two or three cells. Hard space: > 100,000 questions. Chance:
+    1/7. Cells of equal distance are looked up alike; those at a distance that the task meets are on its path.
     """
 
     name = "binary"
