@@ -298,7 +298,10 @@ class MetaTraining:
         return loss, sum(one for one, counts in zip(right, asked_for, strict=True) if counts) / sum(asked_for)
 
     def _is_right(self, query: Query, written: Generation) -> bool:
-        return written.finished and parse_answer(written.text, self.text.template) == query.answer
+        """Finished, the right answer, and in form: as many marked values as asked for. Otherwise working is dropped."""
+        template = self.text.template
+        in_form = written.text.count(template.marker) == query.solution.count(template.marker)
+        return written.finished and in_form and parse_answer(written.text, template) == query.answer
 
     def _generator_loss(
         self, rows: Rows, written: Tensor, advantages: Tensor, practice: Practice

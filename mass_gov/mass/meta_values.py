@@ -65,7 +65,8 @@ class MetaSettings:
         seed: of tasks, samples, phi_0 and the scorer's head.
         steps: outer steps; tasks: tasks per outer step; samples: m; inner_steps: K.
         outer: `gold`, cross-entropy of reference solutions, or `verifier`, GRPO (Shao et al., 2024, arXiv 2402.03300)
-            over `solutions` sampled solutions, with reward 0 or 1, of the task and of siblings, `rewarded` in all.
+            over `solutions` sampled solutions, with reward 0 or 1, of the task and of siblings, `rewarded` in all. A
+            solution is rewarded if its answer is right and it marks as many values as the question asks to name.
             Negative advantages count `negative_weight`: where most solutions are wrong by chance, pushing them away
             spoils the model faster than the right ones teach it.
         practice: who writes what is practised: the generator, the task's own demonstrations (MAML), or nobody (the
