@@ -32,8 +32,8 @@ from mass_gov.mass.meta_batches import Network, Rows
 from mass_gov.mass.meta_gradient import meta_gradient
 from mass_gov.mass.meta_values import MetaSettings, MetaTask, Query
 from mass_gov.mass.meta_weights import MetaWeights
-from mass_gov.mass.prompting import ParsedSample, parse_answer, parse_sample
-from mass_gov.mass.rewards import attribution_advantages, group_advantages
+from mass_gov.mass.prompting import ParsedSample, parse_sample
+from mass_gov.mass.rewards import attribution_advantages, group_advantages, solves
 from mass_gov.mass.text import Text
 from mass_gov.mass.values import Adapter, Generation
 
@@ -284,7 +284,8 @@ class MetaTraining:
         written = self.engine.generate(
             prompts, now, max_new_tokens=s.solution_tokens, temperature=1.0, seeds=seeds, strata=s.solutions
         )
-        right = [self._is_right(query, one) for query, one in zip(queries, written, strict=True)]
+        template, pairs = self.text.template, zip(queries, written, strict=True)
+        right = [one.finished and solves(one.text, query, template) for query, one in pairs]
         rewards = torch.tensor(right, dtype=torch.float32, device=self.device).view(-1, s.solutions)
         importance = [self._importance(query) * counts for query, counts in zip(queries, asked_for, strict=True)]
         advantages = group_advantages(rewards).flatten()
@@ -296,12 +297,6 @@ class MetaTraining:
         self.engine.charge(batch.positions_computed, 3)
         loss = (torch.tensor(weights, device=self.device) * losses).sum()
         return loss, sum(one for one, counts in zip(right, asked_for, strict=True) if counts) / sum(asked_for)
-
-    def _is_right(self, query: Query, written: Generation) -> bool:
-        """Finished, the right answer, and in form: as many marked values as asked for. Otherwise working is dropped."""
-        template = self.text.template
-        in_form = written.text.count(template.marker) == query.solution.count(template.marker)
-        return written.finished and in_form and parse_answer(written.text, template) == query.answer
 
     def _generator_loss(
         self, rows: Rows, written: Tensor, advantages: Tensor, practice: Practice

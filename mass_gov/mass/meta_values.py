@@ -25,7 +25,7 @@ class Query:
     Args:
         role: `task`, what was adapted to; `sibling`, another question about the same operator or rule; `other`, a
             solved question of the base's own training that adapting must not spoil.
-        solution: reference solution; a verifier run reads it of `other` only.
+        solution: reference solution; of what is not `other` a verifier run reads only how many values it marks.
         answer: what a right solution ends in.
     """
 
