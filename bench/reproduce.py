@@ -4,7 +4,7 @@
 
 Two commands run at a time, each on one thread. Layout of the folder (runs/reproduce, or --out): `base/` and
 `RECIPE-SEED/`, the run folders; `weights-SEED/`, what `evaluate --weights` takes; `results/NAME.json`, what each
-command printed; `logs/NAME.log`, the rest of it; `summary.json`. Called again, it goes on: a command whose result is
+command printed; `logs/NAME.log`, the rest of it; `figures/`, of the first seed; `summary.json`. Called again, it goes on: a command whose result is
 there is not run again, and an interrupted run is resumed.
 """
 
@@ -48,6 +48,7 @@ class Plan:
             dearest of them on the same seed.
         base, meta, evaluate: further options of the commands.
         evaluation: `--seed` of the tasks: the same for all training seeds.
+        figures: whether the first seed's figures are drawn, into `figures/`.
     """
 
     seeds: tuple[int, ...]
@@ -56,12 +57,14 @@ class Plan:
     meta: tuple[str, ...] = ()
     evaluate: tuple[str, ...] = ()
     evaluation: int = 0
+    figures: bool = False
 
 
 FULL = Plan(
     seeds=(0, 1, 2),
     steps={"mass-verifier": None, "mass-gold": None},
     evaluate=("--methods", ROWS, "--n", "1002"),
+    figures=True,
 )
 QUICK = Plan(
     seeds=(0,),
@@ -112,6 +115,8 @@ class Reproduction:
         for recipe in (*self.plan.steps, RIVAL):
             shutil.copytree(self.folder / f"{recipe}-{seed}" / "weights", weights / recipe)
         given = ("--weights", str(weights), "--seed", str(self.plan.evaluation), *self.plan.evaluate)
+        if self.plan.figures and seed == self.plan.seeds[0]:
+            given += ("--figures", str(self.folder / "figures"))
         return (f"evaluation-{seed}", "evaluate", *given)
 
     def _place(self, name: str) -> tuple[str, ...]:
