@@ -4,8 +4,8 @@
 
 Two commands run at a time, each on one thread. Layout of the folder (runs/reproduce, or --out): `base/` and
 `RECIPE-SEED/`, the run folders; `weights-SEED/`, what `evaluate --weights` takes; `results/NAME.json`, what each
-command printed; `logs/NAME.log`, the rest of it; `figures/`, of the first seed; `summary.json`. Called again, it goes on: a command whose result is
-there is not run again, and an interrupted run is resumed.
+command printed; `logs/NAME.log`, the rest of it; `figures/`, of the first seed; `summary.json`. Called again, it goes
+on: a command whose result is there is not run again, and an interrupted run is resumed.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ class Reproduction:
         shutil.copytree(self.folder / "base" / "weights", weights / "base")
         for recipe in (*self.plan.steps, RIVAL):
             shutil.copytree(self.folder / f"{recipe}-{seed}" / "weights", weights / recipe)
-        given = ("--weights", str(weights), "--seed", str(self.plan.evaluation), *self.plan.evaluate)
-        if self.plan.figures and seed == self.plan.seeds[0]:
-            given += ("--figures", str(self.folder / "figures"))
+        drawn = self.plan.figures and seed == self.plan.seeds[0]
+        figures = ("--figures", str(self.folder / "figures")) if drawn else ()
+        given = ("--weights", str(weights), "--seed", str(self.plan.evaluation), *self.plan.evaluate, *figures)
         return (f"evaluation-{seed}", "evaluate", *given)
 
     def _place(self, name: str) -> tuple[str, ...]:
