@@ -125,7 +125,7 @@ def _problems(asked: Asked, stack: ExitStack) -> tuple[Evaluation, Surroundings]
 
 
 def _file_problems(asked: Asked, data: Path, stack: ExitStack) -> tuple[Evaluation, Surroundings]:
-    from mass_gov.flows.evaluation.file_surroundings import FileSurroundings, unavailable
+    from mass_gov.flows.evaluation.file_surroundings import FileSurroundings
     from mass_gov.flows.evaluation.problems import from_benchmark
     from mass_gov.mass.rivals.values import Setup
     from mass_gov.tasks.grading import BenchmarkGrader
@@ -134,14 +134,15 @@ def _file_problems(asked: Asked, data: Path, stack: ExitStack) -> tuple[Evaluati
     if asked.domain is not None:
         raise InputError("--domain belongs to generated tasks, and --data names a file. Give one of the two.")
     pool = read_benchmark(asked.pool) if asked.pool is not None else []
-    why = unavailable(_methods(asked), len(pool), asked.samples or Setup.samples)
-    if why is not None:
-        raise InputError(why)
     tasks = read_benchmark(data, limit=asked.n)
     grader = stack.enter_context(BenchmarkGrader(allow_code_execution=asked.allow_code_execution))
     evaluation = from_benchmark(tasks, grader)
     solved = [(task.question, f"{PLAIN_MARKER} {task.gold}") for task in pool if task.gold is not None]
-    return evaluation, FileSurroundings(data.name, evaluation.questions, solved)
+    world = FileSurroundings(data.name, evaluation.questions, solved)
+    why = world.unavailable(_methods(asked), asked.samples or Setup.samples)
+    if why is not None:
+        raise InputError(why)
+    return evaluation, world
 
 
 def _methods(asked: Asked) -> tuple[str, ...]:

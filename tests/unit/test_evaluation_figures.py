@@ -13,7 +13,7 @@ from mass_gov.errors import InputError, ModelError
 from mass_gov.flows.evaluation.amortised import Curve, break_even, streams_of
 from mass_gov.flows.evaluation.attribution import AttributionJudge, Practised
 from mass_gov.flows.evaluation.curriculum import judge, scorer_auroc, shares
-from mass_gov.flows.evaluation.file_surroundings import FileSurroundings, unavailable
+from mass_gov.flows.evaluation.file_surroundings import FileSurroundings
 from mass_gov.flows.evaluation.ranks import auroc, mean_ranks, spearman
 from mass_gov.flows.evaluation.surroundings import DomainSurroundings
 from mass_gov.mass.reference_model import reference_folder
@@ -128,9 +128,12 @@ def test_the_pool_holds_easy_questions_of_the_domains_asked_about() -> None:
 
 
 def test_a_file_offers_no_path_and_no_sub_problems() -> None:
-    assert "oracle-practice" in (unavailable(["mass-gold/oracle-practice"], 0, 6) or "")
-    assert "--pool" in (unavailable(["ttt-random"], 5, 6) or "")
-    assert unavailable(["ttt-random", "mass-gold/uniform"], 6, 6) is None
     world = FileSurroundings("f", ["a", "b"], [("a", "#### 1"), ("c", "#### 2")])
     assert world.pool() == [("c", "#### 2")], "what is asked is not trained on"
+    assert "oracle-practice" in (world.unavailable(["mass-gold/oracle-practice"], 1) or "")
+    assert "off-path" in (world.unavailable(["mass-gold/k=2/off-path"], 1) or "")
+    assert "has 1. Name" in (world.unavailable(["ttt-random"], 2) or ""), "what is asked does not count either"
+    assert world.unavailable(["ttt-random", "mass-gold/uniform", "mass-gold/other-task-delta"], 1) is None
+    lonely = FileSurroundings("f", ["a", "a"])
+    assert "--n 2" in (lonely.unavailable(["mass-gold/other-task-delta"], 1) or "")
     assert {world.another("a", seed) for seed in range(5)} == {"b"}
