@@ -106,7 +106,7 @@ class BatchedLearner:
             numbers = torch.cat([latin_hypercube(seed, strata, max_new_tokens) for seed in firsts])
         tokens = [self.text.prompt(prompt) for prompt in prompts]
         found: list[Generation] = []
-        for rows, part in self._parts(len(prompts), adapters):
+        for rows, part in self._parts(tokens, adapters):
 
             def choose(logits: Tensor, step: int, rows: slice = rows) -> Tensor:
                 if temperature == 0:
@@ -136,7 +136,7 @@ class BatchedLearner:
         """Negative log-likelihood (nats) of every token of each continuation, end token included, after its prompt."""
         tokens = [(self.text.prompt(prompt), self.text.solution(continuation)) for prompt, continuation in pairs]
         found: list[tuple[float, ...]] = []
-        for rows, part in self._parts(len(pairs), adapters):
+        for rows, part in self._parts(tokens, adapters):
             batch = moved(losses.solution_batch(tokens[rows], self.text.pad_id), self._device)
             self._meter.forward(self._size(part), batch.positions_computed)
             with torch.inference_mode(), self.lora.using(part) as model:
@@ -220,11 +220,14 @@ class BatchedLearner:
             for index, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
         ]
 
-    def _parts(self, count: int, adapters: Mapping[str, Tensor] | None) -> Iterator[tuple[slice, Adapters | None]]:
-        """Slices of at most about ROWS rows that never cut a task in two, with their tasks' adapters."""
+    def _parts(
+        self, rows: Sequence[object], adapters: Mapping[str, Tensor] | None
+    ) -> Iterator[tuple[slice, Adapters | None]]:
+        """Slices of about ROWS rows that cut neither a task nor a run of equal rows in two, with their adapters."""
         if adapters is None:
-            yield from ((slice(first, first + ROWS), None) for first in range(0, count, ROWS))
+            yield from ((part, None) for part in _whole_runs(rows))
             return
+        count = len(rows)
         tasks = next(iter(adapters.values())).shape[0]
         each = count // tasks
         if each * tasks != count:
@@ -240,6 +243,22 @@ class BatchedLearner:
     def _size(self, adapters: Mapping[str, Tensor] | None) -> int:
         size: int = self._parameters + (self._added if adapters is not None else 0)
         return size
+
+
+def _whole_runs(rows: Sequence[object]) -> Iterator[slice]:
+    """Slices of at most ROWS rows; longer only where a run of equal rows is. A prompt is then read once for its run."""
+    first = 0
+    while first < len(rows):
+        last = min(first + ROWS, len(rows))
+        if last < len(rows) and rows[last] == rows[last - 1]:
+            begun = next(i for i in range(last - 1, first - 1, -1) if i == first or rows[i - 1] != rows[i])
+            last = begun if begun > first else _end_of_run(rows, first)
+        yield slice(first, last)
+        first = last
+
+
+def _end_of_run(rows: Sequence[object], first: int) -> int:
+    return next((i for i in range(first, len(rows)) if rows[i] != rows[first]), len(rows))
 
 
 def _logits(model: Any) -> losses.Forward:

@@ -5,8 +5,8 @@ Rules
    without a core, the given setup's.
 2. A method with a tuned setting gets the value that is best on the validation tasks; of equals the first.
 3. A method with votes gets as many as fit into what MASS was metered to spend per task (FLOPs, or tokens for
-   revisions): a line through the cost of 1 and 3 votes on the first batch says how many, and they are lowered until the
-   batch really costs no more. At least one, at most 256.
+   revisions). A line through the cost of 1 and 3 votes on the first batch says about how many; the number is then
+   halved in between what fits and what does not, to within a sixteenth. At least one, at most 256.
 4. MASS here is `mass-gold`, without it `mass-verifier`, and where neither is trained `tt-ss`, which writes as many
    samples and takes the same step. The report says which.
 
@@ -27,6 +27,7 @@ from mass_gov.mass.rivals.values import Setup, Surroundings
 
 _FEW, _MORE = 1, 3
 MOST_VOTES = 256
+_EXACTNESS = 16
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,16 @@ class Fitting:
         return self._within(spec, budget, setup, questions, votes)
 
     def _within(self, spec: Spec, budget: Budget, setup: Setup, questions: Sequence[str], votes: int) -> int:
-        """Fewer votes until they cost no more than they may: a batch waits for its longest row, so cost is no line."""
+        """As many votes as really fit: a batch waits for its longest row, so cost is no line."""
         allowed = (self._spent or {})[budget]
-        while votes > 1 and (cost := self._cost(spec, replace(setup, votes=votes), questions)[budget]) > allowed:
-            votes = min(votes - 1, max(1, int(votes * allowed / cost)))
-        return votes
+        fits, exceeds = 1, MOST_VOTES + 1
+        while exceeds - fits > max(1, fits // _EXACTNESS):
+            if self._cost(spec, replace(setup, votes=votes), questions)[budget] <= allowed:
+                fits = max(fits, votes)
+            else:
+                exceeds = votes
+            votes = (fits + exceeds) // 2
+        return fits
 
     def _cost(self, spec: Spec, setup: Setup, questions: Sequence[str]) -> dict[Budget, float]:
         """Per task, on these questions."""
