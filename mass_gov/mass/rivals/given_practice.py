@@ -5,7 +5,8 @@
     ttt-demos     the demonstrations that the question itself states (Akyürek et al., 2024, arXiv 2411.07279)
     maml-demos    the same on a folder whose initial adapter and step sizes were meta-trained for it (no generator)
 
-Where a question states no demonstration, the last two answer as they would without practice.
+Where a question states no demonstration, the last two answer as they would without practice. What of the pool the model
+cannot read, or has no room for, is passed over for the next one: a file's pool was written for no model in particular.
 
 A demonstration comes with its answer, not with working. `ttt-demos` lets the model write `re_solves` workings for each
 and keeps the first that ends in the stated answer, so that training on it does not unlearn to work; a demonstration
@@ -17,12 +18,13 @@ Does not know who wrote the pool.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
-from mass_gov.mass.rivals.answering import grouped, read_answer, sampled
+from mass_gov.mass.rivals.answering import fits, grouped, read_answer, sampled
 from mass_gov.mass.rivals.ngrams import unit_vectors, vocabulary_of
 from mass_gov.mass.rivals.practice import Samples, from_pairs, practise_and_answer
 from mass_gov.mass.rivals.values import Engine, Pair, Replies, Setup, Surroundings, derived_seed
@@ -36,7 +38,9 @@ def ttt_random(
     chosen = []
     for question in questions:
         generator = np.random.default_rng(derived_seed(seed, "pool", question))
-        chosen.append(from_pairs([pool[i] for i in generator.choice(len(pool), setup.samples, replace=False)]))
+        first = generator.choice(len(pool), min(setup.samples, len(pool)), replace=False)
+        order = dict.fromkeys([*first.tolist(), *generator.permutation(len(pool)).tolist()])
+        chosen.append(from_pairs(_readable(engine, (pool[i] for i in order), setup.samples)))
     return practise_and_answer(engine, questions, tuple(chosen), setup)
 
 
@@ -46,8 +50,8 @@ def ttt_nearest(
     """Practise on the nearest easy tasks (Hardt & Sun, 2024, arXiv 2305.18466, with a text distance)."""
     pool = surroundings.pool()
     similarity = nearness(questions, [question for question, _ in pool])
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, : setup.samples]
-    samples = tuple(from_pairs([pool[i] for i in row]) for row in nearest)
+    nearest = np.argsort(-similarity, axis=1, kind="stable")
+    samples = tuple(from_pairs(_readable(engine, (pool[i] for i in row), setup.samples)) for row in nearest)
     return practise_and_answer(engine, questions, samples, setup)
 
 
@@ -75,6 +79,12 @@ def nearness(questions: Sequence[str], pool: Sequence[str]) -> npt.NDArray[np.fl
     index, idf = vocabulary_of(pool)
     found: npt.NDArray[np.float32] = unit_vectors(questions, index, idf) @ unit_vectors(pool, index, idf).T
     return found
+
+
+def _readable(engine: Engine, pairs: Iterable[Pair], count: int) -> list[Pair]:
+    """The first `count` that the model can be trained on; fewer where there are no more."""
+    solve = engine.template.solve_prompt
+    return list(islice((pair for pair in pairs if fits(engine, solve(pair[0]) + pair[1], 1)), count))
 
 
 def _with_working(engine: Engine, stated: Sequence[Pair], setup: Setup, seed: int) -> list[Pair]:

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from mass_gov.mass.batched_lora import Adapters, pick
-from mass_gov.mass.rivals.answering import digests, greedy
+from mass_gov.mass.rivals.answering import digests, greedy, posable
 from mass_gov.mass.rivals.deltas import random_delta
 from mass_gov.mass.rivals.practice import (
     Samples,
@@ -42,6 +42,9 @@ from mass_gov.mass.rivals.practice import (
     write_practice,
 )
 from mass_gov.mass.rivals.values import Answer, Engine, Replies, Setup, Surroundings, Written, derived_seed
+
+_NEIGHBOURS = 100
+"""How many other questions `/other-task-delta` looks at for one that the model can read."""
 
 
 def mass(engine: Engine, questions: Sequence[str], setup: Setup, seed: int, surroundings: Surroundings) -> Replies:
@@ -78,9 +81,18 @@ def other_task_delta(
     engine: Engine, questions: Sequence[str], setup: Setup, seed: int, surroundings: Surroundings
 ) -> Replies:
     """Practice for another question of the same group; the answer to this one."""
-    others = [surroundings.another(question, derived_seed(seed, "another", question)) for question in questions]
-    samples = write_practice(engine, others, setup, seed, scored=True)
+    others = [_another(engine, question, setup, seed, surroundings) for question in questions]
+    asked = [other for other in others if other is not None]
+    written = iter(write_practice(engine, asked, setup, seed, scored=True) if asked else ())
+    samples = tuple(next(written) if other is not None else () for other in others)
     return practise_and_answer(engine, questions, samples, setup)
+
+
+def _another(engine: Engine, question: str, setup: Setup, seed: int, surroundings: Surroundings) -> str | None:
+    """Another question that can be put to this model; None, and so no practice, where none is near."""
+    first = derived_seed(seed, "another", question)
+    others = (surroundings.another(question, first + i) for i in range(_NEIGHBOURS))
+    return next((other for other in others if posable(engine, other, setup)), None)
 
 
 def random_direction(
