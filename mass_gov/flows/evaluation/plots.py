@@ -78,7 +78,7 @@ def _curriculum(curriculum: Mapping[str, Any]) -> Any:
 
 
 def _amortised(domains: Mapping[str, Any]) -> Any:
-    figure, rows = pyplot.subplots(len(domains), 2, figsize=(9, 3 * len(domains)), squeeze=False)
+    figure, rows = pyplot.subplots(len(domains), 2, figsize=(9, 3 * len(domains)), squeeze=False, layout="constrained")
     for axes, (name, found) in zip(rows, domains.items(), strict=True):
         for way, curve in found["curves"].items():
             tasks = range(1, len(curve["accuracy"]) + 1)
