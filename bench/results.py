@@ -80,7 +80,7 @@ def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def core(results: Results) -> str:
-    """Method by training seed: percent right; for what was trained, points against the base."""
+    """Method by training seed: percent right and points against the base."""
     seeds = list(results.core)
     names = next(iter(results.core.values()))
     rows = []

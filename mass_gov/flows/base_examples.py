@@ -26,11 +26,20 @@ TEMPLATE: dict[str, str | bool | list[str]] = {
     "stop": [],
     "chat": False,
 }
-WALK, APART = "walk", "distances"
+WALK, DISTANCES = "walk", "distances"
 # Of 100 examples. The saturated domain needs few, rules the most. Drills are there because looking up and subtracting
 # are learned suddenly, and sooner from dense examples: walks, `02 16 ...: 4~` worked as the ten digits from 4 on, and
 # distances, `3-5 6-6 ...~` worked as the digits |3 - 5|, |6 - 6|, ...
-SHARES = {"operator": 14, "binary": 16, "nested": 15, "linear": 14, "induction": 20, "largest": 4, WALK: 12, APART: 5}
+SHARES = {
+    "operator": 14,
+    "binary": 16,
+    "nested": 15,
+    "linear": 14,
+    "induction": 20,
+    "largest": 4,
+    WALK: 12,
+    DISTANCES: 5,
+}
 _LOT = tuple(name for name, share in SHARES.items() for _ in range(share))
 _WALK_STEPS, _PAIRS = 9, 7
 _TABLE_DOMAINS = ("operator", "binary")
@@ -83,7 +92,7 @@ def _distances(rng: random.Random) -> Example:
     return Example(solve_prompt(question), f"{tables.digits(found)}{MARKER}{found[-1]}")
 
 
-_DRILLS: dict[str, Callable[[random.Random], Example]] = {WALK: _walk, APART: _distances}
+_DRILLS: dict[str, Callable[[random.Random], Example]] = {WALK: _walk, DISTANCES: _distances}
 
 
 def practice_text(easier: Task) -> str:

@@ -13,6 +13,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -247,18 +248,15 @@ class BatchedLearner:
 
 def _whole_runs(rows: Sequence[object]) -> Iterator[slice]:
     """Slices of at most ROWS rows; longer only where a run of equal rows is. A prompt is then read once for its run."""
-    first = 0
-    while first < len(rows):
-        last = min(first + ROWS, len(rows))
-        if last < len(rows) and rows[last] == rows[last - 1]:
-            begun = next(i for i in range(last - 1, first - 1, -1) if i == first or rows[i - 1] != rows[i])
-            last = begun if begun > first else _end_of_run(rows, first)
+    first = last = 0
+    for _, run in groupby(rows):
+        following = last + sum(1 for _ in run)
+        if first < last and following - first > ROWS:
+            yield slice(first, last)
+            first = last
+        last = following
+    if first < last:
         yield slice(first, last)
-        first = last
-
-
-def _end_of_run(rows: Sequence[object], first: int) -> int:
-    return next((i for i in range(first, len(rows)) if rows[i] != rows[first]), len(rows))
 
 
 def _logits(model: Any) -> losses.Forward:

@@ -3,8 +3,8 @@
 Rules: a suite asks for abilities that an update must keep, so practice domains have no cases: there every task defines
 an operator of its own, and what an update stores about one is wrong for any other. A suite's questions lie in the hash
 bucket that only suites may ask (`in_suite_bucket`), so no test task, no training example and no sub-problem ever
-equals a case. A suite that has shipped is never rebuilt, only superseded by
-the next version. Which cases are critical is chosen by whoever knows a model.
+equals a case. A released suite is never rebuilt, only superseded by the next version. Which cases are critical is
+chosen by whoever knows a model.
 """
 
 from __future__ import annotations

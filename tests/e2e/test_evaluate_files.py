@@ -37,9 +37,10 @@ MMLU = (
     ("How many sides has a square?", "3", "4", "5", "6", "B"),
     ("What is 10 / 2?", "2", "3", "4", "5", "D"),
 )
-TRAINING = {"--steps": 2, "--tasks": 2, "--samples": 3, "--validate-every": 2, "--validation-tasks": 2} | {
-    "--answer-tokens": 8
-}
+TRAINING = (
+    *("--steps", "2", "--tasks", "2", "--samples", "3", "--answer-tokens", "8"),
+    *("--validate-every", "2", "--validation-tasks", "2"),
+)
 SHORT = ("--samples", "2", "--answer-tokens", "12", "--n", N)
 BODY = "    return number % 1.0\n"
 """Right for the third problem of HumanEval, whose argument is called so; the others have no such name."""
@@ -75,9 +76,8 @@ def model(texts: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
 def weights(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of every trained name: what `train meta` really made of this model, under all of them."""
     out, folder = tmp_path_factory.mktemp("run") / "run", tmp_path_factory.mktemp("weights")
-    options = [str(word) for pair in TRAINING.items() for word in pair]
     short = ["--set", "max_new_tokens=12", "--set", "solution_tokens=8", "--set", "warmup=1"]
-    assert run(["train", "meta", "--base", str(model), "--out", str(out), *options, *short]) == 0
+    assert run(["train", "meta", "--base", str(model), "--out", str(out), *TRAINING, *short]) == 0
     for name in {find(name).weights for name in names()} - {BASE}:
         shutil.copytree(out / "weights", folder / name)
     steps = [json.loads(line) for line in (out / "progress.jsonl").read_text().splitlines()]

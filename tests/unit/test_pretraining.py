@@ -115,13 +115,13 @@ def test_the_rate_rises_holds_and_falls() -> None:
 
 
 def test_no_example_shows_anything_held_out() -> None:
-    walks = 0
+    drills = 0
     for index in range(3000):
         example = SOURCE.example(index)
         question, final = example.prompt[2:].split("\n")[0], final_answer(example.continuation)
         name = recognise(question)
         if name is None:
-            walks += _is_open_walk(question)
+            drills += _is_open_drill(question)
             continue
         one = DOMAINS[name]
         problem = one.read(question)
@@ -131,10 +131,10 @@ def test_no_example_shows_anything_held_out() -> None:
             assert practice is not None and one.split_of(practice) == "easy", example
             problem = practice
         assert final == one.answer(problem)
-    assert 300 < walks < 550
+    assert 300 < drills < 550
 
 
-def _is_open_walk(question: str) -> bool:
+def _is_open_drill(question: str) -> bool:
     """Whether a question that no domain asks subtracts digits, or walks through a table that no domain holds out."""
     if "-" in question:
         return question.endswith("~")
