@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import os
 import shutil
 from itertools import islice
 from pathlib import Path
@@ -24,8 +23,8 @@ from mass_gov.mass.rivals.catalogue import BASE, find, names
 from mass_gov.tasks.readers import read_benchmark
 from tests.e2e.conftest import Command
 from tests.fakes.fluent_chat import make_fluent_chat
+from tests.fakes.public_files import public_file
 
-DATA = Path(os.environ.get("MASS_GOV_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 PUBLIC = ("gsm8k_test.jsonl", "math500_ttrl.json", "HumanEval.jsonl.gz")
 N, POOL = 5, 20
 REFUSED = tuple(name for name in names() if name.endswith(("/off-path", "/oracle-practice")))
@@ -49,15 +48,14 @@ BODY = "    return number % 1.0\n"
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The first problems of the public files, a pool of training problems, and MMLU rows of our own."""
-    lacking = [name for name in (*PUBLIC, "gsm8k_train.jsonl") if not (DATA / name).exists()]
-    if lacking:
-        pytest.skip(f"{', '.join(lacking)} not here: set MASS_GOV_TEST_DATA to the folder with the public files")
+    public = {name: public_file(name) for name in PUBLIC}
+    training = public_file("gsm8k_train.jsonl")
     folder = tmp_path_factory.mktemp("files")
     with (folder / "mmlu.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(MMLU)
-    with (DATA / "gsm8k_train.jsonl").open() as stream:
+    with training.open() as stream:
         (folder / "pool.jsonl").write_text("".join(islice(stream, POOL)))
-    return {name: DATA / name for name in PUBLIC} | {name: folder / name for name in ("mmlu.csv", "pool.jsonl")}
+    return public | {name: folder / name for name in ("mmlu.csv", "pool.jsonl")}
 
 
 @pytest.fixture(scope="session")

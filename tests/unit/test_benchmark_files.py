@@ -15,8 +15,8 @@ import pytest
 from mass_gov.errors import TaskError
 from mass_gov.tasks.readers import MAX_LINE_BYTES, BenchmarkTask, read_benchmark, recognise_format
 from mass_gov.tasks.readers import recognise as recognise_module
+from tests.fakes.public_files import public_file
 
-DATA = Path(os.environ.get("MASS_GOV_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 ROW = 'What is 1 + 1?,1,2,"3, or so",4,B\n'
 CODE: dict[str, Any] = {
     "task_id": "T/0",
@@ -211,7 +211,6 @@ def test_reading_runs_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_the_public_files_are_recognised_and_read_whole(name: str, known: str, count: int) -> None:
-    if not (DATA / name).exists():
-        pytest.skip(f"{name} is not here: set MASS_GOV_TEST_DATA to the folder with the public benchmark files")
-    assert recognise_format(DATA / name) == known
-    assert len(read_benchmark(DATA / name)) == count
+    path = public_file(name)
+    assert recognise_format(path) == known
+    assert len(read_benchmark(path)) == count

@@ -17,10 +17,10 @@ import pytest
 from mass_gov.errors import MissingExtraError, OutageError, SettingsError, TaskError
 from mass_gov.tasks.checking import AnswerChecker, Outcome
 from mass_gov.tasks.readers import read_gsm8k, read_math500
+from tests.fakes.public_files import public_file
 
 pytest.importorskip("math_verify", reason="answers are checked on the learner's side: pip install 'mass-gov[ml]'")
 
-DATA = Path(os.environ.get("MASS_GOV_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 HUGE = r"9^{9^{9^{9^{9}}}}"
 
 
@@ -29,12 +29,6 @@ def checker() -> Iterator[AnswerChecker]:
     """One worker for the module, without the shortcut: everything goes through math-verify."""
     with AnswerChecker(timeout_seconds=30, shortcut=False) as checker:
         yield checker
-
-
-def data_file(name: str) -> Path:
-    if not (DATA / name).exists():
-        pytest.skip(f"{name} is not here: set MASS_GOV_TEST_DATA to the folder with the public benchmark files")
-    return DATA / name
 
 
 def misgraded(checker: AnswerChecker, pairs: list[tuple[str, str]], wanted: Outcome) -> list[tuple[str, str, Outcome]]:
@@ -69,7 +63,7 @@ def perturb(gold: str, *, last: bool) -> str:
 
 
 def test_every_gsm8k_gold_is_right_and_one_more_is_wrong(checker: AnswerChecker) -> None:
-    raw = data_file("gsm8k_test.jsonl")
+    raw = public_file("gsm8k_test.jsonl")
     golds = [task.gold for task in read_gsm8k(raw) if task.gold]
     assert len(golds) == 1_319
     assert misgraded(checker, [(gold, gold) for gold in golds], Outcome.RIGHT) == []
@@ -77,7 +71,7 @@ def test_every_gsm8k_gold_is_right_and_one_more_is_wrong(checker: AnswerChecker)
 
 
 def test_every_math500_gold_is_right_and_a_changed_one_is_wrong(checker: AnswerChecker) -> None:
-    golds = [task.gold for task in read_math500(data_file("math500_ttrl.json")) if task.gold]
+    golds = [task.gold for task in read_math500(public_file("math500_ttrl.json")) if task.gold]
     assert len(golds) == 500
     assert misgraded(checker, [(gold, gold) for gold in golds], Outcome.RIGHT) == []
     assert misgraded(checker, [(gold, rf"So it is \boxed{{{gold}}}.") for gold in golds], Outcome.RIGHT) == []

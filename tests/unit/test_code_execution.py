@@ -18,8 +18,8 @@ from mass_gov.errors import OutageError, PermissionRefusedError, SettingsError
 from mass_gov.tasks.checking import Outcome, Verdict
 from mass_gov.tasks.code_execution import CodeLimits, check_code, require_isolation
 from mass_gov.tasks.readers import BenchmarkTask, CodeTests, read_humaneval
+from tests.fakes.public_files import public_file
 
-DATA = Path(os.environ.get("MASS_GOV_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 ROOT = Path(__file__).parents[2]
 PROMPT = 'def double(x):\n    """Return twice x."""\n'
 TEST = "def check(candidate):\n    assert candidate(2) == 4\n    assert candidate(-3) == -6\n"
@@ -364,10 +364,7 @@ def test_limits_that_limit_nothing_are_refused(seconds: float) -> None:
 
 @pytest.fixture(scope="module")
 def humaneval() -> Iterator[list[BenchmarkTask]]:
-    path = DATA / "HumanEval.jsonl.gz"
-    if not path.exists():
-        pytest.skip(f"{path.name} is not here: set MASS_GOV_TEST_DATA to the folder with the public benchmark files")
-    yield list(read_humaneval(path))
+    yield list(read_humaneval(public_file("HumanEval.jsonl.gz")))
 
 
 ALTERED = """

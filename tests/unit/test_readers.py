@@ -12,15 +12,9 @@ import pytest
 from mass_gov.errors import TaskError
 from mass_gov.tasks.readers import MAX_LINE_BYTES, BenchmarkTask, read_gsm8k, read_math500, read_tasks_jsonl
 from mass_gov.tasks.text import clean_task_text
+from tests.fakes.public_files import public_file
 
-DATA = Path(os.environ.get("MASS_GOV_TEST_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
 GOOD = b'{"id": "a", "question": "What is 1 + 1?", "answer": "2"}\n'
-
-
-def data_file(name: str) -> Path:
-    if not (DATA / name).exists():
-        pytest.skip(f"{name} is not here: set MASS_GOV_TEST_DATA to the folder with the public benchmark files")
-    return DATA / name
 
 
 def file_of(folder: Path, content: bytes) -> Path:
@@ -191,6 +185,6 @@ def test_the_public_files_are_read_whole() -> None:
         (read_math500, "math500_ttrl.json", 500),
         (read_math500, "math_test_tora.jsonl", 5_000),
     ):
-        tasks = list(reader(data_file(name)))
+        tasks = list(reader(public_file(name)))
         assert len(tasks) == count
         assert all(task.gold for task in tasks)
