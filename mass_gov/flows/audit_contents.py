@@ -36,9 +36,13 @@ from mass_gov.records.events import (
     ChangeRecorded,
     ChangeRejected,
     ChangeRolledBack,
+    KeyRevoked,
     LogOpened,
     PolicyActivated,
     ResponseServed,
+    SubjectErased,
+    SubjectHeld,
+    SubjectReleased,
     SuiteRegistered,
 )
 from mass_gov.tasks.suites import Suite, parse_suite
@@ -46,7 +50,15 @@ from mass_gov.tasks.suites import Suite, parse_suite
 _ALWAYS: tuple[ArtifactRole, ...] = ("request", "config", "fingerprint", "samples", "update", "answer")
 _UNADAPTED: tuple[ArtifactRole, ...] = ("request", "config", "fingerprint", "answer")
 _WITH_DELTA: tuple[ArtifactRole, ...] = ("delta.adapter_config", "delta.adapter_model", "delta.signature")
-_REASONED = (ChangeApproved, ChangeRejected, ChangeRolledBack)
+_REASONED = (
+    ChangeApproved,
+    ChangeRejected,
+    ChangeRolledBack,
+    KeyRevoked,
+    SubjectErased,
+    SubjectHeld,
+    SubjectReleased,
+)
 """A person decided, and said why."""
 
 

@@ -2,7 +2,8 @@
 
 Opening, in this order:
 
-    (1) the schema is this program's; with `create` an empty database is migrated, under the write lock
+    (1) the schema is this program's; with `create` an empty database is migrated, and to write an older one, under the
+        write lock
     (2) with `create` an empty log gets its first event, in the same transaction, unless a checkpoint outside shows
         that there was a log here before
     (3) the first event verifies under the key store's log key (without keys: under the key that it names itself)
@@ -42,7 +43,7 @@ from mass_gov.ledger.entries import Entry, claimed_log_key, read_entry
 from mass_gov.ledger.history import HistoryReader
 from mass_gov.ledger.migrate import check_revision, revision_of, upgrade
 from mass_gov.ledger.outside import OutsideCheckpoints
-from mass_gov.ledger.schema import PROJECTIONS, log_events
+from mass_gov.ledger.schema import OLDER_REVISIONS, PROJECTIONS, log_events
 from mass_gov.ledger.store import last_root, load_head, node_reader
 from mass_gov.ledger.writing import Writer
 from mass_gov.records.drafts import EventDraft
@@ -189,16 +190,25 @@ class Ledger(HistoryReader):
             self._outside.prepare()
         with self._database.read() as connection:
             revision = revision_of(connection)
-            if revision is not None or not create:
+            older = revision in OLDER_REVISIONS and self.keys is not None
+            if not older and (revision is not None or not create):
                 check_revision(revision, self.path)  # (1)
             empty = revision is None or last_root(connection)[0] == 0
+        if older:
+            self._bring_up()  # (1)
         if create and empty:
             self._create()
         self._trust()  # (3)
         self._check_outside()  # (4)
         if self.keys is not None:
-            self._check_derived(rebuild_first)  # (5)
+            self._check_derived(rebuild_first or older)  # (5)
             self._bring_outside()  # (6)
+
+    def _bring_up(self) -> None:
+        """Bring the schema up to this program's; what the projections say is derived again once the log is trusted."""
+        with self._database.write() as connection:
+            if revision_of(connection) in OLDER_REVISIONS:  # asked again under the lock
+                upgrade(connection)
 
     def _create(self) -> None:
         with self._database.write() as connection:

@@ -15,7 +15,7 @@ from sqlalchemy.pool import StaticPool
 
 from mass_gov.config_data import data_folder
 from mass_gov.errors import LedgerUnavailableError
-from mass_gov.ledger.schema import SCHEMA_HEAD
+from mass_gov.ledger.schema import OLDER_REVISIONS, SCHEMA_HEAD
 
 
 def revision_of(connection: Connection) -> str | None:
@@ -39,10 +39,15 @@ def check_revision(revision: str | None, path: Path) -> None:
     """Refuse a schema that this program does not write.
 
     Raises:
-        LedgerUnavailableError: of a newer schema, or of none.
+        LedgerUnavailableError: of a newer schema, of an older one, or of none.
     """
     if revision is None:
         raise LedgerUnavailableError(f"{path} holds no ledger yet. Run `mass-gov init` to make one.")
+    if revision in OLDER_REVISIONS:
+        raise LedgerUnavailableError(
+            f"The ledger {path} has the older schema {revision!r}. Run `mass-gov init` with its key store to bring it "
+            f"up to {SCHEMA_HEAD!r}; no event is changed by that."
+        )
     if revision != SCHEMA_HEAD:
         raise LedgerUnavailableError(
             f"The ledger {path} has schema {revision[:40]!r}, newer than this program's {SCHEMA_HEAD!r}. "

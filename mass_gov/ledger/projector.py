@@ -11,6 +11,7 @@ Rules that a log must keep, checked when an event is written and again by `verif
 - a response serves a state of its change, and an adapted answer only while the change is applied or active; one with no
   change behind it serves its pointer's state under the policy in force
 - who may cause an event, whose its artifacts are, what it registers: `rules`
+- which keys sign: `key_rules`; whose data is held or erased: `subject_rules`
 - what becomes of a change afterwards: `transitions`
 
 This module does not know signatures, hashes or artifacts: an entry that reaches it is already believed.
@@ -23,7 +24,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import IntegrityError, NotFoundError, RefusedError, StaleChangeError
 from mass_gov.evidence.state import state_digest
-from mass_gov.ledger import rules, transitions
+from mass_gov.ledger import key_rules, rules, subject_rules, transitions
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import (
     active_policy,
@@ -46,11 +47,16 @@ from mass_gov.records.events import (
     ChangeRecorded,
     ChangeRejected,
     ChangeRolledBack,
+    KeyRevoked,
+    KeyRotated,
     LogOpened,
     ModelRegistered,
     PolicyActivated,
     ReplayPerformed,
     ResponseServed,
+    SubjectErased,
+    SubjectHeld,
+    SubjectReleased,
     SuiteRegistered,
     Unadapted,
 )
@@ -67,8 +73,6 @@ def apply(connection: Connection, entry: Entry) -> None:
     _check_opening(entry)
     rules.check_event(entry)
     match entry.predicate.body:
-        case LogOpened() | AccessDenied():
-            pass  # nothing to query: they are read from the log itself
         case ModelRegistered() as body:
             rules.register_model(connection, entry, body)
         case SuiteRegistered() as body:
@@ -90,6 +94,27 @@ def apply(connection: Connection, entry: Entry) -> None:
         case ReplayPerformed() as body:
             rules.check_replay(entry, body)
             _check_target(connection, body)
+        case _:
+            _control(connection, entry)
+
+
+def _control(connection: Connection, entry: Entry) -> None:
+    """Events that are about no change: keys and people."""
+    match entry.predicate.body:
+        case LogOpened() as body:
+            key_rules.open_with(connection, entry, body)
+        case KeyRotated() as body:
+            key_rules.rotate(connection, entry, body)
+        case KeyRevoked() as body:
+            key_rules.revoke(connection, entry, body)
+        case SubjectHeld() as body:
+            subject_rules.hold(connection, entry, body)
+        case SubjectReleased() as body:
+            subject_rules.release(connection, body)
+        case SubjectErased() as body:
+            subject_rules.erase(connection, entry, body)
+        case AccessDenied():
+            pass  # nothing to query: they are read from the log itself
 
 
 def _check_opening(entry: Entry) -> None:
@@ -123,6 +148,7 @@ def _record(connection: Connection, entry: Entry, change: ChangeBody) -> None:
             "state": change.update.state,
             "delta": change.update.delta,
             "status": _first_status(change),
+            "subject": identity.subject,
         },
     )
 

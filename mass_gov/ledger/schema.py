@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
 
-SCHEMA_HEAD = "0001"
+SCHEMA_HEAD = "0002"
 """Newest revision in `migrations/versions/`: what this program reads and writes."""
+OLDER_REVISIONS = ("0001",)
+"""What this program brings up to the newest when it opens a ledger to write."""
 
 metadata = MetaData()
 
@@ -81,6 +83,7 @@ changes = Table(
     Column("activation_index", _INT),
     Column("rejection_index", _INT),
     Column("rollback_index", _INT),
+    Column("subject", Text, nullable=False),
 )
 approvals = Table(
     "approvals",
@@ -126,6 +129,25 @@ responses = Table(
     Column("state", Text, nullable=False),
     Column("served", Text, nullable=False),
 )
+log_keys = Table(
+    "log_keys",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("purpose", Text, nullable=False),  # log or delta
+    Column("public_key", Text, nullable=False),  # SubjectPublicKeyInfo DER, base64
+    Column("from_index", _INT, nullable=False),  # index of the first event at which it is valid
+    Column("to_index", _INT),  # index of the event that handed over to the next; it still signs that one
+    Column("revoked_index", _INT),
+    Column("compromised", _INT),  # 0 or 1, with a revocation
+    Column("trusted_size", _INT),  # of a compromised key: what it signed is believed up to this size
+)
+subjects = Table(
+    "subjects",
+    metadata,
+    Column("subject", Text, primary_key=True),
+    Column("held_index", _INT),  # index of the legal hold in force; NULL when there is none
+    Column("erased_index", _INT),
+)
 
 LOG_TABLES = (log_events, log_nodes, log_checkpoints, artifacts)
-PROJECTIONS = (registrations, changes, approvals, pointers, pointer_moves, responses)
+PROJECTIONS = (registrations, changes, approvals, pointers, pointer_moves, responses, log_keys, subjects)

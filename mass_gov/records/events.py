@@ -6,6 +6,7 @@ Reserved types have a name (so that readers know it) and no body yet; nothing ca
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
@@ -18,8 +19,6 @@ PREDICATE_TYPE = "urn:mass-gov:event:v1"
 
 RESERVED_TYPES: tuple[str, ...] = (
     "change.submitted",
-    "key.rotated",
-    "subject.erased",
     "control.frozen",
     "control.unfrozen",
     "export.made",
@@ -32,6 +31,8 @@ Origin = Annotated[str, Field(pattern=r"^[A-Za-z0-9./_-]{1,200}$")]
 """Name of a log, as in its checkpoints."""
 
 EVENT_FORMAT = 1
+Purpose = Literal["log", "delta"]
+"""What a key signs: events and checkpoints, or deltas."""
 Role = Literal["requester", "operator", "auditor", "admin", "system"]
 Stage = Literal["samples", "gates", "delta", "regression", "decision", "answer"]
 
@@ -209,6 +210,57 @@ class ReplayPerformed(Record):
     fingerprint: Digest
 
 
+class KeyRotated(Record):
+    """One key took over from another. The old and the new key both sign the event, after the log's key."""
+
+    type: Literal["key.rotated"] = "key.rotated"
+    purpose: Purpose
+    old_key: Digest
+    new_key: Digest
+    new_public_key: str = Field(pattern=r"^[A-Za-z0-9+/=]{1,400}$")
+    """SubjectPublicKeyInfo DER, base64. It is valid from the next event on."""
+
+
+class KeyRevoked(Record):
+    """A key that is not in use any more will not be believed as before. Why is the artifact `reason`."""
+
+    type: Literal["key.revoked"] = "key.revoked"
+    purpose: Purpose
+    key: Digest
+    compromised: bool
+    """Somebody else may have had it: what it signed is believed up to `trusted_size` only."""
+    trusted_size: Count
+    """Size of the newest head that enough witnesses cosigned; 0 where none did. Of a key that is not compromised, the
+    size of the log before this event."""
+
+
+class SubjectErased(Record):
+    """A subject's key was destroyed. Who asked for it, and why, is the artifact `reason`."""
+
+    type: Literal["subject.erased"] = "subject.erased"
+    subject: SubjectHandle
+    artifacts: Count
+    """How many artifacts were sealed for the subject."""
+    deltas: Count
+    """How many deltas were trained on the subject's data, or on a state that was."""
+    rolled_back: Count
+    """How many changes were rolled back on the way."""
+
+
+class SubjectHeld(Record):
+    """A legal hold: the subject cannot be erased until it is released. Why is the artifact `reason`."""
+
+    type: Literal["subject.held"] = "subject.held"
+    subject: SubjectHandle
+
+
+class SubjectReleased(Record):
+    """The legal hold on a subject ended. Why is the artifact `reason`."""
+
+    type: Literal["subject.released"] = "subject.released"
+    subject: SubjectHandle
+
+
 Body = Annotated[
     LogOpened
     | ModelRegistered
@@ -221,7 +273,12 @@ Body = Annotated[
     | ChangeRolledBack
     | ResponseServed
     | AccessDenied
-    | ReplayPerformed,
+    | ReplayPerformed
+    | KeyRotated
+    | KeyRevoked
+    | SubjectErased
+    | SubjectHeld
+    | SubjectReleased,
     Field(discriminator="type"),
 ]
 
@@ -251,7 +308,7 @@ class Subject(Record):
     sha256: Digest
 
 
-def subjects_of(body: Body) -> tuple[Subject, ...]:  # noqa: PLR0911 - one line per event type reads as the table it is
+def subjects_of(body: Body) -> tuple[Subject, ...]:  # noqa: PLR0911, PLR0912 - one line per type: a table
     """Return the in-toto subjects of an event: the digests it is about (DESIGN section 5, last line)."""
     match body:
         case LogOpened():
@@ -277,6 +334,13 @@ def subjects_of(body: Body) -> tuple[Subject, ...]:  # noqa: PLR0911 - one line 
             return (Subject(name="policy", sha256=body.policy),)
         case ReplayPerformed():
             return (Subject(name="fingerprint", sha256=body.fingerprint),)
+        case KeyRotated():
+            return (Subject(name="old-key", sha256=body.old_key), Subject(name="new-key", sha256=body.new_key))
+        case KeyRevoked():
+            return (Subject(name="key", sha256=body.key),)
+        case SubjectErased() | SubjectHeld() | SubjectReleased():
+            # A random handle: its digest gives nothing away.
+            return (Subject(name="subject", sha256=hashlib.sha256(body.subject.encode("ascii")).hexdigest()),)
 
 
 def _change_subjects(change: ChangeBody) -> tuple[Subject, ...]:
