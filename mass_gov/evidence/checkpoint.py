@@ -30,6 +30,7 @@ from mass_gov.evidence.merkle import HASH_BYTES
 from mass_gov.evidence.signing import Signer, VerificationKey, verification_key
 
 ED25519_NOTE = b"\x01"
+"""Signature type of a log's own line; `cosignature` has the witnesses'."""
 MAX_NOTE_BYTES = 128 * 1024
 MAX_NOTE_SIGNATURES = 64
 MAX_ORIGIN_BYTES = 255
@@ -61,23 +62,27 @@ class NoteSignature:
     key_id: bytes
     signature: bytes
 
+    def line(self) -> str:
+        """The line as it stands in a note, its newline included."""
+        return f"{_DASH}{self.name} {_b64(self.key_id + self.signature)}\n"
+
 
 def key_id(name: str, key: VerificationKey, signature_type: bytes = ED25519_NOTE) -> bytes:
     """SHA-256(name || 0x0A || signature type || 32-byte Ed25519 key)[:4] (signed-note, "Signatures")."""
     return hashlib.sha256(name.encode("utf-8") + b"\n" + signature_type + _ed25519(key)).digest()[:4]
 
 
-def vkey(name: str, key: VerificationKey) -> str:
-    """The verifier key `<name>+<key id in hex>+base64(0x01 || key)`: what an auditor pins."""
+def vkey(name: str, key: VerificationKey, signature_type: bytes = ED25519_NOTE) -> str:
+    """The verifier key `<name>+<key id in hex>+base64(signature type || key)`: what an auditor pins."""
     check_origin(name)
-    return f"{name}+{key_id(name, key).hex()}+{_b64(ED25519_NOTE + _ed25519(key))}"
+    return f"{name}+{key_id(name, key, signature_type).hex()}+{_b64(signature_type + _ed25519(key))}"
 
 
-def parse_vkey(text: str) -> tuple[str, VerificationKey]:
-    """(key name, key) of a verifier key.
+def parse_vkey(text: str, signature_type: bytes = ED25519_NOTE) -> tuple[str, VerificationKey]:
+    """(key name, key) of a verifier key of a signature type.
 
     Raises:
-        InputError: not a verifier key, not Ed25519, or the key id is not that of name and key.
+        InputError: not a verifier key, of another type, or the key id is not that of name and key.
     """
     parts = text.split("+", 2)
     try:
@@ -85,10 +90,10 @@ def parse_vkey(text: str) -> tuple[str, VerificationKey]:
             raise ValueError("it is not `name+id+key`")
         name, identifier, encoded = parts
         material = _unb64(encoded)
-        if material[:1] != ED25519_NOTE or len(material) != 33:
-            raise ValueError("not an Ed25519 key")
+        if material[:1] != signature_type or len(material) != 33:
+            raise ValueError(f"not an Ed25519 key of type 0x{signature_type.hex()}")
         key = verification_key(Ed25519PublicKey.from_public_bytes(material[1:]))
-        if vkey(name, key) != text or key_id(name, key).hex() != identifier:
+        if vkey(name, key, signature_type) != text or key_id(name, key, signature_type).hex() != identifier:
             raise ValueError("its parts do not belong together")
     except ValueError as error:
         raise InputError(f"This is not a C2SP verifier key ({error}). Copy it again, whole.") from error
@@ -177,10 +182,15 @@ def open_note(note: bytes) -> tuple[str, tuple[NoteSignature, ...]]:
     lines = tail[:-1].split("\n")
     if len(lines) > MAX_NOTE_SIGNATURES:
         raise _refuse(f"it has more than {MAX_NOTE_SIGNATURES} signatures")
-    return head + "\n", tuple(_parse_signature(line) for line in lines)  # (2)
+    return head + "\n", tuple(parse_signature(line) for line in lines)  # (2)
 
 
-def _parse_signature(line: str) -> NoteSignature:
+def parse_signature(line: str) -> NoteSignature:
+    """Read one signature line, without its newline.
+
+    Raises:
+        IntegrityError: malformed, step (2).
+    """
     name, _, encoded = line.removeprefix(_DASH).partition(" ")
     try:
         blob = _unb64(encoded)
