@@ -18,11 +18,15 @@ know who any other subject is or what its key seals.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import hmac
 import json
+import os
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -148,9 +152,50 @@ class KeyStore:
             )
         if not path.exists() and not self.is_destroyed(handle):
             raise NotFoundError(f"The key store knows no subject {handle}. Check the handle.")
+        self.finish_erasure(handle)
+
+    def finish_erasure(self, handle: str) -> None:
+        """Make sure that an erased subject's key is gone and marked, also where neither was ever here.
+
+        Whoever calls this knows of the erasure (from the log, say): a restored key store may hold the key again.
+
+        Raises:
+            InputError: not a handle.
+            KeyUnavailableError: the key cannot be removed.
+        """
+        path, mark = self._subject_path(handle), self._mark_path(handle)
         # The mark first: a crash right after it leaves a key that nobody reads any more, and this call finishes it.
-        create_secret(self._mark_path(handle), b"")
+        if not mark.exists():
+            create_secret(mark, b"")
         destroy_secret(path)
+
+    def holds_key(self, handle: str) -> bool:
+        """Whether a subject's key is here, readable or not.
+
+        Raises:
+            InputError: not a handle.
+        """
+        return self._subject_path(handle).exists()
+
+    @contextmanager
+    def deciding_about_subjects(self) -> Iterator[None]:
+        """Keep every other process from erasing or holding a subject meanwhile (flock on the folder of subjects).
+
+        Between looking whether a legal hold stands and destroying a key, nobody may place one.
+
+        Raises:
+            KeyUnavailableError: the folder cannot be locked.
+        """
+        folder = self.folder / SUBJECTS
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _unusable(folder, f"cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # let go of by closing, and by the kernel after a crash
+            yield
+        finally:
+            os.close(descriptor)
 
     def is_destroyed(self, handle: str) -> bool:
         """Whether the subject was erased.

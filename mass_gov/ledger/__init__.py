@@ -6,6 +6,7 @@
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.ledger import Ledger
 from mass_gov.ledger.raw import RawLedger, Replica
+from mass_gov.ledger.subject_reader import SubjectView
 from mass_gov.ledger.views import ApprovalView, ChangeView, Head, PointerMove, PointerView, ResponseView
 
 __all__ = [
@@ -19,4 +20,5 @@ __all__ = [
     "RawLedger",
     "Replica",
     "ResponseView",
+    "SubjectView",
 ]

@@ -11,7 +11,8 @@ Rules that a log must keep, checked when an event is written and again by `verif
 - a response serves a state of its change, and an adapted answer only while the change is applied or active; one with no
   change behind it serves its pointer's state under the policy in force
 - who may cause an event, whose its artifacts are, what it registers: `rules`
-- which keys sign: `key_rules`; whose data is held or erased: `subject_rules`
+- which keys sign: `key_rules`; whose data is held or erased, and that nothing is made or served from what was erased:
+  `subject_rules`
 - what becomes of a change afterwards: `transitions`
 
 This module does not know signatures, hashes or artifacts: an entry that reaches it is already believed.
@@ -110,7 +111,7 @@ def _control(connection: Connection, entry: Entry) -> None:
         case SubjectHeld() as body:
             subject_rules.hold(connection, entry, body)
         case SubjectReleased() as body:
-            subject_rules.release(connection, body)
+            subject_rules.release(connection, entry, body)
         case SubjectErased() as body:
             subject_rules.erase(connection, entry, body)
         case AccessDenied():
@@ -125,6 +126,7 @@ def _check_opening(entry: Entry) -> None:
 def _record(connection: Connection, entry: Entry, change: ChangeBody) -> None:
     identity, parents = change.identity, change.parents
     transitions.same_place(entry, identity.tenant, identity.deployment)
+    subject_rules.refuse_erased(connection, identity.subject, f"Change {identity.change_id}")
     consistent(change)
     _check_states(change)
     _check_fresh(connection, change)
@@ -251,7 +253,7 @@ def _serve(connection: Connection, entry: Entry, body: ResponseServed) -> None:
     else:
         _check_behind(connection, entry, body, body.change_id or "")
     place = {"index": entry.index, "tenant": entry.predicate.tenant, "deployment": entry.predicate.deployment}
-    document = body.document() | place
+    document = body.document() | place | {"subject": body.unadapted.subject if body.unadapted is not None else None}
     connection.execute(insert(responses), {column.name: document[column.name] for column in responses.columns})
 
 
@@ -259,6 +261,9 @@ def _check_behind(connection: Connection, entry: Entry, body: ResponseServed, ch
     """An answer with a change behind it comes from one of that change's states."""
     row = change_row(connection, change_id)
     transitions.same_place(entry, row["tenant"], row["deployment"])
+    subject_rules.refuse_erased(connection, row["subject"], f"Response {body.response_id}")
+    if body.served == "parent":
+        subject_rules.refuse_erased_parent(connection, row, f"Response {body.response_id}")
     if body.served == "adapted" and row["status"] not in ("applied", "active"):
         raise transitions.not_allowed(row, "serve its adapted answer")
     states = {
@@ -275,6 +280,7 @@ def _check_behind(connection: Connection, entry: Entry, body: ResponseServed, ch
 def _check_unadapted(connection: Connection, entry: Entry, body: ResponseServed, origin: Unadapted) -> None:
     """An answer with no change behind it comes from the state that its pointer has."""
     what = f"Response {body.response_id}"
+    subject_rules.refuse_erased(connection, origin.subject, what)
     _check_model(connection, origin.base_model, origin.prompt_template)
     _check_policy(connection, origin.policy, what)
     place = (entry.predicate.tenant, entry.predicate.deployment)

@@ -128,6 +128,7 @@ responses = Table(
     Column("deployment", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("served", Text, nullable=False),
+    Column("subject", Text),  # of an answer that no update stands behind; else it is the change's
 )
 log_keys = Table(
     "log_keys",

@@ -99,3 +99,5 @@ class ResponseView:
     deployment: str
     state: str
     served: Literal["adapted", "parent", "base", "unadapted"]
+    subject: str | None
+    """Whose data it is, of an answer with no update behind it; else it is the change's."""

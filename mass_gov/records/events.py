@@ -244,7 +244,7 @@ class SubjectErased(Record):
     deltas: Count
     """How many deltas were trained on the subject's data, or on a state that was."""
     rolled_back: Count
-    """How many changes were rolled back on the way."""
+    """How many changes of that lineage stand rolled back, for whatever reason; the others were rejected."""
 
 
 class SubjectHeld(Record):

@@ -1,4 +1,4 @@
-"""Which key was valid when, which subject is held or erased, and whose data a change was made from.
+"""Which key was valid when, which subject is held or erased, and whose data changes and answers were made from.
 
 All of it is derived from the log, so whoever migrates derives the projections again afterwards (`Ledger.open` does).
 
@@ -19,9 +19,11 @@ _INT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """Make the two tables and the column."""
+    """Make the two tables and the two columns."""
     op.add_column("changes", sa.Column("subject", sa.Text, nullable=False, server_default=""))
+    op.add_column("responses", sa.Column("subject", sa.Text))
     op.create_index("changes_by_subject", "changes", ["subject"])
+    op.create_index("responses_by_subject", "responses", ["subject"])
     op.create_index("changes_by_parent", "changes", ["parent_state"])
     op.create_table(
         "log_keys",
