@@ -235,6 +235,25 @@ class KeyStore:
         return self._subject_path(handle).with_suffix(".destroyed")
 
 
+def open_signer(folder: Path, name: str, passphrase: str | None = None, create: bool = False) -> Ed25519Signer:
+    """One Ed25519 key in a private folder of its own, under a key store's rules: what a witness has.
+
+    Raises:
+        KeyUnavailableError: as `KeyStore.open`.
+    """
+    check_private_folder(folder)
+    if create and not (folder / name).exists():
+        create_secret(folder / MASTER, _encode_master(secrets.token_bytes(KEY_BYTES), passphrase))
+    master, protected = _open_master(folder / MASTER, passphrase)
+    password = _pem_password(master) if protected else None
+    if create:
+        create_secret(folder / name, Ed25519Signer.generate().private_pem(password))
+    key = _load_pem(folder / name, password)
+    if not isinstance(key, Ed25519PrivateKey):
+        raise _unusable(folder / name, "is not an Ed25519 key")
+    return Ed25519Signer(key)
+
+
 def _create(folder: Path, passphrase: str | None) -> None:
     """Make what is missing. A crash after any line leaves a store that the next call completes."""
     create_secret(folder / MASTER, _encode_master(secrets.token_bytes(KEY_BYTES), passphrase))
