@@ -44,7 +44,12 @@ RECIPES: Mapping[str, MetaRecipe] = MappingProxyType(
     {
         "mass-gold": _recipe("MASS on reference solutions", "mass-gold", "mass-gold"),
         "mass-verifier": _recipe(  # a 0/1 reward says less of a task than a solution does: more steps
-            "MASS on 0/1 rewards", "mass-verifier", "mass-verifier", outer="verifier", steps=300
+            "MASS on 0/1 rewards",
+            "mass-verifier",
+            "mass-verifier",
+            outer="verifier",
+            steps=300,
+            test_temperature=2.3,
         ),
         "first-order": _recipe(
             "mass-gold without second derivatives", "mass-gold", "mass-gold-first-order", first_order=True

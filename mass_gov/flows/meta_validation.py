@@ -38,9 +38,9 @@ def validate(
     """Answer every task greedily without an adapter, then by `method`, and grade both."""
     evaluation = from_tasks(tasks)
     setup = Setup(
-        samples=settings.samples,
+        samples=settings.test_samples,
         steps=settings.inner_steps,
-        temperature=settings.temperature,
+        temperature=settings.test_temperature,
         practice_tokens=settings.max_new_tokens,
         answer_tokens=answer_tokens,
     )

@@ -97,8 +97,8 @@ class MetaTraining:
             step_sizes={name: float(size.detach().exp()) for name, size in self.weights.log_sizes.items()},
             scorer=None if s.scorer == "none" else {n: t.detach().float().cpu() for n, t in self.weights.head.items()},
             steps=s.inner_steps,
-            samples=s.samples,
-            temperature=s.temperature,
+            samples=s.test_samples,
+            temperature=s.test_temperature,
             max_new_tokens=s.max_new_tokens,
             softening=s.softening,
         )

@@ -78,6 +78,9 @@ class MetaSettings:
         meta_parameters: theta is the whole model, or LoRA tensors of `lora_meta_rank` merged into it at the end.
         temperature, max_new_tokens: of practice; solution_tokens: of sampled solutions. Practice is drawn hot, so that
             some of it is wrong: a scorer learns nothing from samples that are all right.
+        test_samples, test_temperature: m and temperature at test time: in validation and in the core that is written.
+            More samples, drawn hotter, ask more different questions; that more of them are wrong is what scores are
+            for.
         softening: the inner cross-entropy is that of logits / softening.
         step_size: alpha at the start.
         sibling_weight, other_weight: of those queries beside the task's 1.
@@ -105,6 +108,8 @@ class MetaSettings:
     lora: LoraSettings = field(default_factory=LoraSettings)
     rates: Rates = field(default_factory=Rates)
     temperature: float = 1.5
+    test_samples: int = 24
+    test_temperature: float = 2.2
     max_new_tokens: int = 48
     solution_tokens: int = 40
     solutions: int = 8
@@ -130,6 +135,7 @@ class MetaSettings:
             "steps",
             "tasks",
             "samples",
+            "test_samples",
             "inner_steps",
             "solutions",
             "rewarded",
@@ -142,8 +148,8 @@ class MetaSettings:
             raise SettingsError(f"seed is {self.seed}. Give 0 or more.")
         if self.outer == "verifier" and self.solutions < 2:
             raise SettingsError("a verifier run compares solutions of one task. Give solutions 2 or more.")
-        if not (self.step_size > 0 and self.softening > 0 and self.temperature > 0):
-            raise SettingsError("step_size, softening and temperature must be above 0.")
+        if not all(v > 0 for v in (self.step_size, self.softening, self.temperature, self.test_temperature)):
+            raise SettingsError("step_size, softening, temperature and test_temperature must be above 0.")
 
     def rate_factor(self, step: int) -> float:
         """Share of the peak rates that outer step number `step` (from 0) uses."""

@@ -93,6 +93,14 @@ def test_gold_answers_reach_nothing_but_the_grading(folder: Path, rows: dict[str
     assert any("right" in row.outcomes for row in rows.values())
 
 
+def test_each_method_practises_as_its_own_core_says(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mass-gold").symlink_to(folder / "mass-gold")
+    with_core(reference_folder(), tmp_path / "mass-verifier", replace(make_core(reference_folder()), samples=2))
+    found = rows_of(tmp_path, "mass-gold", "mass-verifier", "mass-verifier/uniform", "tt-ss", tasks=sample_tasks(2, 0))
+    written = {name: {len(one) for one in row.replies.samples} for name, row in found.items() if name != "base"}
+    assert written == {"mass-gold": {3}, "mass-verifier": {2}, "mass-verifier/uniform": {2}, "tt-ss": {3}}
+
+
 def test_a_stream_that_is_kept_reports_the_other_domains(rows: dict[str, Row]) -> None:
     evaluation = held_out(N, 0)
     report = document(Request(()), evaluation, rows)["methods"]

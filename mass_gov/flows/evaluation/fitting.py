@@ -1,12 +1,12 @@
 """The settings that each method runs with: from the core, tuned for rivals, and votes at equal cost.
 
 Rules
-1. Sampling (m, temperature, length) is the trained core's for every method alike, but for what the request fixes;
-   without a core, the given setup's.
+1. Sampling (m, temperature, length) is that of the core beside the method's own weights, and of the reference's core
+   for a method whose weights have none, but for what the request fixes; without any core, the given setup's.
 2. A method with a tuned setting gets the value that is best on the validation tasks; of equals the first.
 3. A method with votes gets as many as fit into what MASS was metered to spend per task (FLOPs, or tokens for
    revisions). A line through the cost of 1 and 3 votes on the first batch says about how many; the number is then
-   halved in between what fits and what does not, to within a sixteenth. At least one, at most 256.
+   halved in between what fits and what does not, to within a sixteenth. At least one, at most 1,024.
 4. MASS here is `mass-gold`, without it `mass-verifier`, and where neither is trained `tt-ss`, which writes as many
    samples and takes the same step. The report says which.
 
@@ -20,13 +20,13 @@ from dataclasses import dataclass, replace
 
 from mass_gov.flows.evaluation.engines import Engines
 from mass_gov.flows.evaluation.problems import Evaluation
-from mass_gov.mass.core_settings import read_core_settings
+from mass_gov.mass.core_settings import CoreSettings, read_core_settings
 from mass_gov.mass.rivals.answering import posable
 from mass_gov.mass.rivals.catalogue import Budget, Spec, find
 from mass_gov.mass.rivals.values import Setup, Surroundings
 
 _FEW, _MORE = 1, 3
-MOST_VOTES = 256
+MOST_VOTES = 1024
 _EXACTNESS = 16
 
 
@@ -54,7 +54,7 @@ class Fitting:
         self._seed, self._validation = seed, validation
         self._surroundings, self._engines = surroundings, engines
         self.reference = next((name for name in ("mass-gold", "mass-verifier") if engines.weights.has(name)), "tt-ss")
-        self._given = _like_the_core(given, fixed, engines, self.reference)
+        self._setup, self._fixed = given, fixed
         self._spent: dict[Budget, float] | None = None
 
     def spent(self, flops: float, tokens: float) -> None:
@@ -63,13 +63,20 @@ class Fitting:
 
     def fit(self, spec: Spec, first_batch: Sequence[str]) -> Fitted:
         """The settings for one method."""
-        fitted = Fitted(spec.setup(self._given))
+        fitted = Fitted(spec.setup(self._given(spec)))
         if spec.budget is not None:
             votes = self._votes(spec, spec.budget, fitted.setup, first_batch)
             fitted = Fitted(replace(fitted.setup, votes=votes), equal_to=f"{spec.budget} of {self.reference}")
         if spec.tuned is not None and self._validation is not None:
             fitted = self._tune(spec, fitted, self._validation, *spec.tuned)
         return fitted
+
+    def _given(self, spec: Spec) -> Setup:
+        """The setup with the sampling of the method's own core, or of the reference's."""
+        weights = self._engines.weights
+        folders = [weights.of(name) for name in (spec.weights, find(self.reference).weights) if weights.has(name)]
+        settings = next((found for folder in folders if (found := read_core_settings(folder)) is not None), None)
+        return self._setup if settings is None else _like_the_core(self._setup, self._fixed, settings)
 
     def _tune(self, spec: Spec, fitted: Fitted, validation: Evaluation, field: str, values: Sequence[float]) -> Fitted:
         engine = self._engines.open(spec.weights)
@@ -85,7 +92,7 @@ class Fitting:
     def _votes(self, spec: Spec, budget: Budget, setup: Setup, questions: Sequence[str]) -> int:
         if self._spent is None:
             reference = find(self.reference)
-            self._spent = self._cost(reference, reference.setup(self._given), questions)
+            self._spent = self._cost(reference, reference.setup(self._given(reference)), questions)
         few, more = (self._cost(spec, replace(setup, votes=k), questions)[budget] for k in (_FEW, _MORE))
         each = (more - few) / (_MORE - _FEW)
         fixed = few - _FEW * each
@@ -115,15 +122,11 @@ class Fitting:
         return {"flops": cost.flops / len(questions), "tokens": cost.generated_tokens / len(questions)}
 
 
-def _like_the_core(given: Setup, fixed: Collection[str], engines: Engines, reference: str) -> Setup:
-    settings = read_core_settings(engines.weights.of(find(reference).weights))
-    if settings is None:
-        return given
-    sampling = settings.sampling
+def _like_the_core(given: Setup, fixed: Collection[str], core: CoreSettings) -> Setup:
     learned = {
-        "samples": settings.samples,
-        "temperature": sampling.temperature,
-        "practice_tokens": sampling.max_new_tokens,
+        "samples": core.samples,
+        "temperature": core.sampling.temperature,
+        "practice_tokens": core.sampling.max_new_tokens,
     }
     wanted = {name: value for name, value in learned.items() if name not in fixed}
     return replace(given, **wanted)  # type: ignore[arg-type]  # names and types are those of Setup
