@@ -39,7 +39,8 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 
 
 def _real_moment(text: str) -> str:
-    dt.datetime.strptime(text, TIME_FORMAT)
+    # The form was checked before; `strptime` would check it again and take as long as everything else in an event.
+    dt.datetime(int(text[:4]), int(text[5:7]), int(text[8:10]), int(text[11:13]), int(text[14:16]), int(text[17:19]))
     return text
 
 

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -41,6 +42,18 @@ def test_a_value_without_canonical_form_is_refused_and_its_place_named(value: ob
     with pytest.raises(InputError) as caught:
         canonical_bytes(value)
     assert place in str(caught.value)
+
+
+@given(JSON_VALUES)
+def test_the_quick_way_writes_what_rfc8785_writes(value: Any) -> None:
+    assert canonical_bytes(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize("key", ["\ue000", "\uffff", "\U0001f600", "é", "\x7f", "\x1f", "a/b", "</script>"])
+def test_keys_sort_by_utf_16_whichever_way_is_taken(key: str) -> None:
+    value = {key: 1, "\U00010000": 2, "\uff5e": 3, "a": 4}
+    assert canonical_bytes(value) == rfc8785.dumps(value)
+    assert canonical_bytes({key: 1, "a": 4}) == rfc8785.dumps({key: 1, "a": 4})
 
 
 def test_a_value_that_contains_itself_is_refused() -> None:
