@@ -2,9 +2,10 @@
 
     master.key            32 random bytes. Without a passphrase: base64. With one: JSON naming scrypt's parameters, and
                           the key wrapped (RFC 3394) under what scrypt makes of the passphrase
-    log-ed25519.pem       PKCS8: signs events and checkpoints. In a store with a passphrase both PEMs are encrypted
-    delta-p256.pem        PKCS8: signs adapter deltas.   under 256 bits derived from the master key, never under the
-                          passphrase itself, because PKCS8 as written here stretches it too little
+    log-ed25519*.pem      PKCS8: signs events and checkpoints. In a store with a passphrase both PEMs are encrypted
+    delta-p256*.pem       PKCS8: signs adapter deltas.   under 256 bits derived from the master key, never under the
+                          passphrase itself, because PKCS8 as written here stretches it too little. See `signers`
+    .rotation.lock        held by whoever rotates a key, or finishes what a broken-off rotation left
     request.key           HMAC key that blinds short texts, wrapped by the master key; written last: it marks the
                           store as whole
     subjects/H.key        the 32-byte key of subject H, wrapped by the master key
@@ -12,8 +13,10 @@
 
 Rules: handles are `s-` and 32 hex digits; nothing else becomes a path. A store that lost its master key is never given
 a new one, and a store that was used gets no key anew. The system's own subject gets its key first and is never erased:
-what decides (policies, suites, reasons) is sealed for it. No key is logged or shown by `repr`. This module does not
-know who any other subject is or what its key seals.
+what decides (policies, suites, reasons) is sealed for it. No key is logged or shown by `repr`.
+
+Signing keys come and go as `signing_keys` says. This module does not know who any other subject is or what its key
+seals.
 """
 
 from __future__ import annotations
@@ -21,7 +24,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
-import json
 import os
 import re
 import secrets
@@ -29,14 +31,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mass_gov.errors import InputError, KeyUnavailableError, NotFoundError, NotRetainedError, RefusedError
 from mass_gov.evidence.keyfiles import (
@@ -48,26 +43,19 @@ from mass_gov.evidence.keyfiles import (
     make_private_folder,
     read_secret,
 )
-from mass_gov.evidence.signing import Ed25519Signer, P256Signer
+from mass_gov.evidence.master_key import create_master, open_master
+from mass_gov.evidence.signers import SignerFiles, SignerSource, load_ed25519, signing_files
+from mass_gov.evidence.signing import Ed25519Signer
+from mass_gov.evidence.signing_keys import SigningKeys
 
-MASTER, LOG, DELTA, REQUEST, SUBJECTS = (
-    "master.key",
-    "log-ed25519.pem",
-    "delta-p256.pem",
-    "request.key",
-    "subjects",
-)
+MASTER, REQUEST, SUBJECTS = "master.key", "request.key", "subjects"
 SYSTEM_SUBJECT = "s-" + "0" * 32
 """Handle of what belongs to nobody: policies, suites, reasons."""
 
 KEY_BYTES = 32
 WRAPPED_BYTES = 40
-MASTER_FORMAT = "mass-gov:master-key:v1"
-# OWASP's floor for scrypt: 128 MiB and about 0.3 s, once per process.
-SCRYPT_N, SCRYPT_R, SCRYPT_P = 2**17, 8, 1
 
 _HANDLE = re.compile(r"s-[0-9a-f]{32}")
-_PEM_INFO = b"mass-gov:keystore:pem:v1"
 
 
 def new_subject_handle() -> str:
@@ -75,27 +63,26 @@ def new_subject_handle() -> str:
     return f"s-{secrets.token_hex(16)}"
 
 
-class KeyStore:
+class KeyStore(SigningKeys):
     """The keys of one installation. Open it with `KeyStore.open`.
 
     Attributes:
         folder: where it lies.
-        log_signer: Ed25519, for events and checkpoints.
-        delta_signer: P-256, for adapter deltas.
     """
 
-    def __init__(
-        self, folder: Path, master: bytes, log_signer: Ed25519Signer, delta_signer: P256Signer, request: bytes
-    ) -> None:
-        self.folder = folder
-        self.log_signer = log_signer
-        self.delta_signer = delta_signer
+    def __init__(self, folder: Path, master: bytes, request: bytes, source: SignerSource) -> None:
+        super().__init__(folder, source)
         self._master = master
         self._request = request
 
     @classmethod
-    def open(cls, folder: Path, passphrase: str | None = None, create: bool = False) -> KeyStore:
+    def open(
+        cls, folder: Path, passphrase: str | None = None, create: bool = False, source: SignerSource | None = None
+    ) -> KeyStore:
         """Open a key store, or with `create` make what is missing of a new one.
+
+        Arguments:
+            source: where the signing keys live (a KMS, say); None for files in this folder.
 
         Raises:
             KeyUnavailableError: missing, incomplete, unreadable, truncated, open to others, or a passphrase that is
@@ -108,16 +95,10 @@ class KeyStore:
         check_private_folder(folder / SUBJECTS)
         if create and not (folder / REQUEST).exists():
             _refuse_orphans(folder)
-            _create(folder, passphrase)
-        master, protected = _open_master(folder / MASTER, passphrase)
-        password = _pem_password(master) if protected else None
-        log, delta = _load_pem(folder / LOG, password), _load_pem(folder / DELTA, password)
-        if not isinstance(log, Ed25519PrivateKey):
-            raise _unusable(folder / LOG, "is not an Ed25519 key")
-        if not isinstance(delta, ec.EllipticCurvePrivateKey) or not isinstance(delta.curve, ec.SECP256R1):
-            raise _unusable(folder / DELTA, "is not a P-256 key")
-        request = _open_wrapped(folder / REQUEST, master)
-        return cls(folder, master, Ed25519Signer(log), P256Signer(delta), request)
+            _create(folder, passphrase, source)
+        master, password = open_master(folder / MASTER, passphrase)
+        signers = source or SignerFiles(folder, password)
+        return cls(folder, master, _open_wrapped(folder / REQUEST, master), signers)
 
     def subject_key(self, handle: str, create: bool = False) -> bytes:
         """The 32-byte key of a subject; with `create`, made on first use. Secret.
@@ -145,11 +126,7 @@ class KeyStore:
             KeyUnavailableError: the key cannot be removed.
         """
         path = self._subject_path(handle)
-        if handle == SYSTEM_SUBJECT:
-            raise RefusedError(
-                f"The subject {handle} is the system's own: policies, suites and reasons are sealed for it, and "
-                "without them no decision can be checked. Erase the subject of the request instead."
-            )
+        self._refuse_system(handle)
         if not path.exists() and not self.is_destroyed(handle):
             raise NotFoundError(f"The key store knows no subject {handle}. Check the handle.")
         self.finish_erasure(handle)
@@ -161,9 +138,11 @@ class KeyStore:
 
         Raises:
             InputError: not a handle.
+            RefusedError: it is the system's own.
             KeyUnavailableError: the key cannot be removed.
         """
         path, mark = self._subject_path(handle), self._mark_path(handle)
+        self._refuse_system(handle)
         # The mark first: a crash right after it leaves a key that nobody reads any more, and this call finishes it.
         if not mark.exists():
             create_secret(mark, b"")
@@ -212,6 +191,13 @@ class KeyStore:
     def __repr__(self) -> str:
         return f"KeyStore({str(self.folder)!r})"
 
+    def _refuse_system(self, handle: str) -> None:
+        if handle == SYSTEM_SUBJECT:
+            raise RefusedError(
+                f"The subject {handle} is the system's own: policies, suites and reasons are sealed for it, and "
+                "without them no decision can be checked. Erase the subject of the request instead."
+            )
+
     def _refuse_erased(self, handle: str) -> None:
         if handle == SYSTEM_SUBJECT and self.is_destroyed(handle):
             # No erasure makes this mark: somebody put it there to have the checks that need policies skipped.
@@ -243,31 +229,28 @@ def open_signer(folder: Path, name: str, passphrase: str | None = None, create: 
     """
     check_private_folder(folder)
     if create and not (folder / name).exists():
-        create_secret(folder / MASTER, _encode_master(secrets.token_bytes(KEY_BYTES), passphrase))
-    master, protected = _open_master(folder / MASTER, passphrase)
-    password = _pem_password(master) if protected else None
+        create_master(folder / MASTER, passphrase)
+    _, password = open_master(folder / MASTER, passphrase)
     if create:
         create_secret(folder / name, Ed25519Signer.generate().private_pem(password))
-    key = _load_pem(folder / name, password)
-    if not isinstance(key, Ed25519PrivateKey):
-        raise _unusable(folder / name, "is not an Ed25519 key")
-    return Ed25519Signer(key)
+    return load_ed25519(folder / name, password)
 
 
-def _create(folder: Path, passphrase: str | None) -> None:
+def _create(folder: Path, passphrase: str | None, source: SignerSource | None) -> None:
     """Make what is missing. A crash after any line leaves a store that the next call completes."""
-    create_secret(folder / MASTER, _encode_master(secrets.token_bytes(KEY_BYTES), passphrase))
-    master, protected = _open_master(folder / MASTER, passphrase)  # another process may have been first
-    password = _pem_password(master) if protected else None
-    create_secret(folder / LOG, Ed25519Signer.generate().private_pem(password))
-    create_secret(folder / DELTA, P256Signer.generate().private_pem(password))
+    create_master(folder / MASTER, passphrase)
+    master, password = open_master(folder / MASTER, passphrase)  # another process may have been first
+    if source is None:
+        files = SignerFiles(folder, password)
+        files.make_first("log")
+        files.make_first("delta")
     create_secret(folder / REQUEST, encode_secret(aes_key_wrap(master, secrets.token_bytes(KEY_BYTES))))
 
 
 def _refuse_orphans(folder: Path) -> None:
     """Refuse to make keys where keys were used: only a store that no subject was ever in can be half-made."""
     used = [path.name for path in sorted((folder / SUBJECTS).glob("s-*"))]
-    orphans = [name for name in (LOG, DELTA) if (folder / name).exists()]
+    orphans = signing_files(folder)
     # Looked at after the others: those are only ever written once a master key, or a request key, stands.
     for lost, others in ((MASTER, [*orphans, *used]), (REQUEST, used)):
         if others and not (folder / lost).exists():
@@ -275,62 +258,6 @@ def _refuse_orphans(folder: Path) -> None:
                 f"{folder / lost} is missing while {others[0]} is there. Restore it from a back-up of the keys; a new "
                 "one would not open what was sealed, nor find a task that was asked before."
             )
-
-
-def _encode_master(master: bytes, passphrase: str | None) -> bytes:
-    if passphrase is None:
-        return encode_secret(master)
-    salt = secrets.token_bytes(16)
-    wrapped = aes_key_wrap(_stretch(passphrase, salt, SCRYPT_N, SCRYPT_R, SCRYPT_P), master)
-    fields: dict[str, str | int] = {"format": MASTER_FORMAT, "kdf": "scrypt"}
-    fields |= {"n": SCRYPT_N, "r": SCRYPT_R, "p": SCRYPT_P, "salt": salt.hex(), "wrapped": wrapped.hex()}
-    return json.dumps(fields, indent=1).encode("ascii") + b"\n"
-
-
-def _open_master(path: Path, passphrase: str | None) -> tuple[bytes, bool]:
-    """(master key, whether a passphrase protects it)."""
-    data = read_secret(path)
-    if not data.startswith(b"{"):
-        if passphrase is not None:
-            raise _unusable(path, "is not protected by a passphrase, and one was given", "Open it without.")
-        return decode_secret(data, KEY_BYTES, path), False
-    if not passphrase:
-        raise _unusable(path, "is protected by a passphrase", "Give the passphrase.")
-    salt, n, r, p, wrapped = _parse_master(data, path)
-    try:
-        return aes_key_unwrap(_stretch(passphrase, salt, n, r, p), wrapped), True
-    except (InvalidUnwrap, ValueError) as error:
-        raise _unusable(path, "does not open with this passphrase", "Give the right one.") from error
-
-
-def _parse_master(data: bytes, path: Path) -> tuple[bytes, int, int, int, bytes]:
-    try:
-        fields = json.loads(data)
-        n, r, p = int(fields["n"]), int(fields["r"]), int(fields["p"])
-        salt, wrapped = bytes.fromhex(fields["salt"]), bytes.fromhex(fields["wrapped"])
-        known = fields["format"] == MASTER_FORMAT and fields["kdf"] == "scrypt"
-    except (ValueError, KeyError, TypeError) as error:
-        raise _unusable(path, "is truncated or altered") from error
-    # Bounds keep an altered file from asking for all the memory there is.
-    if not (known and 2 <= n <= 2**20 and n & (n - 1) == 0 and 1 <= r <= 32 and 1 <= p <= 16):
-        raise _unusable(path, "is of an unknown kind")
-    return salt, n, r, p, wrapped
-
-
-def _stretch(passphrase: str, salt: bytes, n: int, r: int, p: int) -> bytes:
-    return Scrypt(salt=salt, length=KEY_BYTES, n=n, r=r, p=p).derive(passphrase.encode("utf-8"))
-
-
-def _pem_password(master: bytes) -> bytes:
-    derived = HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=_PEM_INFO).derive(master)
-    return derived.hex().encode("ascii")
-
-
-def _load_pem(path: Path, password: bytes | None) -> object:
-    try:
-        return load_pem_private_key(read_secret(path), password)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise _unusable(path, "is truncated, altered or of another key store") from error
 
 
 def _open_wrapped(path: Path, master: bytes) -> bytes:

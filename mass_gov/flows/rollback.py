@@ -9,6 +9,7 @@ is listed. Rolling back what is already rolled back changes nothing. Needs no mo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mass_gov.errors import DependentsError, RefusedError
@@ -48,7 +49,8 @@ def rollback(ledger: Ledger, change_id: str, actor: Actor, reason: str, *, casca
     undone = (*(standing if cascade else ()), *(other for other in moved if other.status != "rolled_back"))
     affected = _affected(ledger, undone or moved)
     if undone:
-        ledger.append(_drafts(ledger, undone, change, actor, reason))
+        sakes = [(other, None if other is change else change.change_id) for other in undone]
+        ledger.append(rollback_drafts(ledger, sakes, actor, reason))
     return RolledBack(
         changes=tuple(ledger.change(other.change_id) for other in undone or moved),
         responses=affected,
@@ -90,25 +92,30 @@ def _affected(ledger: Ledger, changes: tuple[ChangeView, ...]) -> tuple[Response
     return tuple(found[key] for key in sorted(found))
 
 
-def _drafts(
-    ledger: Ledger, undone: tuple[ChangeView, ...], asked: ChangeView, actor: Actor, reason: str
+def rollback_drafts(
+    ledger: Ledger, undone: Sequence[tuple[ChangeView, str | None]], actor: Actor, reason: str
 ) -> list[EventDraft]:
-    """Draft one event per change, newest first; each expects the pointer head that the one before leaves."""
-    identity = asked.body.identity
-    pointer = ledger.pointer(identity.tenant, identity.deployment)
-    head, next_index = pointer.head_index, ledger.size
+    """Draft one event per change, in this order; each expects the pointer head that the one before leaves.
+
+    Arguments:
+        undone: applied and active changes, the newest active one of a pointer first; each with the change for whose
+            sake it is rolled back, None for one that was asked for.
+    """
+    heads: dict[tuple[str, str], int | None] = {}
     drafts = []
-    for change in undone:
-        moves = change.status == "active"
+    for index, (change, sake) in enumerate(undone, ledger.size):
+        identity, moves = change.body.identity, change.status == "active"
+        place = (identity.tenant, identity.deployment)
+        head = heads[place] if place in heads else ledger.pointer(*place).head_index
         body = ChangeRolledBack(
             change_id=change.change_id,
             moved_pointer=moves,
             expected_head=head if moves else None,
             from_state=change.body.update.state,
             to_state=change.body.parents.parent_state,
-            cascade_of=None if change is asked else asked.change_id,
+            cascade_of=sake,
             affected_responses=len(_affected(ledger, (change,))),
         )
-        drafts.append(EventDraft(actor, identity.tenant, identity.deployment, body, (reason_artifact(reason),)))
-        head, next_index = (next_index if moves else head), next_index + 1
+        drafts.append(EventDraft(actor, *place, body, (reason_artifact(reason),)))
+        heads[place] = index if moves else head
     return drafts

@@ -153,10 +153,12 @@ class LedgerWorld:
             self.draft(SuiteRegistered(suite=SUITE, name="core-v1", cases=CASES), BOB, ("suite", SUITE_FILE)),
         ]
 
-    def draft(self, body: Body, actor: Actor = ADA, *artifacts: tuple[ArtifactRole, bytes]) -> EventDraft:
+    def draft(
+        self, body: Body, actor: Actor = ADA, *artifacts: tuple[ArtifactRole, bytes], of: str = SUBJECT
+    ) -> EventDraft:
         """Draft an event of this tenant and deployment; only changes and answers hold a person's data."""
         of_a_person = body.type in ("change.recorded", "response.served")
-        subject = SUBJECT if of_a_person else SYSTEM_SUBJECT
+        subject = of if of_a_person else SYSTEM_SUBJECT
         sealed = tuple(ArtifactDraft(role, plaintext, subject) for role, plaintext in artifacts)
         return EventDraft(actor, self.tenant, self.deployment, body, sealed)
 
@@ -177,6 +179,7 @@ class LedgerWorld:
         learned: bool = True,
         forced: bool = False,
         consequences: bool = True,
+        subject: str = SUBJECT,
     ) -> list[EventDraft]:
         """Draft a change, its activation where it applies by itself, and the response."""
         pointer = self.ledger.pointer(self.tenant, self.deployment)
@@ -189,7 +192,7 @@ class LedgerWorld:
         facts = Facts(scope, synthesis, update, regression[1] if regression else None)
         gates = judge(facts, self.policy)
         body = ChangeBody(
-            identity=self._identity(task_id, scope),
+            identity=self._identity(task_id, scope, subject),
             parents=self._parents(parent, pointer.head_index),
             synthesis=synthesis,
             update=update,
@@ -214,7 +217,7 @@ class LedgerWorld:
                 ("delta.signature", sign_folder(files, "delta", self.keys.delta_signer)),
                 ("regression", _json(regression[0])),
             ]
-        drafts = [self.draft(ChangeRecorded(change=body), ADA, *documents)]
+        drafts = [self.draft(ChangeRecorded(change=body), ADA, *documents, of=subject)]
         return drafts + (self._consequences(body) if consequences else [])
 
     def unadapted(self, response_id: str, **overrides: Any) -> EventDraft:
@@ -247,6 +250,7 @@ class LedgerWorld:
             ("config", _json(SPEC)),
             ("fingerprint", canonical_bytes({"torch": "none"})),
             ("answer", _json(answer)),
+            of=str(fields["subject"]),
         )
 
     def approval(
@@ -314,14 +318,14 @@ class LedgerWorld:
         """Close the ledger."""
         self.ledger.close()
 
-    def _identity(self, task_id: str, scope: Scope) -> Identity:
+    def _identity(self, task_id: str, scope: Scope, subject: str) -> Identity:
         return Identity(
             change_id=str(uuid7()),
             tenant=self.tenant,
             deployment=self.deployment,
             scope=scope,
             requester=ADA.principal,
-            subject=SUBJECT,
+            subject=subject,
             request_commitment=task_commitment(self.keys, task_id),
             requested_at=_now(),
             recorded_at=_now(),
