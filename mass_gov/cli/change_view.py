@@ -56,6 +56,7 @@ def _decision(change: ChangeView, policy: Policy | None) -> RenderableType:
         "status": Text.assemble(styled(change.status), f": {MEANINGS[change.status]}"),
         "scope": f"{body.identity.scope}, in {body.identity.tenant}/{body.identity.deployment}",
         "requester": f"{body.identity.requester}, {body.identity.requested_at[:19].replace('T', ' ')} UTC",
+        "subject": body.identity.subject,
         "log index": f"{change.index}; seed {body.parents.seed}",
         "from state": body.parents.parent_state,
         "to state": body.update.state if body.update.delta else "the same: nothing was learned",

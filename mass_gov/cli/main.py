@@ -12,7 +12,7 @@ import typer
 from typer.main import get_command
 
 from mass_gov import __version__
-from mass_gov.cli import changes, evaluation, logs, pointers, policies, replays, setup, solve, tasks, training
+from mass_gov.cli import changes, evaluation, logs, pointers, policies, replays, setup, solve, subjects, tasks, training
 from mass_gov.cli.exits import guarded
 from mass_gov.cli.output import write
 
@@ -31,6 +31,7 @@ for name, group in (
     ("pointers", pointers.app),
     ("log", logs.app),
     ("policy", policies.app),
+    ("subjects", subjects.app),
     ("tasks", tasks.app),
     ("train", training.app),
 ):

@@ -55,6 +55,14 @@ AdaptationOption = Annotated[
     Literal["mass", "none"],
     typer.Option("--adaptation", help="`none` answers from the pointer's state with no update, recorded all the same."),
 ]
+SubjectOption = Annotated[
+    str | None,
+    typer.Option(
+        "--subject",
+        metavar="HANDLE",
+        help="Whose data this is (`s-` and 32 hex digits): whatever stands under one handle is erased together.",
+    ),
+]
 ForcedOption = Annotated[
     Path | None,
     typer.Option(
@@ -77,6 +85,7 @@ def solve(
     steps: StepsOption = None,
     step_size: StepSizeOption = None,
     forced: ForcedOption = None,
+    subject: SubjectOption = None,
     deployment: DeploymentOption = None,
     model: ModelOption = None,
     adaptation: AdaptationOption = "mass",
@@ -88,13 +97,14 @@ def solve(
     task (with --json one object a line), survives Ctrl-C, and continues where it stopped when it is run again.
     """
     _check_usage(text, file, limit, task_id, gold)
+    _check_subject(subject)
     from mass_gov.wiring import recommended_spec
 
     chosen = settings(deployment=deployment, model=model)
     spec = _spec(recommended_spec(chosen), samples, steps, step_size)
     from mass_gov.cli.solve_run import Asked, answer_unadapted, solve_file, solve_one
 
-    asked = Asked(chosen, spec, scope, seed, forced, as_json)
+    asked = Asked(chosen, spec, scope, seed, forced, as_json, subject)
     if adaptation == "none":
         if file is not None or forced is not None:
             raise InputError("--adaptation none answers one problem: leave --file and --forced-samples out.")
@@ -114,6 +124,16 @@ def _check_usage(text: str | None, file: Path | None, limit: int | None, task_id
         raise InputError("with --file, ids and gold answers stand in the file: leave --id and --gold out.")
     if file is None and limit is not None:
         raise InputError("--limit is about the tasks of a --file: leave it out.")
+
+
+def _check_subject(handle: str | None) -> None:
+    from mass_gov.evidence.keystore import SYSTEM_SUBJECT, is_handle
+
+    if handle is not None and (not is_handle(handle) or handle == SYSTEM_SUBJECT):
+        raise InputError(
+            f"--subject {handle[:60]!r} is no handle of a person: give `s-` and 32 random hex digits, or leave it out "
+            "and the request gets a handle of its own."
+        )
 
 
 def _spec(spec: AdaptationSpec, samples: int | None, steps: int | None, step_size: float | None) -> AdaptationSpec:

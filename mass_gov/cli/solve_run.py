@@ -47,6 +47,7 @@ class Asked:
     seed: int | None
     forced: Path | None
     as_json: bool
+    subject: str | None = None
 
 
 def solve_one(asked: Asked, text: str, task_id: str | None, gold: str | None) -> None:
@@ -67,7 +68,7 @@ def answer_unadapted(asked: Asked, text: str, task_id: str | None, gold: str | N
 
     task = _task(text, task_id, gold)
     with _session(asked, task.question) as session, Grader() as grader, err().status("answering…"):
-        responded = respond(Request(task.question, task.task_id, task.source), session.bench)
+        responded = respond(Request(task.question, task.task_id, task.source, subject=asked.subject), session.bench)
         document = unadapted_result(task, responded, session.bench, grader)
     if asked.as_json:
         emit(document)
@@ -126,7 +127,10 @@ class _Session:
         from mass_gov.flows.adapt import adapt
         from mass_gov.flows.exchange import Request
 
-        request = Request(task.question, task.task_id, task.source, self.asked.scope, seed, tuple(self.forced))
+        asked = self.asked
+        request = Request(
+            task.question, task.task_id, task.source, asked.scope, seed, tuple(self.forced), subject=asked.subject
+        )
         answered = adapt(request, self.bench)
         return result(task, answered, self.bench, grader)
 

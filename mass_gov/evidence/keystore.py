@@ -63,6 +63,11 @@ def new_subject_handle() -> str:
     return f"s-{secrets.token_hex(16)}"
 
 
+def is_handle(text: str) -> bool:
+    """Whether a text has the form of a subject's handle."""
+    return _HANDLE.fullmatch(text) is not None
+
+
 class KeyStore(SigningKeys):
     """The keys of one installation. Open it with `KeyStore.open`.
 
