@@ -1,0 +1,190 @@
+"""Lossless compression of what is sealed: plain zstd, and for weights by byte planes, against an older delta or not.
+
+The low bytes of a float are noise and the high ones are not, so the bytes of each element are grouped by significance
+before zstd sees them. Where the delta that a change was made from is at hand, the two are first combined by exclusive
+or of their bits: what an update left alone becomes zero. Bodies, by codec:
+
+    0x00 raw       the plaintext
+    0x01 zstd      one zstd frame that states its content size
+    0x02 planes    1 byte element width (1, 2, 4 or 8), 4 bytes head length, one zstd frame as in 0x01
+    0x03 against   1 byte depth (1 to 8), 32 bytes SHA-256 of the reference's sealed bytes, 16 bytes id of its change,
+                   32 bytes SHA-256 of its plaintext; then as 0x02, of plaintext XOR the reference's plaintext
+
+Numbers are big-endian. Content of the frame of 0x02: the head as it is, then the first byte of every element, the
+second of every one, and so on, then what is left over. Rules: any bytes go in and the same bytes come out; the smallest
+body wins; nothing unpacks beyond the bound that the reader gives, and the bound is checked before memory is taken. A
+depth bounds how many sealed artifacts have to be opened for one. This module knows no keys and no ledger.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import zstandard
+
+CODEC_RAW, CODEC_ZSTD, CODEC_PLANES, CODEC_AGAINST = range(4)
+CODECS = frozenset((CODEC_RAW, CODEC_ZSTD, CODEC_PLANES, CODEC_AGAINST))
+MAX_DEPTH = 8
+"""How many references may follow one another."""
+WIDTHS = (1, 2, 4, 8)
+
+_LEVEL = 9
+_PREFIX = 5
+_NAME_BYTES = 1 + 32 + 16 + 32
+_MAX_HEAD = 1 << 24
+_DTYPE = re.compile(rb'"dtype":"(F64|I64|U64|F32|I32|U32|BF16|F16|I16|U16)"')
+_BYTES_OF = {b"64": 8, b"32": 4, b"16": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceName:
+    """What a body of codec 0x03 stands on.
+
+    Attributes:
+        depth: how many references have to be opened one after another, this one included.
+        stored: SHA-256 of the reference's sealed bytes, hex.
+        change_id: the change that it was sealed for.
+        plain: SHA-256 of its plaintext, hex.
+    """
+
+    depth: int
+    stored: str
+    change_id: str
+    plain: str
+
+    def encode(self) -> bytes:
+        """The name as it stands at the start of the body."""
+        return (
+            bytes([self.depth])
+            + bytes.fromhex(self.stored)
+            + uuid.UUID(self.change_id).bytes
+            + bytes.fromhex(self.plain)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """A reference and its plaintext, to compress against."""
+
+    name: ReferenceName
+    plaintext: bytes = field(repr=False)
+
+
+def pack(plaintext: bytes, basis: Basis | None = None) -> tuple[int, bytes]:
+    """(codec, body), the smallest that there is. A basis of another length, or beyond `MAX_DEPTH`, is not used."""
+    found = [(CODEC_RAW, plaintext), (CODEC_ZSTD, _squeeze(plaintext))]
+    layout = layout_of(plaintext)
+    if layout is not None:
+        found.append((CODEC_PLANES, _planes(plaintext, *layout)))
+    if basis is not None and len(basis.plaintext) == len(plaintext) and 0 < basis.name.depth <= MAX_DEPTH:
+        difference = _planes(xor(plaintext, basis.plaintext), *(layout or (0, 1)))
+        found.append((CODEC_AGAINST, basis.name.encode() + difference))
+    return min(found, key=lambda one: (len(one[1]), one[0]))
+
+
+def unpack(codec: int, body: bytes, max_output: int, resolve: Callable[[ReferenceName], bytes]) -> bytes:
+    """The plaintext of a body.
+
+    Arguments:
+        max_output: at most so many bytes come out.
+        resolve: gives the plaintext of a reference; its digest is checked here.
+
+    Raises:
+        ValueError: the body is not of its codec's form, or would unpack to more; the message says which.
+    """
+    if codec == CODEC_RAW:
+        _bound(len(body), max_output)
+        return body
+    if codec == CODEC_ZSTD:
+        return _expand(body, max_output)
+    if codec == CODEC_PLANES:
+        return _unplanes(body, max_output)
+    name = reference_of(codec, body)
+    if name is None:
+        raise ValueError(f"its codec is {codec}")
+    difference = _unplanes(body[_NAME_BYTES:], max_output)
+    reference = resolve(name)
+    if hashlib.sha256(reference).hexdigest() != name.plain or len(reference) != len(difference):
+        raise ValueError("what it was compressed against is another delta")
+    return xor(difference, reference)
+
+
+def reference_of(codec: int, body: bytes) -> ReferenceName | None:
+    """What a body was compressed against; None for the other codecs.
+
+    Raises:
+        ValueError: the name is cut off, or its depth is out of bounds.
+    """
+    if codec != CODEC_AGAINST:
+        return None
+    name = body[:_NAME_BYTES]
+    if len(name) != _NAME_BYTES or not 1 <= name[0] <= MAX_DEPTH:
+        raise ValueError("it does not say what it was compressed against")
+    return ReferenceName(name[0], name[1:33].hex(), str(uuid.UUID(bytes=name[33:49])), name[49:].hex())
+
+
+def layout_of(plaintext: bytes) -> tuple[int, int] | None:
+    """(head length, element width) of a safetensors file, in bytes; None for anything else."""
+    length = int.from_bytes(plaintext[:8], "little")
+    if len(plaintext) < 10 or plaintext[8:9] != b"{" or not 2 <= length <= min(len(plaintext) - 8, _MAX_HEAD - 8):
+        return None
+    kind = _DTYPE.search(plaintext, 8, 8 + length)
+    return (8 + length, _BYTES_OF[kind[1][-2:]]) if kind is not None else None
+
+
+def split(data: bytes, head: int, width: int) -> bytes:
+    """Group the bytes of each element after `head` by significance. `join` undoes it."""
+    end = len(data) - (len(data) - head) % width
+    return b"".join((data[:head], *(data[head + plane : end : width] for plane in range(width)), data[end:]))
+
+
+def join(data: bytes, head: int, width: int) -> bytes:
+    """Undo `split`."""
+    count = (len(data) - head) // width
+    out = bytearray(data)
+    for plane in range(width):
+        start = head + plane * count
+        out[head + plane : head + count * width : width] = data[start : start + count]
+    return bytes(out)
+
+
+def xor(left: bytes, right: bytes) -> bytes:
+    """Exclusive or of two equally long byte strings."""
+    return (int.from_bytes(left, "little") ^ int.from_bytes(right, "little")).to_bytes(len(left), "little")
+
+
+def _planes(data: bytes, head: int, width: int) -> bytes:
+    return bytes([width]) + head.to_bytes(4, "big") + _squeeze(split(data, head, width))
+
+
+def _unplanes(body: bytes, max_output: int) -> bytes:
+    width, head = body[0] if body else 0, int.from_bytes(body[1:_PREFIX], "big")
+    if len(body) < _PREFIX or width not in WIDTHS:
+        raise ValueError("its byte planes have another form")
+    data = _expand(body[_PREFIX:], max_output)
+    if head > len(data):
+        raise ValueError("its byte planes have another form")
+    return join(data, head, width)
+
+
+def _squeeze(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(data)
+
+
+def _expand(frame: bytes, max_output: int) -> bytes:
+    try:
+        size = zstandard.frame_content_size(frame)
+        _bound(size, max_output)
+        # The size was read from the frame, so the output is allocated once and zstd stops at its end.
+        return zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise ValueError("it does not decompress") from error
+
+
+def _bound(size: int, max_output: int) -> None:
+    if not 0 <= size <= max_output:
+        raise ValueError(f"it would unpack to {size} bytes, more than {max_output}")
