@@ -23,7 +23,7 @@ from mass_gov.policy import Policy
 from mass_gov.records.artifacts import AnswerContent, ArtifactRole, RequestContent
 from mass_gov.records.base import Record, timestamp
 from mass_gov.records.change import ChangeBody, Cost, Identity, Parents
-from mass_gov.records.drafts import ArtifactDraft, EventDraft
+from mass_gov.records.drafts import ArtifactDraft, EventDraft, Older
 from mass_gov.records.events import Body, ChangeActivated, ChangeRecorded, ResponseServed
 from mass_gov.stages.update import signed_by
 
@@ -99,7 +99,8 @@ def change_drafts(
         decision=outcome.decision,
         cost=Cost(flops=str(timed.cost.flops), generated_tokens=timed.cost.generated_tokens, seconds=timed.seconds),
     )
-    recorded = _draft(ChangeRecorded(change=body), bench, _artifacts(request, outcome, subject, bench))
+    artifacts = _artifacts(request, outcome, subject, _older(origin, subject, bench), bench)
+    recorded = _draft(ChangeRecorded(change=body), bench, artifacts)
     return [recorded, *_consequences(body, outcome, bench)]
 
 
@@ -117,7 +118,19 @@ def _parents(seed: int, origin: Origin, bench: Workbench) -> Parents:
     )
 
 
-def _artifacts(request: Request, outcome: Outcome, subject: str, bench: Workbench) -> tuple[ArtifactDraft, ...]:
+def _older(origin: Origin, subject: str, bench: Workbench) -> Older | None:
+    """The parent's weights, to compress against: only the same subject's, so that whoever is erased is erased alone."""
+    if origin.delta is None or origin.delta.change.body.identity.subject != subject:
+        return None
+    change = origin.delta.change
+    ref = next(ref for ref in change.entry.predicate.artifacts if ref.role == "delta.adapter_model")
+    stored = bench.ledger.stored_artifact(ref.digest)
+    return Older(change.change_id, stored, origin.delta.files[ADAPTER_MODEL])
+
+
+def _artifacts(
+    request: Request, outcome: Outcome, subject: str, older: Older | None, bench: Workbench
+) -> tuple[ArtifactDraft, ...]:
     content = RequestContent(question=request.question, task_id=request.task_id, source=request.source)
     documents: list[tuple[ArtifactRole, Record | dict[str, object]]] = [
         ("request", content),
@@ -136,7 +149,10 @@ def _artifacts(request: Request, outcome: Outcome, subject: str, bench: Workbenc
             ("delta.adapter_model", files[ADAPTER_MODEL]),
             ("delta.signature", sign_folder(files, "delta", bench.keys.delta_signer)),
         ]
-    return tuple(ArtifactDraft(role=role, plaintext=data, subject=subject) for role, data in plain)
+    return tuple(
+        ArtifactDraft(role, data, subject, older=older if role == "delta.adapter_model" else None)
+        for role, data in plain
+    )
 
 
 def canonical(document: Record | dict[str, object]) -> bytes:

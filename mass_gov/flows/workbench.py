@@ -75,6 +75,16 @@ class Origin:
     start: Adapter
     """Where the inner loop starts: the state's delta; for the base the core's learned start, which the first delta then
     contains, or without a core the LoRA that changes nothing."""
+    delta: RecordedDelta | None = None
+    """Where the state's delta was read from; None for the frozen base."""
+
+
+@dataclass(frozen=True)
+class RecordedDelta:
+    """A change and the PEFT folder that was recorded for it, checked against its leaf."""
+
+    change: ChangeView
+    files: dict[str, bytes]
 
 
 def under_policy_in_force(bench: Workbench) -> Workbench:
@@ -122,8 +132,9 @@ def origin_of(bench: Workbench, state: str, pointer_head: int | None) -> Origin:
         )
     if change.body.update.state != state:
         raise IntegrityError(f"Change {change.change_id} did not make state {state[:16]}. Run `mass-gov verify`.")
-    adapter = bench.learner.read_adapter(delta_files(bench.ledger, change))
-    return Origin(state, pointer_head, adapter, adapter)
+    files = delta_files(bench.ledger, change)  # read once: what is checked there is what is loaded here
+    adapter = bench.learner.read_adapter(files)
+    return Origin(state, pointer_head, adapter, adapter, RecordedDelta(change, files))
 
 
 def delta_files(ledger: Ledger, change: ChangeView) -> dict[str, bytes]:

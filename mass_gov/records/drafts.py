@@ -12,13 +12,29 @@ from mass_gov.records.events import Actor, Body
 
 
 @dataclass(frozen=True, slots=True)
+class Older:
+    """An artifact of the same role, tenant and *subject* that a new one may be compressed against.
+
+    Attributes:
+        change_id: the change that it was sealed for.
+        stored: its sealed bytes.
+        plaintext: what they hold.
+    """
+
+    change_id: str
+    stored: bytes = field(repr=False)
+    plaintext: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class ArtifactDraft:
-    """Plaintext to be sealed under `subject`'s key."""
+    """Plaintext to be sealed under `subject`'s key; `older` makes it smaller where the two are much alike."""
 
     role: ArtifactRole
     plaintext: bytes = field(repr=False)
     subject: str
     index: int = 0
+    older: Older | None = None
 
 
 @dataclass(frozen=True, slots=True)
