@@ -34,6 +34,12 @@ class Settings(BaseSettings):
         default=None, description="Folder of the key store, outside database back-ups (default: HOME/keys)."
     )
     passphrase: SecretStr | None = Field(default=None, description="Passphrase of the key store.")
+    database_url: SecretStr | None = Field(
+        default=None, description="postgresql:// address of the ledger, as the application's role (default: a file)."
+    )
+    database_owner_url: SecretStr | None = Field(
+        default=None, description="The same database as the owner of its tables; for `mass-gov init` alone."
+    )
     model: Path | None = Field(
         default=None, description="Folder of a Hugging Face causal language model (default: the shipped one)."
     )
@@ -46,7 +52,7 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> Path:
-        """The embedded ledger's file."""
+        """The embedded ledger's file, where no `database_url` says otherwise."""
         return self.home / "ledger.sqlite3"
 
     @property

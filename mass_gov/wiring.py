@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from mass_gov.config import Settings
 from mass_gov.config_data import data_folder
-from mass_gov.errors import InputError, KeyUnavailableError, MissingExtraError, NotFoundError, PolicyError
+from mass_gov.errors import InputError, MissingExtraError, NotFoundError, PolicyError
 from mass_gov.evidence.keystore import KeyStore
+from mass_gov.evidence.signing_keys import PURPOSES
 from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model, register_suite
-from mass_gov.ledger import Ledger
+from mass_gov.ledger import Address, Ledger, ledger_exists
 from mass_gov.policy import Policy, load_policy
 from mass_gov.records.events import Actor, Role
 from mass_gov.records.settings import AdaptationSpec
@@ -43,13 +44,27 @@ def open_keys(settings: Settings, *, create: bool = False) -> KeyStore:
     return KeyStore.open(settings.key_folder, passphrase=secret, create=create)
 
 
+def address(settings: Settings) -> Address:
+    """Return where the ledger lies: a file in the home, or a server. It prints without its password."""
+    return Address.of(settings.database_url or settings.database)
+
+
+def owner_address(settings: Settings) -> Address | None:
+    """Return as whom a server's schema is made, where that is another role than the application's."""
+    return Address.of(settings.database_owner_url) if settings.database_owner_url is not None else None
+
+
 def has_ledger(settings: Settings) -> bool:
-    """Whether there is a ledger to read."""
-    return settings.database.exists()
+    """Whether there is a ledger to read.
+
+    Raises:
+        LedgerUnavailableError: the server cannot be reached, so that nobody knows.
+    """
+    return ledger_exists(owner_address(settings) or address(settings), settings.busy_timeout)
 
 
 def open_ledger(settings: Settings, *, create: bool = False) -> Ledger:
-    """Open the embedded ledger with its keys; with `create`, make both where there is no ledger yet.
+    """Open the ledger with its keys; with `create`, make both where there is no ledger yet.
 
     A ledger that is there keeps its keys: one that is lost is named and never made anew.
 
@@ -59,17 +74,18 @@ def open_ledger(settings: Settings, *, create: bool = False) -> Ledger:
     if not create and not has_ledger(settings):
         raise _no_ledger(settings)
     return Ledger.open(
-        settings.database,
+        address(settings),
         keys=open_keys(settings, create=create and not has_ledger(settings)),
         checkpoints=settings.checkpoint_folder,
         create=create,
         clock=now,
         timeout=settings.busy_timeout,
+        owner=owner_address(settings) if create else None,
     )
 
 
 def read_ledger(settings: Settings) -> Ledger:
-    """Open the embedded ledger without ever writing to it, also where the medium is read-only.
+    """Open the ledger without ever writing to it, also where the medium is read-only.
 
     Contents of artifacts open only where the key store is at hand; without one, an auditor still reads every event.
 
@@ -80,16 +96,13 @@ def read_ledger(settings: Settings) -> Ledger:
     if not has_ledger(settings):
         raise _no_ledger(settings)
     ledger = Ledger.open(
-        settings.database, keys=None, checkpoints=settings.checkpoint_folder, clock=now, timeout=settings.busy_timeout
+        address(settings), keys=None, checkpoints=settings.checkpoint_folder, clock=now, timeout=settings.busy_timeout
     )
     if settings.key_folder.exists():
         try:
             keys = open_keys(settings)
-            if keys.log_signer.public_key.keyid != ledger.log_key.keyid:
-                raise KeyUnavailableError(
-                    f"the log key in {settings.key_folder} is not the one that {settings.database} was opened with. "
-                    "Use the ledger's own key store: set MASS_GOV_KEYS, or restore it from a back-up."
-                )
+            ring = ledger.key_ring
+            keys.use({purpose: ring.in_use(purpose).keyid for purpose in PURPOSES})
         except BaseException:
             ledger.close()
             raise
@@ -97,9 +110,15 @@ def read_ledger(settings: Settings) -> Ledger:
     return ledger
 
 
+def ledger_place(settings: Settings) -> str:
+    """Where a person would look for the ledger: the home, or the server's database."""
+    return str(settings.home) if settings.database_url is None else str(address(settings))
+
+
 def _no_ledger(settings: Settings) -> NotFoundError:
     return NotFoundError(
-        f"there is no ledger in {settings.home}. Run `mass-gov init` or `mass-gov solve`, or set MASS_GOV_HOME."
+        f"there is no ledger in {ledger_place(settings)}. Run `mass-gov init` or `mass-gov solve`, or set "
+        "MASS_GOV_HOME."
     )
 
 

@@ -15,7 +15,9 @@ def run() -> None:
     connection: Connection | None = context.config.attributes.get("connection")
     if connection is None:
         raise SystemExit("mass-gov migrates a ledger when it opens it. Run `mass-gov init` or `mass-gov doctor`.")
-    context.configure(connection=connection, target_metadata=None)
+    # On PostgreSQL a ledger has a namespace of its own, and so has the table that names its revision.
+    schema = "mass_gov" if connection.dialect.name == "postgresql" else None
+    context.configure(connection=connection, target_metadata=None, version_table_schema=schema)
     with context.begin_transaction():
         context.run_migrations()
 

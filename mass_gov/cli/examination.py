@@ -96,6 +96,8 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
         yield Finding("ledger", "note", "there is none yet; `mass-gov init` or `mass-gov solve` makes it")
         return
     with read_ledger(settings) as ledger:
+        for fault in ledger.durability_faults():
+            yield Finding("durability", "problem", fault, NO)
         head = ledger.latest_checkpoint()
         detail = f"{head.size} events; the head verifies, and agrees with the checkpoints outside"
         yield Finding("ledger", "ok", f"{detail}. `mass-gov verify` checks all of it")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mass_gov.config import Settings
     from mass_gov.evidence.keystore import KeyStore
     from mass_gov.flows.audit_report import VerificationReport
+    from mass_gov.ledger import Address
 
 NAMED = 5
 """Things not checked that the last line names; the JSON report lists all."""
@@ -44,10 +45,10 @@ def verify(
 
     chosen = settings()
     root = read_trust_root(pubkey) if pubkey is not None else None
-    path = _ledger_file(chosen)
+    where = _address(chosen)
     with err().status("verifying…") as status:
         report = verify_ledger(
-            path,
+            where,
             keys=_keys(chosen),
             public_key=root,
             checkpoints=chosen.checkpoint_folder,
@@ -104,7 +105,7 @@ def rebuild(as_json: JsonFlag = False) -> None:
 
     chosen = settings()
     with Ledger.open(  # not as everybody else opens it: what they insist on is what this mends
-        _ledger_file(chosen),
+        _address(chosen),
         keys=open_keys(chosen),
         checkpoints=chosen.checkpoint_folder,
         timeout=chosen.busy_timeout,
@@ -117,13 +118,13 @@ def rebuild(as_json: JsonFlag = False) -> None:
         out().print(f"The projections were derived again from {events} events.")
 
 
-def _ledger_file(chosen: Settings) -> Path:
+def _address(chosen: Settings) -> Address:
     from mass_gov.errors import NotFoundError
-    from mass_gov.wiring import has_ledger
+    from mass_gov.wiring import address, has_ledger, ledger_place
 
     if not has_ledger(chosen):
-        raise NotFoundError(f"there is no ledger in {chosen.home}. Set MASS_GOV_HOME to where it lies.")
-    return chosen.database
+        raise NotFoundError(f"there is no ledger in {ledger_place(chosen)}. Set MASS_GOV_HOME to where it lies.")
+    return address(chosen)
 
 
 def _keys(chosen: Settings) -> KeyStore | None:

@@ -3,7 +3,7 @@
 The procedure is numbered in docs/reference/verification.md, and here by the same numbers:
 
     (1) schema  (2) trust root  (3) events  (4) tree  (5) checkpoints  (6) checkpoints outside  (7) artifacts
-    (8) projections  (9) contents  (10) decisions  (11) storage
+    (8) projections  (9) contents  (10) decisions  (11) storage  (12) witnesses
 
 Rules: nothing in the database is believed before it is proven from the trust root, which comes from outside it. A
 fault never stops what can still be checked. One snapshot, one pass over the events; no torch, no network, no writing.
@@ -13,21 +13,27 @@ the metrics in a leaf are what a model would give (`replay` knows that).
 
 from __future__ import annotations
 
+import time
 from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
 from mass_gov.errors import IntegrityError, LedgerUnavailableError
-from mass_gov.evidence.checkpoint import verify_checkpoint
+from mass_gov.evidence.keyring import KeyRing
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.merkle import Frontier
 from mass_gov.evidence.signing import VerificationKey
 from mass_gov.evidence.trust import TrustRoot
-from mass_gov.flows.audit_contents import ContentCheck, delta_key
+from mass_gov.evidence.witness_policy import WitnessPolicy
+from mass_gov.flows.audit_contents import ContentCheck
+from mass_gov.flows.audit_copy import compare_copy
+from mass_gov.flows.audit_heads import HeadCheck, Witnesses
+from mass_gov.flows.audit_keys import anchor, doubts
 from mass_gov.flows.audit_log import LogCheck
-from mass_gov.flows.audit_report import Fault, Findings, Progress, StepResult, VerificationReport
+from mass_gov.flows.audit_report import Fault, Findings, Progress, StepResult, VerificationReport, Witnessed
 from mass_gov.ledger import Entry, Ledger, RawLedger, Replica
-from mass_gov.ledger.entries import claimed_log_key, read_entry
+from mass_gov.ledger.address import Address
+from mass_gov.ledger.entries import claimed_log_key, learn, read_entry
 from mass_gov.ledger.outside import OutsideCheckpoints
 from mass_gov.ledger.schema import PROJECTIONS
 from mass_gov.records.events import LogOpened
@@ -38,20 +44,29 @@ Trust = Literal["key given", "key store", "consistency only"]
 
 
 def verify(
-    ledger: Ledger | Path | str,
+    ledger: Ledger | Address | Path | str,
     *,
     keys: KeyStore | None = None,
     public_key: TrustRoot | VerificationKey | None = None,
     checkpoints: Path | None = None,
+    witnesses: WitnessPolicy | None = None,
+    max_age: int | None = None,
+    against: Path | None = None,
+    now: int | None = None,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Verify a ledger, open or as a file.
 
     Arguments:
-        ledger: an open ledger (its keys and its checkpoint folder are used unless others are given), or a file.
+        ledger: an open ledger (its keys and its checkpoint folder are used unless others are given), a file, or an
+            address.
         keys: opens artifacts, so that their contents are checked as well; its log key is a trust root.
         public_key: the trust root, from outside; stronger than the key store's.
         checkpoints: the folder of checkpoints outside the database.
+        witnesses: the verifier's own policy: whose cosignatures count, and how many.
+        max_age: seconds since a quorum last vouched for the newest head that it cosigned; older is a fault.
+        against: an export that was kept from before, to find the first event that differs from it.
+        now: seconds since 1970; by default this machine's clock.
         progress: called with (step, done, total).
 
     Raises:
@@ -59,18 +74,19 @@ def verify(
     """
     if isinstance(ledger, Ledger):
         keys, checkpoints = keys or ledger.keys, checkpoints or ledger.checkpoints
-        path = ledger.path
+        address = ledger.address
     else:
-        path = Path(ledger)
+        address = Address.of(ledger)
     root = TrustRoot(public_key) if isinstance(public_key, VerificationKey) else public_key
-    audit = _Audit(Findings(progress), keys, root, checkpoints)
+    clock = Witnesses(witnesses, max_age, int(time.time()) if now is None else now)
+    audit = _Audit(Findings(progress), keys, root, checkpoints, clock, against)
     try:
-        with RawLedger.open(path) as raw:
+        with RawLedger.open(address) as raw:
             if not raw.schema() and not audit.outside_sizes():
-                raise LedgerUnavailableError(f"{path} holds no ledger yet. Run `mass-gov init` to make one.")
+                raise LedgerUnavailableError(f"{address} holds no ledger yet. Run `mass-gov init` to make one.")
             audit.run(raw)
     except IntegrityError as error:
-        audit.findings.wrong(1, path.name, str(error))
+        audit.findings.wrong(1, address.short, str(error))
     return audit.report()
 
 
@@ -78,20 +94,31 @@ class _Audit:
     """One verification: what is known so far, and the steps that add to it."""
 
     def __init__(
-        self, findings: Findings, keys: KeyStore | None, root: TrustRoot | None, checkpoints: Path | None
+        self,
+        findings: Findings,
+        keys: KeyStore | None,
+        root: TrustRoot | None,
+        checkpoints: Path | None,
+        witnesses: Witnesses,
+        against: Path | None,
     ) -> None:
         self.findings = findings
         self.keys = keys
         self.root = root
         self.outside = OutsideCheckpoints(checkpoints, lambda step: None) if checkpoints is not None else None
         self.trust: Trust = "key given" if root else "key store" if keys else "consistency only"
-        self.key: VerificationKey | None = None
+        self.pins = (root.key,) if root else keys.public_keys("log") if keys else ()
+        self.ring: KeyRing | None = None
+        self.anchor: VerificationKey | None = None
+        self.trusted_size: int | None = None
         self.origin: str | None = None
-        self.opened: LogOpened | None = None
         self.frontier = Frontier()
         self.sizes: list[int] = []
         self.roots: dict[int, bytes] = {}
         """Size -> root that the leaves give, for every size that has a checkpoint outside."""
+        self.heads = HeadCheck(findings, witnesses, self.roots)
+        self.witnessed: Witnessed | None = None
+        self.against = against
 
     def outside_sizes(self) -> list[int]:
         """Sizes of the checkpoints outside; none where no folder was given."""
@@ -105,7 +132,7 @@ class _Audit:
             self._schema(raw, replica)  # (1)
             if self._trust_root(raw):  # (2)
                 self._log(raw, replica)  # (3) to (10)
-            self._outside()  # (6)
+            self._outside(raw)  # (6), (12)
             self._storage(raw)  # (11)
         finally:
             replica.close()
@@ -123,9 +150,11 @@ class _Audit:
             ok=not findings.any_wrong() and findings.cannot_check is None,
             trust=self.trust,
             origin=self.origin,
-            log_key=self.key.keyid if self.key else None,
+            log_key=self.anchor.keyid if self.anchor else None,
+            trusted_size=self.trusted_size,
             size=self.frontier.size,
             root=self.frontier.root().hex(),
+            witnessed=self.witnessed,
             steps=findings.steps(),
             first_wrong=findings.first(),
             cannot_check=findings.cannot_check,
@@ -138,7 +167,7 @@ class _Audit:
         """(1) Tables, indexes and triggers are exactly what the migrations make; the revision is this program's."""
         self.findings.checked(1)
         with self.findings.guard(1, "schema"):
-            found, wanted = raw.schema(), replica.schema()
+            found, wanted = raw.schema(), raw.wanted_schema(replica)
             for name in sorted(found.keys() | wanted.keys()):
                 if found.get(name) != wanted.get(name):
                     what = "is missing" if name not in found else "is extra" if name not in wanted else "was altered"
@@ -153,44 +182,42 @@ class _Audit:
                 )
 
     def _trust_root(self, raw: RawLedger) -> bool:
-        """(2) The first event opens the log under the trusted key, and names that key and its own origin."""
+        """(2) The first event opens the log under a key that it names itself. `_anchor` judges it."""
         self.findings.checked(2)
         with self.findings.guard(2, "log_events row 0, leaf", index=0):
             first = next(raw.events(), None)
             if first is None or not isinstance(first[1], bytes):
                 raise IntegrityError("The log has no first event. Restore the database from a back-up.")
-            claimed = claimed_log_key(first[1])
-            self.key = self.root.key if self.root else self.keys.log_signer.public_key if self.keys else claimed
-            if self.key.keyid != claimed.keyid:
-                self.findings.wrong(
-                    2,
-                    "log_events row 0",
-                    f"the log was opened by key {claimed.keyid}, and the trusted key is {self.key.keyid}",
-                    index=0,
-                )
-                self.key = claimed  # the rest can still be checked against itself
-            self._open(read_entry(0, first[1], {self.key.keyid: self.key}))
+            self.ring = KeyRing(claimed_log_key(first[1]))
+            self._open(read_entry(0, first[1], self.ring), self.ring)
         return self.origin is not None
 
-    def _open(self, opened: Entry) -> None:
+    def _open(self, opened: Entry, ring: KeyRing) -> None:
         body = opened.predicate.body
-        if not isinstance(body, LogOpened) or self.key is None or body.log_key != self.key.keyid:
+        if not isinstance(body, LogOpened) or body.log_key != ring.at(0).keyid:
             raise IntegrityError("It does not open a log under the key that signed it. Restore it.")
         self.origin = opened.predicate.origin
-        self.opened = body
         with self.findings.guard(2, "log_events row 0, delta_public_key", index=0):
-            if delta_key(body).keyid != body.delta_key:
-                raise IntegrityError("Its delta key has another key id than the one that is named. Restore it.")
+            learn(ring, opened)
         if self.root is not None and self.root.origin not in (None, self.origin):
             raise IntegrityError(f"The log is {self.origin}, and the trust root is pinned to {self.root.origin}.")
 
+    def _anchor(self, raw: RawLedger, ring: KeyRing) -> None:
+        """(2) The log is the trusted key's, by the hand-overs that were read; and how far it is believed."""
+        self.anchor = ring.at(0)  # the rest can still be checked against itself
+        with self.findings.guard(2, "log_events row 0", index=0):
+            self.anchor = anchor(ring, self.pins)
+        with self.findings.guard(2, "log_keys"):
+            self.trusted_size = doubts(ring, self.anchor, raw, self.frontier.size, self.findings)
+
     def _log(self, raw: RawLedger, replica: Replica) -> None:
-        if self.key is None or self.origin is None or self.opened is None:
+        if self.ring is None or self.origin is None:
             return
-        contents = ContentCheck(raw, self.keys, self.opened, self.findings)
-        log = LogCheck(raw, replica, contents, self.findings, self.key, self.origin, self.frontier)
+        contents = ContentCheck(raw, self.keys, self.ring, self.findings)
+        log = LogCheck(raw, replica, contents, self.findings, self.ring, self.origin, self.frontier)
         with self.findings.guard(3, "log_events"):
             log.run(self.sizes, self.roots)  # (3), (4), (5), and per event (7) to (10)
+        self._anchor(raw, self.ring)  # (2)
         with self.findings.guard(4, "log_nodes"):
             log.tree_ends()  # (4)
         with self.findings.guard(5, "log_checkpoints"):
@@ -202,38 +229,29 @@ class _Audit:
             contents.stored_rows()  # (7)
         _compare_projections(raw, replica, self.findings)  # (8)
 
-    def _outside(self) -> None:
-        """(6) Every checkpoint outside verifies, and the log holds it: as long as it, with the same root."""
-        if self.outside is None or self.origin is None or self.key is None:
-            self.findings.skipped(6, "no folder of checkpoints was given" if self.outside is None else "no trust root")
-            return
-        if not self.sizes:
-            why = f"no checkpoint stands in {self.outside.folder}: events taken off the end go unseen"
-            self.findings.skipped(6, why)
-            self.findings.warn(f"{why[0].upper()}{why[1:]}.")
-        elif self.sizes[-1] < self.frontier.size:
-            self.findings.warn(
-                f"Events {self.sizes[-1]} to {self.frontier.size - 1} stand above the newest checkpoint outside: this "
-                "folder would not show it if they were taken away."
-            )
-        for size in self.sizes:
-            self.findings.checked(6, len(self.sizes))
-            with self.findings.guard(6, f"checkpoint outside of size {size}"):
-                checkpoint = verify_checkpoint(self.outside.note(size), self.origin, self.key)
-                if checkpoint.size != size or size > self.frontier.size:
-                    raise IntegrityError(
-                        f"The log has {self.frontier.size} events, and a signed head of {checkpoint.size} is known. "
-                        "Events were taken away: restore them."
-                    )
-                if checkpoint.root != self.roots.get(size):
-                    raise IntegrityError("The log was another one when this head was signed. Restore the genuine log.")
+    def _outside(self, raw: RawLedger) -> None:
+        """(6), (12) What was kept outside the database: heads, cosigned heads, a copy of the log."""
+        heads = self.heads
+        heads.origin, heads.ring, heads.size = self.origin or "", self.ring, self.frontier.size
+        if self.origin is None:
+            self.findings.skipped(6, "no trust root")
+        else:
+            heads.outside(self.outside, self.sizes)
+        if self.against is not None and self.ring is not None:
+            compare_copy(self.against, raw, heads.origin, self.ring, self.findings)
+        self.witnessed = heads.finish()
 
     def _storage(self, raw: RawLedger) -> None:
-        """(11) SQLite's own check of its pages, cells and indexes."""
-        self.findings.checked(11)
+        """(11) The engine's own check of its pages and indexes."""
         with self.findings.guard(11, "database file"):
-            for fault in raw.storage_faults():
+            found = raw.storage()
+            for fault in found.faults:
                 self.findings.wrong(11, "database file", fault)
+            if not found.ran:
+                self.findings.skipped(11, found.unasked)
+                return
+            self.findings.remark(11, found.unasked)
+        self.findings.checked(11)
 
 
 def _compare_projections(raw: RawLedger, replica: Replica, findings: Findings) -> None:

@@ -31,6 +31,7 @@ STEPS: dict[int, str] = {
     9: "contents",
     10: "decisions",
     11: "storage",
+    12: "witnesses",
 }
 """The numbered procedure of docs/reference/verification.md."""
 
@@ -69,12 +70,32 @@ class StepResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Witnessed:
+    """The newest head that a quorum of the verifier's witnesses has cosigned.
+
+    Attributes:
+        size: events that it covers.
+        by: names of those who cosigned it, the latest first.
+        since: seconds since 1970 at which, or after which, a quorum vouched for it; None where none is asked for.
+        age: seconds from then to the verification.
+    """
+
+    size: int
+    by: tuple[str, ...]
+    since: int | None
+    age: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class VerificationReport:
     """The outcome. `ok` means that nothing was found wrong; `not_checked` says where it was not looked.
 
     Attributes:
         trust: where the log's key comes from. `consistency only` means that the log vouches for itself.
+        log_key: the trusted key of the log that it stands on; without a trust root the one that it names first.
+        trusted_size: where trust ends since a log key was compromised; None while all of it is believed.
         size, root: the head that was computed (root in hex).
+        witnessed: how far a quorum of witnesses stands behind it; None where none does or none was asked for.
         first_wrong: the first fault in the order of the steps.
         cannot_check: why a program of this version cannot read all of it (a newer one wrote it); then not `ok`.
         counts: how many events, changes, artifacts and so on there are.
@@ -86,8 +107,10 @@ class VerificationReport:
     trust: Literal["key given", "key store", "consistency only"]
     origin: str | None
     log_key: str | None
+    trusted_size: int | None
     size: int
     root: str
+    witnessed: Witnessed | None
     steps: tuple[StepResult, ...]
     first_wrong: Fault | None
     cannot_check: str | None
@@ -148,6 +171,11 @@ class Findings:
         """Note why a step, or a part of it, was not done."""
         self._notes[step] = why
         self.unknown(f"step {step} ({STEPS[step]}): {why}")
+
+    def remark(self, step: int, note: str) -> None:
+        """Say something beside a step's verdict."""
+        if note:
+            self._notes[step] = note
 
     def unknown(self, what: str) -> None:
         """Note what was not looked at, once."""

@@ -3,13 +3,16 @@
 `Ledger.open` is the door; `RawLedger` is the auditor's, who trusts nothing that stands in the database.
 """
 
+from mass_gov.ledger.address import Address
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.ledger import Ledger
+from mass_gov.ledger.migrate import ledger_exists
 from mass_gov.ledger.raw import RawLedger, Replica
 from mass_gov.ledger.subject_reader import SubjectView
 from mass_gov.ledger.views import ApprovalView, ChangeView, Head, PointerMove, PointerView, ResponseView
 
 __all__ = [
+    "Address",
     "ApprovalView",
     "ChangeView",
     "Entry",
@@ -21,4 +24,5 @@ __all__ = [
     "Replica",
     "ResponseView",
     "SubjectView",
+    "ledger_exists",
 ]

@@ -11,23 +11,22 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import zip_longest
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from mass_gov.errors import InputError, IntegrityError, RefusedError
-from mass_gov.evidence.checkpoint import verify_checkpoint
+from mass_gov.evidence.keyring import KeyRing, verify_head
 from mass_gov.evidence.merkle import Frontier, leaf_hash
-from mass_gov.evidence.signing import VerificationKey
 from mass_gov.ledger.entries import Entry, read_entry
-from mass_gov.ledger.raw import Replica, in_order, schema_of
+from mass_gov.ledger.raw import Replica, in_order, schema_of, wanted_schema
 from mass_gov.ledger.schema import PROJECTIONS, log_checkpoints, log_events
 from mass_gov.records.events import Predicate
 
 
-def check_derived(connection: Connection, origin: str, key: VerificationKey, *, rows: bool = True) -> None:
+def check_derived(connection: Connection, origin: str, keys: KeyRing, *, rows: bool = True) -> None:
     """Check the schema, the newest signed head over all leaves, and unless `rows` is false every projection.
 
     Raises:
@@ -36,16 +35,16 @@ def check_derived(connection: Connection, origin: str, key: VerificationKey, *, 
     replica = Replica()
     try:
         _check_schema(connection, replica)
-        _check_head(connection, origin, key)
+        _check_head(connection, origin, keys)
         if rows:
-            _replay(connection, replica, key)
+            _replay(connection, replica, keys)
             _check_rows(connection, replica)
     finally:
         replica.close()
 
 
 def _check_schema(connection: Connection, replica: Replica) -> None:
-    found, wanted = schema_of(connection), replica.schema()
+    found, wanted = schema_of(connection), wanted_schema(connection, replica)
     for name in sorted(found.keys() | wanted.keys()):
         if found.get(name) != wanted.get(name):
             raise IntegrityError(
@@ -56,15 +55,15 @@ def _check_schema(connection: Connection, replica: Replica) -> None:
 
 def _leaves(connection: Connection) -> Iterator[tuple[int, bytes]]:
     query = select(log_events.c.index, log_events.c.leaf).order_by(log_events.c.index)
-    return ((index, bytes(leaf)) for index, leaf in connection.execution_options(yield_per=256).execute(query))
+    return ((index, bytes(leaf)) for index, leaf in connection.execute(query, execution_options={"yield_per": 256}))
 
 
-def _check_head(connection: Connection, origin: str, key: VerificationKey) -> None:
+def _check_head(connection: Connection, origin: str, keys: KeyRing) -> None:
     frontier = Frontier()
     for _, leaf in _leaves(connection):
         frontier.append(leaf_hash(leaf))
     newest = select(log_checkpoints.c.note).order_by(log_checkpoints.c.size.desc()).limit(1)
-    head = verify_checkpoint(bytes(connection.execute(newest).scalar() or b""), origin, key)
+    head = verify_head(bytes(connection.execute(newest).scalar() or b""), origin, keys)
     if (head.size, head.root) != (frontier.size, frontier.root()):
         raise IntegrityError(
             f"The newest signed head is not that of the log's {frontier.size} events: something was changed, added or "
@@ -72,16 +71,16 @@ def _check_head(connection: Connection, origin: str, key: VerificationKey) -> No
         )
 
 
-def _replay(connection: Connection, replica: Replica, key: VerificationKey) -> None:
+def _replay(connection: Connection, replica: Replica, keys: KeyRing) -> None:
     for index, leaf in _leaves(connection):
-        predicate = _predicate(index, leaf, {key.keyid: key})
+        predicate = _predicate(index, leaf, keys)
         try:
             replica.follow(Entry(index, leaf, leaf_hash(leaf).hex(), predicate))
         except (RefusedError, InputError) as error:
             raise IntegrityError(f"Event {index} breaks a rule of the log: {error} Run `mass-gov verify`.") from error
 
 
-def _predicate(index: int, leaf: bytes, keys: Mapping[str, VerificationKey]) -> Predicate:
+def _predicate(index: int, leaf: bytes, keys: KeyRing) -> Predicate:
     try:
         payload = base64.b64decode(json.loads(leaf)["payload"])
         return Predicate.model_validate(json.loads(payload)["predicate"])

@@ -6,15 +6,18 @@ Opening, in this order:
         write lock
     (2) with `create` an empty log gets its first event, in the same transaction, unless a checkpoint outside shows
         that there was a log here before
-    (3) the first event verifies under the key store's log key (without keys: under the key that it names itself)
+    (3) the first event verifies under the key that it names itself, and so does every rotation after it, under the keys
+        before; to write, the key store holds the private keys that the log then says are in use
     (4) the newest checkpoint outside verifies, and the log holds it: as long as it, with the same root
     (5) to write: the schema is what the migrations make, and every row of every projection is what the log gives, so
         that nobody's edited row decides what is signed or served; `rebuild_first` derives the rows again instead
     (6) to write: the newest signed head stands outside, whatever a crash left there
+    (7) to write: no key of an erased subject is in the key store, whatever a back-up of the keys brought back
+    (8) to write: a rotation of keys that was broken off is finished or undone, as the log says
 
 Nothing is signed before all of them hold. (5) replays the whole log: see decision 0003 for what that costs. A process
-that has seen a longer log than the one it finds at an append refuses too. PostgreSQL comes with its own `Database`;
-nothing here but `_path_of` knows which engine it is.
+that has seen a longer log than the one it finds at an append refuses too. Nothing here
+knows which engine it is: `Database` does.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import base64
 import datetime as dt
 import secrets
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -31,20 +34,23 @@ from sqlalchemy import delete, select
 from sqlalchemy.engine import Connection
 
 from mass_gov import __version__
-from mass_gov.errors import IntegrityError, KeyUnavailableError, SettingsError
-from mass_gov.evidence.checkpoint import verify_checkpoint
-from mass_gov.evidence.dsse import envelope_keyids
+from mass_gov.errors import IntegrityError, KeyUnavailableError, MassGovError
+from mass_gov.evidence.keyring import KeyRing, Purpose, verify_head
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.merkle import root_at
+from mass_gov.evidence.signing_keys import PURPOSES
 from mass_gov.ledger import projector
-from mass_gov.ledger.database import DEFAULT_TIMEOUT, Database
+from mass_gov.ledger.address import Address
+from mass_gov.ledger.database import DEFAULT_TIMEOUT, Database, open_database
 from mass_gov.ledger.derived import check_derived
-from mass_gov.ledger.entries import Entry, claimed_log_key, read_entry
-from mass_gov.ledger.history import HistoryReader
-from mass_gov.ledger.migrate import check_revision, revision_of, upgrade
+from mass_gov.ledger.entries import Entry, claimed_log_key, learn, read_entry
+from mass_gov.ledger.keyrings import bring_up, scan
+from mass_gov.ledger.migrate import check_revision, make_schema, revision_of, upgrade
 from mass_gov.ledger.outside import OutsideCheckpoints
 from mass_gov.ledger.schema import OLDER_REVISIONS, PROJECTIONS, log_events
-from mass_gov.ledger.store import last_root, load_head, node_reader
+from mass_gov.ledger.sequencer import Sequencer, Turn
+from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed, load_head, node_reader
+from mass_gov.ledger.subject_reader import SubjectReader
 from mass_gov.ledger.writing import Writer
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, LogOpened
@@ -61,7 +67,7 @@ def _no_trip(step: str) -> None:
     """Nothing happens at a step, except in tests that end the process there."""
 
 
-class Ledger(HistoryReader):
+class Ledger(SubjectReader):
     """An append-only log of signed events in a SQLite file. Open it with `Ledger.open`; close it, or use `with`."""
 
     def __init__(
@@ -77,12 +83,15 @@ class Ledger(HistoryReader):
         self._clock = clock
         self._trip = trip
         self._seen = 0
+        self._head: LogHead | None = None
+        """Where this process left the log; compared with what stands there before it is used."""
         self._lock = threading.Lock()
+        self._sequencer = Sequencer(self._commit, self._stands)
 
     @classmethod
     def open(
         cls,
-        where: Path | str,
+        where: Address | Path | str,
         *,
         keys: KeyStore | None,
         checkpoints: Path,
@@ -91,17 +100,19 @@ class Ledger(HistoryReader):
         trip: Callable[[str], None] = _no_trip,
         timeout: float = DEFAULT_TIMEOUT,
         rebuild_first: bool = False,
+        owner: Address | str | None = None,
     ) -> Ledger:
         """Open a ledger, or with `create` make it when there is none.
 
         Arguments:
-            where: the SQLite file, or `sqlite:///` and its path.
+            where: the SQLite file, `sqlite:///` and its path, or the address of a PostgreSQL database.
             keys: the key store; None for an auditor, who can read and prove, and neither write nor open artifacts.
             checkpoints: the folder for checkpoints, outside the database and its back-ups.
             clock: the time of events, aware.
             trip: called with the name of each write step (`writing.STEPS`) when it is done.
             timeout: seconds to wait for another process's lock.
             rebuild_first: derive the projections from the log again instead of insisting that they follow from it.
+            owner: with `create`, as whom a server's schema is made and brought up to date; None for `where` itself.
 
         Raises:
             LedgerUnavailableError: missing, unreadable, unwritable, locked, another program's or of a newer schema.
@@ -112,19 +123,25 @@ class Ledger(HistoryReader):
         if create and keys is None:
             raise KeyUnavailableError("A ledger is made with its keys. Open the key store first, then the ledger.")
         outside = OutsideCheckpoints(checkpoints, trip)
-        database = Database(_path_of(where), create=create, writable=keys is not None, timeout=timeout)
+        database = open_database(where, create=create, writable=keys is not None, timeout=timeout)
         ledger = cls(database, keys, outside, clock, trip)
         try:
-            ledger._start(create, rebuild_first)
+            brought_up = create and owner is not None and make_schema(database, owner, timeout)  # (1)
+            ledger._start(create, rebuild_first or brought_up)
         except BaseException:
             database.close()
             raise
         return ledger
 
     @property
-    def path(self) -> Path:
-        """The database file."""
-        return self._database.path
+    def address(self) -> Address:
+        """Where the database lies; prints without its password."""
+        return self._database.address
+
+    @property
+    def outside(self) -> OutsideCheckpoints:
+        """What is kept outside the database: signed heads, and those that witnesses cosigned."""
+        return self._outside
 
     @property
     def checkpoints(self) -> Path:
@@ -132,7 +149,7 @@ class Ledger(HistoryReader):
         return self._outside.folder
 
     def append(self, drafts: Sequence[EventDraft]) -> list[Entry]:
-        """Write events, all or none; they are durable when this returns.
+        """Write events, all or none; they are durable when this returns. Threads that call at once share one commit.
 
         Raises:
             RefusedError: what happened before does not allow it (StaleChangeError: no longer).
@@ -141,29 +158,18 @@ class Ledger(HistoryReader):
             IntegrityError: an event contradicts itself, or the log below it is not sound.
             LedgerUnavailableError: the database or the checkpoint folder cannot be written.
         """
-        if not drafts:
-            return []
-        with self._lock:
-            self._outside.retry()
-            with self._database.write() as connection:
-                self._trip("begin")
-                entries, note = self._write(connection, drafts)
-            self._trip("committed")
-            self._seen = entries[-1].index + 1
-            self._outside.offer(self._seen, note)
-            self._trip("done")
-        return entries
+        return self._sequencer.append(drafts) if drafts else []
 
     def rebuild(self) -> int:
         """Drop the projections and derive them from the log again; returns the number of events."""
         with self._lock, self._database.write() as connection:
+            keys = self._trusted(connection)
             for table in PROJECTIONS:
                 connection.execute(delete(table))
-            rows = connection.execution_options(yield_per=256).execute(
-                select(log_events.c.index, log_events.c.leaf).order_by(log_events.c.index)
-            )
+            events = select(log_events.c.index, log_events.c.leaf).order_by(log_events.c.index)
+            rows = connection.execute(events.execution_options(yield_per=256))
             for index, leaf in rows:
-                projector.apply(connection, read_entry(index, bytes(leaf), self._trusted))
+                projector.apply(connection, read_entry(index, bytes(leaf), keys))
             return last_root(connection)[0]
 
     def close(self) -> None:
@@ -192,17 +198,21 @@ class Ledger(HistoryReader):
             revision = revision_of(connection)
             older = revision in OLDER_REVISIONS and self.keys is not None
             if not older and (revision is not None or not create):
-                check_revision(revision, self.path)  # (1)
+                check_revision(revision, self.address)  # (1)
             empty = revision is None or last_root(connection)[0] == 0
         if older:
             self._bring_up()  # (1)
         if create and empty:
             self._create()
-        self._trust()  # (3)
+        self._trust(rebuild_first or older)  # (3)
         self._check_outside()  # (4)
         if self.keys is not None:
+            self.keys.use(self._keys_in_use())  # (3)
             self._check_derived(rebuild_first or older)  # (5)
             self._bring_outside()  # (6)
+            self.keys.settle(self._keys_in_use)  # (8)
+            for handle in self.erased_subjects():
+                self.keys.finish_erasure(handle)  # (7)
 
     def _bring_up(self) -> None:
         """Bring the schema up to this program's; what the projections say is derived again once the log is trusted."""
@@ -215,16 +225,16 @@ class Ledger(HistoryReader):
             # Asked again under the lock: another process may have been first.
             if revision_of(connection) is None:
                 upgrade(connection)
-            check_revision(revision_of(connection), self.path)  # (1)
+            check_revision(revision_of(connection), self.address)  # (1)
             if last_root(connection)[0] > 0:
                 return
             if sizes := self._outside.sizes():  # (2)
                 raise self._older(sizes[-1], 0)
             self.origin = f"mass-gov.local/{secrets.token_hex(8)}"
-            _, note = self._write(connection, [self._opening()])
-        self._trip("committed")
-        self._outside.offer(1, note)
-        self._trip("done")
+            turn = Turn([self._opening()])
+            note = self._write(connection, load_head(connection), iter([turn]))
+            turn.outcome()
+        self._written(1, note)
 
     def _opening(self) -> EventDraft:
         keys = self._required_keys()
@@ -239,49 +249,95 @@ class Ledger(HistoryReader):
         )
         return EventDraft(actor=SYSTEM, tenant="system", deployment="log", body=body)
 
-    def _write(self, connection: Connection, drafts: Sequence[EventDraft]) -> tuple[list[Entry], bytes]:
-        head = load_head(connection)
-        if head.size < self._seen:
-            raise self._older(self._seen, head.size)
-        writer = Writer(self._required_keys(), self.origin, self._clock, self._trip)
-        return writer.write(connection, head, drafts)
+    def _commit(self, turns: Iterator[Turn]) -> None:
+        """Write a group: what the leader does for the others (`sequencer`)."""
+        with self._lock:
+            self._outside.retry()
+            known, self._head = self._head, None
+            with self._database.write() as connection:
+                self._trip("begin")
+                head = current_head(connection, known)
+                if head.size < self._seen:
+                    raise self._older(self._seen, head.size)
+                note = self._write(connection, head, turns)
+            self._head = head
+            self._written(head.size, note)
 
-    def _trust(self) -> None:
+    def _write(self, connection: Connection, head: LogHead, turns: Iterator[Turn]) -> bytes | None:
+        writer = Writer(self._required_keys(), self.origin, self._clock, self._trip)
+        return writer.write(connection, head, turns)
+
+    def _written(self, size: int, note: bytes | None) -> None:
+        if note is not None:  # else every turn was refused
+            self._trip("committed")
+            self._seen = size
+            self._outside.offer(size, note)
+            self._trip("done")
+
+    def _stands(self, entry: Entry) -> bool:
+        """Whether a commit that was broken off came through. Where that cannot be read, nobody is told that it did."""
+        try:
+            with self._database.read() as connection:
+                query = select(log_events.c.leaf).where(log_events.c.index == entry.index)
+                return bytes(connection.execute(query).scalar() or b"") == entry.leaf
+        except MassGovError:
+            return False
+
+    def _trust(self, read_all: bool) -> None:
         with self._database.read() as connection:
             leaf = connection.execute(select(log_events.c.leaf).where(log_events.c.index == 0)).scalar()
-        if leaf is None:
-            raise IntegrityError(f"The log in {self.path} has no first event. Restore the database from a back-up.")
-        key = claimed_log_key(bytes(leaf)) if self.keys is None else self.keys.log_signer.public_key
-        if key.keyid not in envelope_keyids(bytes(leaf)):
-            raise KeyUnavailableError(
-                f"The key store's log key is not the one that {self.path} was opened with. Use its own key store."
-            )
-        opened = read_entry(0, bytes(leaf), {key.keyid: key})
-        body = opened.predicate.body
-        if not isinstance(body, LogOpened) or body.log_key != key.keyid:
-            raise IntegrityError("Event 0 does not open the log under the key that signed it. Restore the database.")
-        self._trusted = {key.keyid: key}
+            if leaf is None:
+                raise IntegrityError(
+                    f"The log in {self.address} has no first event. Restore the database from a back-up."
+                )
+            ring = KeyRing(claimed_log_key(bytes(leaf)))
+            opened = read_entry(0, bytes(leaf), ring)
+            body = opened.predicate.body
+            if not isinstance(body, LogOpened) or body.log_key != ring.at(0).keyid:
+                raise IntegrityError(
+                    "Event 0 does not open the log under the key that signed it. Restore the database."
+                )
+            learn(ring, opened)
+            (scan if read_all else bring_up)(connection, ring)
+        self._ring = ring
         self.origin = opened.predicate.origin
 
     def _check_outside(self) -> None:
         sizes = self._outside.sizes()
-        if not sizes:
-            return
-        checkpoint = verify_checkpoint(self._outside.note(sizes[-1]), self.origin, self.log_key)
         with self._database.read() as connection:
             size, _ = last_root(connection)
-            if size < checkpoint.size or checkpoint.size != sizes[-1]:
-                raise self._older(sizes[-1], size)
-            if root_at(checkpoint.size, node_reader(connection)) != checkpoint.root:
+            if (signed := last_signed(connection)) > size:
                 raise IntegrityError(
-                    f"The log in {self.path} is another than the one whose head of size {checkpoint.size} stands in "
-                    f"{self.checkpoints}. Restore the genuine database; `mass-gov verify` names the first difference."
+                    f"The database {self.address} has {size} events and a signed head of {signed}: events were taken "
+                    "away. Restore the missing events; nothing is signed before."
                 )
-        self._seen = size
+            for note in self._outside.notes(sizes[-1]) if sizes else ():
+                self._check_head(connection, note, sizes[-1], size)
+        self._seen = size if sizes else self._seen
+
+    def _check_head(self, connection: Connection, note: bytes, stated: int, size: int) -> None:
+        """The log of `size` events holds the head that a note says it had at `stated`."""
+        try:
+            checkpoint = verify_head(note, self.origin, self._trusted(connection))
+        except IntegrityError as error:
+            if stated > size:  # it may be signed by a key that one of the missing events names
+                raise self._older(stated, size) from error
+            raise
+        if size < checkpoint.size or checkpoint.size != stated:
+            raise self._older(stated, size)
+        if root_at(checkpoint.size, node_reader(connection)) != checkpoint.root:
+            raise IntegrityError(
+                f"The log in {self.address} is another than the one whose head of size {checkpoint.size} stands in "
+                f"{self.checkpoints}. Restore the genuine database; `mass-gov verify` names the first difference."
+            )
+
+    def _keys_in_use(self) -> dict[Purpose, str]:
+        ring = self.key_ring
+        return {purpose: ring.in_use(purpose).keyid for purpose in PURPOSES}
 
     def _check_derived(self, rebuild_first: bool) -> None:
         with self._database.read() as connection:
-            check_derived(connection, self.origin, self.log_key, rows=not rebuild_first)
+            check_derived(connection, self.origin, self._trusted(connection), rows=not rebuild_first)
         if rebuild_first:
             self.rebuild()
 
@@ -294,7 +350,7 @@ class Ledger(HistoryReader):
 
     def _older(self, outside: int, here: int) -> IntegrityError:
         return IntegrityError(
-            f"The database {self.path} is older than the checkpoint of size {outside} in {self.checkpoints}: it has "
+            f"The database {self.address} is older than the checkpoint of size {outside} in {self.checkpoints}: it has "
             f"{here} events. Restore the missing events; nothing is signed before."
         )
 
@@ -302,15 +358,3 @@ class Ledger(HistoryReader):
         if self.keys is None:
             raise KeyUnavailableError("This ledger was opened for reading. Open it with its key store to write.")
         return self.keys
-
-
-def _path_of(where: Path | str) -> Path:
-    text = str(where)
-    if "://" not in text:
-        return Path(where)
-    scheme, _, rest = text.partition(":///")
-    if scheme != "sqlite" or not rest:
-        raise SettingsError(
-            f"{text.rpartition('@')[2]!r} is no ledger address. Give a file, or sqlite:/// and its path."
-        )
-    return Path(rest)

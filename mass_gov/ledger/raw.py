@@ -7,22 +7,24 @@ original, and differs from it only where the original does not follow from its l
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import Executable, Table, func, select, text
+from sqlalchemy import CursorResult, Executable, Table, func, select, text
 from sqlalchemy.engine import Connection
 
 from mass_gov.errors import IntegrityError, LedgerUnavailableError, RefusedError
-from mass_gov.ledger import projector, transitions
-from mass_gov.ledger.database import Database, primary_code
+from mass_gov.ledger import catalogue, projector, transitions
+from mass_gov.ledger.address import Address
+from mass_gov.ledger.database import Database, open_database
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.migrate import memory_engine
 from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events, log_nodes
+from mass_gov.ledger.storage import StorageCheck, check_storage
 
 Row = tuple[object, ...]
+_STREAM = {"yield_per": 128}
 
 
 class RawLedger:
@@ -37,36 +39,44 @@ class RawLedger:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path) -> Iterator[RawLedger]:
-        """Read a file without checking, migrating or writing anything.
+    def open(cls, where: Address | Path | str) -> Iterator[RawLedger]:
+        """Read a ledger without checking, migrating or writing anything.
 
         Raises:
             LedgerUnavailableError: it cannot be read at all.
             IntegrityError: it is no SQLite database any more.
         """
-        database = Database(path, writable=False)
+        database = open_database(where, writable=False)
         try:
             with database.read() as connection:
                 yield cls(database, connection)
         except LedgerUnavailableError as error:
-            if primary_code(getattr(error.__cause__, "orig", error.__cause__)) == sqlite3.SQLITE_NOTADB:
-                raise IntegrityError(f"The file {path} is no SQLite database any more. Restore a back-up.") from error
+            if database.is_no_database(error):
+                problem = f"{database.address} is no SQLite database any more. Restore a back-up."
+                raise IntegrityError(problem) from error
             raise
         finally:
             database.close()
 
     def schema(self) -> dict[str, str]:
-        """SQL of every table, index and trigger, by its kind and name."""
+        """What every table, index and trigger is, by its kind and name; on a server also functions and privileges."""
+        self._recover()
         with self._database.translated():
             return schema_of(self._connection)
+
+    def wanted_schema(self, replica: Replica) -> dict[str, str]:
+        """What `schema` gives where nobody touched anything."""
+        return wanted_schema(self._connection, replica)
 
     def revisions(self) -> list[Row]:
         """Rows of `alembic_version`."""
         return list(self._stream(_REVISIONS))
 
-    def storage_faults(self) -> list[str]:
-        """What SQLite's own check of pages, cells and indexes finds."""
-        return [str(row[0]) for row in self._stream(text("PRAGMA integrity_check(20)")) if row[0] != "ok"]
+    def storage(self) -> StorageCheck:
+        """What the engine's own check of pages and indexes finds."""
+        self._recover()
+        with self._database.translated():
+            return check_storage(self._connection)
 
     def count(self, table: Table) -> int:
         """Number of rows, for progress."""
@@ -103,9 +113,25 @@ class RawLedger:
         return self._stream(in_order(table))
 
     def _stream(self, query: Executable) -> Iterator[Row]:
+        self._recover()
         with self._database.translated():
-            for row in self._connection.execution_options(yield_per=128).execute(query):
+            for row in self._execute(query):
                 yield tuple(row)
+
+    def _execute(self, query: Executable) -> CursorResult[tuple[object, ...]]:
+        """Begin to read. A table that is missing does not end a server's transaction for those who read beside this."""
+        if self._connection.dialect.name != "postgresql":
+            return self._connection.execute(query, execution_options=_STREAM)
+        with self._connection.begin_nested():
+            return self._connection.execute(query, execution_options=_STREAM)
+
+    def _recover(self) -> None:
+        """A page that cannot be read ends a server's transaction: what is still to be read is read in a new one.
+
+        Its snapshot may be a later one. The verdict is "wrong" by then, whatever else is found.
+        """
+        if self._database.has_failed(self._connection):
+            self._connection.rollback()
 
 
 class Replica:
@@ -167,8 +193,15 @@ def in_order(table: Table) -> Executable:
     return select(table).order_by(*table.primary_key.columns)
 
 
+def wanted_schema(connection: Connection, replica: Replica) -> dict[str, str]:
+    """What `schema_of` gives where nobody touched anything: of SQLite the replica's, of a server what was recorded."""
+    return catalogue.recorded() if connection.dialect.name == "postgresql" else replica.schema()
+
+
 def schema_of(connection: Connection) -> dict[str, str]:
-    """SQL of every table, index and trigger, by its kind and name."""
+    """What every table, index and trigger is, by its kind and name."""
+    if connection.dialect.name == "postgresql":
+        return catalogue.describe(connection)
     # What ANALYZE leaves is no part of it, by its exact names: a trigger may be called sqlite_stat9 by whoever edits
     # the schema as text.
     query = "SELECT type, name, sql FROM sqlite_master ORDER BY type, name"

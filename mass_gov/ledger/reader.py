@@ -1,27 +1,32 @@
 """Reading the log itself: entries, proofs, the signed head, artifacts, and what was registered.
 
-Rules: every entry that is handed out was verified under the log's key first, so a changed row is an error and never an
-answer. Artifacts are opened only with the key store, in one order: digest, then key, then commitment and binding.
+Rules: every entry that is handed out was verified first, under the keys valid at its index, so a changed row is an
+error and never an answer. Another process may rotate keys meanwhile: the key ring is brought up before it is used.
+Artifacts are opened only with the key store, in one order: digest, then key, then commitment and binding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Iterator
 
 from sqlalchemy import select
+from sqlalchemy.engine import Connection
 
-from mass_gov.errors import IntegrityError, KeyUnavailableError, NotFoundError
+from mass_gov.errors import IntegrityError, KeyUnavailableError, NotFoundError, NotRetainedError
 from mass_gov.evidence import merkle
 from mass_gov.evidence.canonical import sha256_hex
-from mass_gov.evidence.checkpoint import verify_checkpoint
+from mass_gov.evidence.keyring import KeyRing, verify_head
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.sealing import unseal
 from mass_gov.evidence.signing import VerificationKey
 from mass_gov.ledger.database import Database
 from mass_gov.ledger.entries import Entry, read_entry
+from mass_gov.ledger.keyrings import bring_up
 from mass_gov.ledger.lookups import active_policy, registration_index
 from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events
 from mass_gov.ledger.store import last_root, node_reader
+from mass_gov.ledger.subject_rules import subject_row
 from mass_gov.ledger.views import Head
 from mass_gov.ledger.writing import binding_of
 from mass_gov.records.artifacts import ArtifactRole
@@ -37,12 +42,23 @@ class LogReader:
         self._database = database
         self.keys = keys
         self.origin = ""
-        self._trusted: Mapping[str, VerificationKey] = {}
+        self._ring: KeyRing | None = None
+        self._ring_lock = threading.Lock()
 
     @property
     def log_key(self) -> VerificationKey:
-        """The key that signs this log."""
-        return next(iter(self._trusted.values()))
+        """The key that this log was opened with: what an auditor pins, and what everything is proven from."""
+        return self._known_ring().at(0)
+
+    @property
+    def key_ring(self) -> KeyRing:
+        """Which key is valid at which index, as far as the log goes now."""
+        with self._database.read() as connection:
+            return self._trusted(connection)
+
+    def durability_faults(self) -> list[str]:
+        """What is set so that an acknowledged event could be lost in a power cut; nothing where all is well."""
+        return self._database.durability_faults()
 
     @property
     def size(self) -> int:
@@ -68,10 +84,11 @@ class LogReader:
             query = select(log_events.c.index, log_events.c.leaf).where(wanted).order_by(log_events.c.index)
             with self._database.read() as connection:
                 rows = connection.execute(query).all()
+                keys = self._trusted(connection)
             if not rows:
                 return
             for index, leaf in rows:
-                yield read_entry(index, bytes(leaf), self._trusted)
+                yield read_entry(index, bytes(leaf), keys)
             start = last
 
     def latest_checkpoint(self) -> Head:
@@ -83,9 +100,10 @@ class LogReader:
         query = select(log_checkpoints.c.note).order_by(log_checkpoints.c.size.desc()).limit(1)
         with self._database.read() as connection:
             note = connection.execute(query).scalar()
+            keys = self._trusted(connection)
         if note is None:
             raise IntegrityError("The log has no checkpoint. Run `mass-gov verify`; restore the database.")
-        checkpoint = verify_checkpoint(bytes(note), self.origin, self.log_key)
+        checkpoint = verify_head(bytes(note), self.origin, keys)
         return Head(checkpoint.origin, checkpoint.size, checkpoint.root.hex(), bytes(note))
 
     def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
@@ -129,8 +147,21 @@ class LogReader:
         if self.keys is None:
             raise KeyUnavailableError(f"The artifact {role} is sealed. Open the ledger with its key store.")
         stored = self.stored_artifact(refs[0].digest)
+        self._refuse_erased(refs[0].subject)
         key = self.keys.subject_key(refs[0].subject)
-        return unseal(stored, key, binding_of(entry.predicate, refs[0]), refs[0].commitment)
+        return unseal(
+            stored, key, binding_of(entry.predicate, refs[0]), refs[0].commitment, fetch=self.stored_artifact
+        )
+
+    def _refuse_erased(self, subject: str) -> None:
+        """The log's word goes before the key store's: a back-up of the keys brings no erased subject back."""
+        with self._database.read() as connection:
+            row = subject_row(connection, subject)
+        if row is not None and row["erased_index"] is not None:
+            raise NotRetainedError(
+                f"The subject {subject} was erased by event {row['erased_index']}. What was sealed for it cannot be "
+                "read any more."
+            )
 
     def has_model(self, digest: str) -> bool:
         """Whether a base model is registered."""
@@ -167,6 +198,18 @@ class LogReader:
     def policy_bytes(self, digest: str) -> bytes:
         """The file of a policy."""
         return self._registered_file("policy", digest)
+
+    def _trusted(self, connection: Connection) -> KeyRing:
+        """The key ring, brought up to what this transaction sees of the log."""
+        keys = self._known_ring()
+        with self._ring_lock:
+            bring_up(connection, keys)
+        return keys
+
+    def _known_ring(self) -> KeyRing:
+        if self._ring is None:
+            raise IntegrityError("The log's first event was not read yet. Open the ledger with `Ledger.open`.")
+        return self._ring
 
     def _registered(self, kind: str, digest: str) -> int | None:
         with self._database.read() as connection:

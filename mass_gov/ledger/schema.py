@@ -15,10 +15,13 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
 
-SCHEMA_HEAD = "0002"
+SCHEMA_HEAD = "0003"
 """Newest revision in `migrations/versions/`: what this program reads and writes."""
-OLDER_REVISIONS = ("0001",)
+OLDER_REVISIONS = ("0001", "0002")
 """What this program brings up to the newest when it opens a ledger to write."""
+
+POSTGRES_SCHEMA = "mass_gov"
+"""PostgreSQL's namespace of a ledger. One database holds one ledger; other programs' tables may lie beside it."""
 
 metadata = MetaData()
 

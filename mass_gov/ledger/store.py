@@ -5,15 +5,20 @@ The tree's complete subtrees are kept by (level, position), so that a root or a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import insert, or_, select
+from sqlalchemy import or_, select
 from sqlalchemy.engine import Connection
 
 from mass_gov.errors import IntegrityError
-from mass_gov.evidence.merkle import EMPTY_ROOT, Frontier, GetNode, peaks
+from mass_gov.evidence.merkle import EMPTY_ROOT, Frontier, GetNode, Node, peaks
 from mass_gov.ledger.entries import Entry
-from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events, log_nodes
+from mass_gov.ledger.log_writer import EventRow, log_writer
+from mass_gov.ledger.schema import log_checkpoints, log_events, log_nodes
+
+# Made once: building a statement takes longer than running it.
+_LAST = select(log_events.c.index, log_events.c.root).order_by(log_events.c.index.desc()).limit(1)
 
 
 @dataclass(slots=True)
@@ -44,9 +49,14 @@ def load_head(connection: Connection) -> LogHead:
 
 def last_root(connection: Connection) -> tuple[int, bytes]:
     """(size, root) as the last event states it."""
-    query = select(log_events.c.index, log_events.c.root).order_by(log_events.c.index.desc()).limit(1)
-    row = connection.execute(query).first()
+    row = connection.execute(_LAST).first()
     return (0, EMPTY_ROOT) if row is None else (int(row[0]) + 1, bytes(row[1]))
+
+
+def last_signed(connection: Connection) -> int:
+    """Size of the newest signed head; 0 when there is none."""
+    newest = select(log_checkpoints.c.size).order_by(log_checkpoints.c.size.desc()).limit(1)
+    return int(connection.execute(newest).scalar() or 0)
 
 
 def node_reader(connection: Connection) -> GetNode:
@@ -62,23 +72,41 @@ def node_reader(connection: Connection) -> GetNode:
     return get_node
 
 
+def current_head(connection: Connection, known: LogHead | None) -> LogHead:
+    """The head of the log, from `known` where the last event still states it: nobody else has appended since.
+
+    Raises:
+        IntegrityError: as `load_head`.
+    """
+    if known is not None and last_root(connection) == (known.size, known.root):
+        return known
+    return load_head(connection)
+
+
 def insert_event(connection: Connection, entry: Entry, head: LogHead) -> None:
     """Write an event, the tree nodes that it completes, and move `head` behind it."""
-    nodes = head.frontier.append(bytes.fromhex(entry.leaf_hash))
-    before, head.root = head.root, head.frontier.root()
-    row = {"index": entry.index, "leaf": entry.leaf, "prev_root": before, "root": head.root}
-    connection.execute(insert(log_events), row)
-    connection.execute(insert(log_nodes), [node._asdict() for node in nodes])
+    insert_events(connection, [entry], head)
+
+
+def insert_events(connection: Connection, entries: Sequence[Entry], head: LogHead) -> None:
+    """Write events in their order, the tree nodes that they complete, and move `head` behind them."""
+    rows: list[EventRow] = []
+    nodes: list[Node] = []
+    for entry in entries:
+        nodes += head.frontier.append(bytes.fromhex(entry.leaf_hash))
+        before, head.root = head.root, head.frontier.root()
+        rows.append((entry.index, entry.leaf, before, head.root))
+    log_writer(connection).events(connection, rows, nodes)
 
 
 def insert_checkpoint(connection: Connection, size: int, note: bytes) -> None:
     """Write the signed head of a size."""
-    connection.execute(insert(log_checkpoints), {"size": size, "note": note})
+    log_writer(connection).checkpoint(connection, size, note)
 
 
 def insert_artifact(connection: Connection, digest: str, stored: bytes) -> None:
     """Write a sealed artifact under the digest of its stored bytes."""
-    connection.execute(insert(artifacts), {"digest": bytes.fromhex(digest), "stored": stored})
+    log_writer(connection).artifact(connection, bytes.fromhex(digest), stored)
 
 
 def _peak_hashes(connection: Connection, size: int) -> list[bytes]:

@@ -23,7 +23,7 @@ from mass_gov.evidence.sealing import seal
 from mass_gov.evidence.statement import Subject, build_statement
 from mass_gov.flows.audit import VerificationReport, verify
 from mass_gov.ledger import Entry, projector
-from mass_gov.ledger.database import Database
+from mass_gov.ledger.database import open_database
 from mass_gov.ledger.entries import make_entry
 from mass_gov.ledger.migrate import upgrade
 from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_event
@@ -109,7 +109,7 @@ def forged(world: LedgerWorld, events: Sequence[Event], home: Path) -> Path:
     """Write `events` as a home of its own, under the same keys; returns it."""
     shutil.copytree(world.folder / "keys", home / "keys")
     (home / "checkpoints").mkdir()
-    keys, database = KeyStore.open(home / "keys"), Database(home / "ledger.db", create=True)
+    keys, database = KeyStore.open(home / "keys"), open_database(home / "ledger.db", create=True)
     head, renamed = LogHead(Frontier(), EMPTY_ROOT), dict[str, str]()
     with database.write() as connection:
         upgrade(connection)

@@ -24,7 +24,7 @@ from mass_gov.errors import (
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.audit import verify
 from mass_gov.ledger import Ledger, Replica
-from mass_gov.ledger.database import Database
+from mass_gov.ledger.database import open_database
 from mass_gov.records.drafts import EventDraft
 from tests.fakes.ledger_world import ADA, LedgerWorld
 from tests.fakes.tamper import tampering
@@ -293,7 +293,7 @@ def _read(folder: Path) -> str:
 
 def _write(folder: Path) -> str:
     with pytest.raises(LedgerUnavailableError) as caught:
-        Database(folder / "ledger.db")
+        open_database(folder / "ledger.db")
     return str(caught.value)
 
 

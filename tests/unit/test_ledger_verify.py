@@ -45,7 +45,7 @@ def first_wrong(report: VerificationReport) -> tuple[int, str]:
 
 def executed(world: LedgerWorld, *statements: str) -> VerificationReport:
     """Verify after a thief ran SQL."""
-    with tampering(world.ledger.path) as connection:
+    with tampering(world.ledger.address.file) as connection:
         for statement in statements:
             connection.execute(statement)
     return verify(world.ledger)
@@ -98,7 +98,7 @@ def test_rows_that_were_taken_added_or_moved_are_named(
 
 
 def test_a_missing_trigger_is_named(world: LedgerWorld) -> None:
-    with sqlite3.connect(world.ledger.path) as connection:
+    with sqlite3.connect(world.ledger.address.file) as connection:
         connection.execute("DROP TRIGGER artifacts_no_delete")
     assert first_wrong(verify(world.ledger)) == (
         1,
@@ -108,7 +108,7 @@ def test_a_missing_trigger_is_named(world: LedgerWorld) -> None:
 
 def test_two_events_that_changed_places_are_named(world: LedgerWorld) -> None:
     leaves = {index: world.ledger.entry(index).leaf for index in (4, 6)}
-    with tampering(world.ledger.path) as connection:
+    with tampering(world.ledger.address.file) as connection:
         for index, leaf in ((4, leaves[6]), (6, leaves[4])):
             connection.execute('UPDATE log_events SET leaf = ? WHERE "index" = ?', (leaf, index))
     step, text = first_wrong(verify(world.ledger))
@@ -118,7 +118,7 @@ def test_two_events_that_changed_places_are_named(world: LedgerWorld) -> None:
 def test_two_artifacts_that_changed_places_are_named(world: LedgerWorld) -> None:
     one, two = (ref.digest for ref in world.ledger.entry(4).predicate.artifacts[:2])
     a, b = world.ledger.stored_artifact(one), world.ledger.stored_artifact(two)
-    with tampering(world.ledger.path) as connection:
+    with tampering(world.ledger.address.file) as connection:
         for name, stored in ((one, b), (two, a)):
             connection.execute("UPDATE artifacts SET stored = ? WHERE digest = ?", (stored, bytes.fromhex(name)))
     report = verify(world.ledger)
@@ -136,7 +136,7 @@ def test_a_log_that_was_written_again_with_another_key_is_named(world: LedgerWor
 
 def test_an_old_genuine_database_is_named_by_the_head_outside(world: LedgerWorld, tmp_path: Path) -> None:
     world.ledger._outside.flush()
-    with tampering(world.ledger.path) as connection:
+    with tampering(world.ledger.address.file) as connection:
         connection.execute('DELETE FROM log_events WHERE "index" >= 8')
         connection.execute("DELETE FROM log_nodes WHERE (position + 1) << level > 8")
         connection.execute("DELETE FROM log_checkpoints WHERE size > 8")
@@ -157,7 +157,7 @@ def test_another_trust_root_is_refused_and_the_right_one_is_believed(world: Ledg
 
 
 def test_a_log_that_vouches_for_itself_says_so(world: LedgerWorld) -> None:
-    report = verify(world.ledger.path)
+    report = verify(world.ledger.address.file)
     assert report.ok
     assert report.trust == "consistency only"
     assert any("No trust root" in warning for warning in report.warnings)
@@ -273,7 +273,7 @@ def test_what_a_person_should_look_at_is_listed(tmp_path: Path) -> None:
 def test_without_keys_an_unknown_policy_is_said_to_be_unread(tmp_path: Path) -> None:
     world = LedgerWorld.make(tmp_path / "home", BOTH_SCOPES)
     world.record("one")
-    report = verify(world.ledger.path)
+    report = verify(world.ledger.address.file)
     assert report.ok
     assert (report.steps[9].verdict, "give the key store" in report.steps[9].note) == ("skipped", True)
     world.close()
@@ -283,7 +283,7 @@ def test_without_keys_an_unknown_policy_is_said_to_be_unread(tmp_path: Path) -> 
 def test_a_torn_file_gives_a_report_and_no_traceback(world: LedgerWorld, tmp_path: Path, keep: float) -> None:
     world.close()
     torn = tmp_path / "torn.db"
-    data = world.ledger.path.read_bytes()
+    data = world.ledger.address.file.read_bytes()
     torn.write_bytes(data[: int(len(data) * keep)])
     report = verify(torn, keys=world.keys, checkpoints=world.ledger.checkpoints)
     assert not report.ok
@@ -293,7 +293,7 @@ def test_a_torn_file_gives_a_report_and_no_traceback(world: LedgerWorld, tmp_pat
 def test_a_file_that_is_no_database_gives_a_report_and_a_missing_one_an_outage(
     world: LedgerWorld, tmp_path: Path
 ) -> None:
-    shutil.copy(world.ledger.path, tmp_path / "broken.db")
+    shutil.copy(world.ledger.address.file, tmp_path / "broken.db")
     with (tmp_path / "broken.db").open("r+b") as stream:
         stream.write(b"X")
     assert "no SQLite database" in first_wrong(verify(tmp_path / "broken.db"))[1]
@@ -311,7 +311,7 @@ def _resign(world: LedgerWorld, signer: Ed25519Signer, from_index: int) -> None:
         before = frontier.root()
         nodes += frontier.append(leaf_hash(leaf))
         rows.append((leaf, before, frontier.root(), entry.index))
-    with tampering(world.ledger.path) as connection:
+    with tampering(world.ledger.address.file) as connection:
         connection.executemany('UPDATE log_events SET leaf = ?, prev_root = ?, root = ? WHERE "index" = ?', rows)
         moved = [(node.hash, node.level, node.position) for node in nodes]
         connection.executemany("UPDATE log_nodes SET hash = ? WHERE level = ? AND position = ?", moved)
