@@ -76,14 +76,30 @@ class Basis:
 
 def pack(plaintext: bytes, basis: Basis | None = None) -> tuple[int, bytes]:
     """(codec, body), the smallest that there is. A basis of another length, or beyond `MAX_DEPTH`, is not used."""
-    found = [(CODEC_RAW, plaintext), (CODEC_ZSTD, _squeeze(plaintext))]
-    layout = layout_of(plaintext)
-    if layout is not None:
-        found.append((CODEC_PLANES, _planes(plaintext, *layout)))
+    codecs = [CODEC_RAW, CODEC_ZSTD]
+    if layout_of(plaintext) is not None:
+        codecs.append(CODEC_PLANES)
     if basis is not None and len(basis.plaintext) == len(plaintext) and 0 < basis.name.depth <= MAX_DEPTH:
-        difference = _planes(xor(plaintext, basis.plaintext), *(layout or (0, 1)))
-        found.append((CODEC_AGAINST, basis.name.encode() + difference))
-    return min(found, key=lambda one: (len(one[1]), one[0]))
+        codecs.append(CODEC_AGAINST)
+    return min(((codec, encode(codec, plaintext, basis)) for codec in codecs), key=lambda one: (len(one[1]), one[0]))
+
+
+def encode(codec: int, plaintext: bytes, basis: Basis | None = None) -> bytes:
+    """The body of any bytes by one codec; `CODEC_AGAINST` takes a basis of the same length.
+
+    Raises:
+        ValueError: there is no such codec, or it lacks its basis.
+    """
+    if codec == CODEC_RAW:
+        return plaintext
+    if codec == CODEC_ZSTD:
+        return _squeeze(plaintext)
+    layout = layout_of(plaintext) or (0, 1)
+    if codec == CODEC_PLANES:
+        return _planes(plaintext, *layout)
+    if codec != CODEC_AGAINST or basis is None or len(basis.plaintext) != len(plaintext):
+        raise ValueError(f"codec {codec} lacks a basis of the same length")
+    return basis.name.encode() + _planes(xor(plaintext, basis.plaintext), *layout)
 
 
 def unpack(codec: int, body: bytes, max_output: int, resolve: Callable[[ReferenceName], bytes]) -> bytes:
