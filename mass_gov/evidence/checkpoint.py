@@ -112,8 +112,8 @@ def check_origin(origin: str) -> None:
         )
 
 
-def sign_checkpoint(checkpoint: Checkpoint, signer: Signer) -> bytes:
-    """The signed note: text, empty line, one signature line by the log's key under its origin.
+def sign_checkpoint(checkpoint: Checkpoint, signer: Signer, *others: Signer) -> bytes:
+    """The signed note: text, empty line, one signature line by each of the log's keys (mostly one) under its origin.
 
     Raises:
         InputError: an unusable origin, size or root, or a key that is not Ed25519.
@@ -121,13 +121,14 @@ def sign_checkpoint(checkpoint: Checkpoint, signer: Signer) -> bytes:
     check_origin(checkpoint.origin)
     if not 0 <= checkpoint.size <= MAX_SIZE or len(checkpoint.root) != HASH_BYTES:
         raise InputError("A checkpoint has a size from 0 to 2^63 - 1 and a root of 32 bytes. Rebuild it from the log.")
-    return sign_note(checkpoint.text(), checkpoint.origin, signer)
+    return sign_note(checkpoint.text(), checkpoint.origin, signer, *others)
 
 
-def sign_note(text: str, name: str, signer: Signer) -> bytes:
-    """The signed note of `text` (its last newline included) with one signature line, by `signer` under `name`."""
-    blob = key_id(name, signer.public_key) + signer.sign(text.encode("utf-8"))
-    return f"{text}\n{_DASH}{name} {_b64(blob)}\n".encode()
+def sign_note(text: str, name: str, *signers: Signer) -> bytes:
+    """The signed note of `text` (its last newline included) with a signature line of each signer under `name`."""
+    message = text.encode("utf-8")
+    blobs = (key_id(name, signer.public_key) + signer.sign(message) for signer in signers)
+    return (text + "\n" + "".join(f"{_DASH}{name} {_b64(blob)}\n" for blob in blobs)).encode("utf-8")
 
 
 def verify_checkpoint(note: bytes, origin: str, key: VerificationKey) -> Checkpoint:

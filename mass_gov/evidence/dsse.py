@@ -11,6 +11,7 @@ byte of a leaf can change without `open_envelope` refusing it. Reading, in this 
     (5) no key signs twice
     (6) every signature's key is among the trusted keys, and the signature over the pre-authentication encoding verifies
 
+Several keys sign one leaf only where one hands over to another (`keyring`), and then all of them must.
 This module does not know what the payload says, nor which key was valid when.
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import binascii
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from mass_gov.errors import InputError, IntegrityError
 from mass_gov.evidence.signing import Signer, VerificationKey
@@ -54,25 +56,63 @@ def sign_envelope(payload: bytes, payload_type: str, signer: Signer, *others: Si
     return leaf
 
 
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A leaf taken apart, steps (1) to (4): nothing in it is believed before `verify` returned.
+
+    Attributes:
+        payload: what was signed.
+        signatures: (keyid, signature) in the order in which they stand.
+    """
+
+    payload: bytes
+    signatures: tuple[tuple[str, bytes], ...]
+
+    def verify(self, *signers: VerificationKey) -> None:
+        """Steps (5) and (6) for a leaf that exactly these keys sign, in this order: none less, none more.
+
+        Raises:
+            IntegrityError: other keys, or a signature that does not verify.
+        """
+        found, wanted = [keyid for keyid, _ in self.signatures], [key.keyid for key in signers]
+        if len(found) != len(wanted):
+            raise _refuse(f"{len(wanted)} keys sign it, and it has {len(found)} signatures")
+        message = pae(PAYLOAD_TYPE, self.payload)
+        for (keyid, signature), key in zip(self.signatures, signers, strict=True):
+            if keyid != key.keyid:
+                raise _refuse(f"it is signed by the key {keyid[:16]}..., where {key.keyid[:16]}... is trusted")
+            _check(key, signature, message)
+
+
+def parse_envelope(leaf: bytes) -> Envelope:
+    """Take a leaf apart, steps (1) to (4); `Envelope.verify` does the rest.
+
+    Raises:
+        IntegrityError: it is not an envelope in its one form.
+    """
+    payload, payload_type, signatures = _decode(leaf)
+    if payload_type != PAYLOAD_TYPE:  # (4)
+        raise _refuse(f"its payload type is not {PAYLOAD_TYPE}")
+    return Envelope(payload, tuple(signatures))
+
+
 def open_envelope(leaf: bytes, keys: Mapping[str, VerificationKey]) -> tuple[bytes, str]:
     """Verify a leaf under `keys` (by keyid) and return (payload, keyid of the first signature).
 
     Raises:
         IntegrityError: any of the steps (1) to (6) above fails; the message says which.
     """
-    payload, payload_type, signatures = _decode(leaf)
-    if payload_type != PAYLOAD_TYPE:  # (4)
-        raise _refuse(f"its payload type is not {PAYLOAD_TYPE}")
+    envelope = parse_envelope(leaf)
+    signatures = envelope.signatures
     if len({keyid for keyid, _ in signatures}) != len(signatures):  # (5)
         raise _refuse("one key signed it twice")
-    message = pae(payload_type, payload)
+    message = pae(PAYLOAD_TYPE, envelope.payload)
     for keyid, signature in signatures:  # (6)
         key = keys.get(keyid)
         if key is None or key.keyid != keyid:
             raise _refuse(f"it is signed by the key {keyid[:16]}..., which is not trusted here")
-        if not key.verify(signature, message):
-            raise _refuse(f"the signature of the key {keyid[:16]}... does not verify")
-    return payload, signatures[0][0]
+        _check(key, signature, message)
+    return envelope.payload, signatures[0][0]
 
 
 def envelope_keyids(leaf: bytes) -> tuple[str, ...]:
@@ -82,6 +122,11 @@ def envelope_keyids(leaf: bytes) -> tuple[str, ...]:
         IntegrityError: the leaf is not an envelope, steps (1) to (3).
     """
     return tuple(keyid for keyid, _ in _decode(leaf)[2])
+
+
+def _check(key: VerificationKey, signature: bytes, message: bytes) -> None:
+    if not key.verify(signature, message):
+        raise _refuse(f"the signature of the key {key.keyid[:16]}... does not verify")
 
 
 def _decode(leaf: bytes) -> tuple[bytes, str, list[tuple[str, bytes]]]:

@@ -13,9 +13,12 @@ from __future__ import annotations
 
 import base64
 import errno
+import fcntl
 import os
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -129,6 +132,32 @@ def destroy_secret(path: Path) -> None:
         raise KeyUnavailableError(
             f"The key file {path} cannot be destroyed: {error.strerror}. Make it writable and try again."
         ) from error
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Hold an advisory lock over processes (flock(2)) for the block; gives false at once where another holds it.
+
+    The lock ends with the process, however it ends. The file stays: removing it would let two hold it.
+
+    Raises:
+        KeyUnavailableError: the file cannot be opened.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise KeyUnavailableError(
+            f"The lock {path} cannot be opened: {error.strerror}. Make the key folder writable and try again."
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = True
+        except BlockingIOError:
+            mine = False
+        yield mine
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

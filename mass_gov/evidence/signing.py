@@ -14,7 +14,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -156,6 +156,18 @@ def verification_key(public: object) -> VerificationKey:
         raise InputError("The public key is neither Ed25519 nor P-256. Give the key that the ledger exported.")
     spki = public.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return VerificationKey(hashlib.sha256(spki).hexdigest(), algorithm, spki, public)
+
+
+def parse_spki(data: bytes) -> VerificationKey:
+    """Read a DER SubjectPublicKeyInfo, as events carry public keys.
+
+    Raises:
+        InputError: not one, or neither Ed25519 nor P-256.
+    """
+    try:
+        return verification_key(serialization.load_der_public_key(data))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InputError("The bytes are no public key. Give the key that the ledger exported.") from error
 
 
 def _private_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None) -> bytes:

@@ -2,28 +2,23 @@
 
 Rules: every stored artifact is named by exactly one event and is the bytes that it names. With the key store it is
 opened, and must be of its role's form, canonical, and in agreement with every count, norm and digest in the leaf. A
-person's data may have been erased: that is no fault, and is named as not checked, because a mark is all that it takes.
-What belongs to nobody (policies, suites, reasons) is never erased: the key store knows no such mark. What a change's
-contents must agree on stands in `audit_change`.
+person's data may have been erased, which `audit_subjects` judges. What belongs to nobody (policies, suites, reasons) is
+never erased: the key store knows no such mark. What a change's contents must agree on stands in `audit_change`.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
-from mass_gov.errors import InputError, IntegrityError, MassGovError, NotRetainedError
 from mass_gov.evidence.canonical import sha256_hex
+from mass_gov.evidence.keyring import KeyRing
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.model_signing import DELTA_FILES, delta_digest, verify_folder
 from mass_gov.evidence.sealing import unseal
-from mass_gov.evidence.signing import VerificationKey, verification_key
 from mass_gov.flows.audit_change import Comparison, compare_change, compare_settings
 from mass_gov.flows.audit_report import Findings
+from mass_gov.flows.audit_subjects import SubjectCheck
 from mass_gov.flows.handles import task_commitment
 from mass_gov.ledger import Entry, RawLedger
 from mass_gov.ledger.schema import artifacts
@@ -37,7 +32,6 @@ from mass_gov.records.events import (
     ChangeRejected,
     ChangeRolledBack,
     KeyRevoked,
-    LogOpened,
     PolicyActivated,
     ResponseServed,
     SubjectErased,
@@ -78,13 +72,15 @@ class ContentCheck:
 
     raw: RawLedger
     keys: KeyStore | None
-    opened: LogOpened
+    ring: KeyRing
     findings: Findings
     policies: dict[str, Policy] = field(default_factory=dict)
     _suites: dict[str, Suite] = field(default_factory=dict)
     _named: dict[str, _Named] = field(default_factory=dict)
-    _erased: dict[str, int] = field(default_factory=dict)
-    """Artifacts by the handle whose key is gone."""
+    _subjects: SubjectCheck | None = None
+
+    def __post_init__(self) -> None:
+        self._subjects = SubjectCheck(self.keys, self.findings) if self.keys is not None else None
 
     def look(self, entry: Entry, change_id: str | None) -> None:
         """(7) Note what an event names; (9) with the keys, open it and compare it with the leaf."""
@@ -94,21 +90,18 @@ class ContentCheck:
                 self.findings.wrong(7, where, f"{self._named[ref.digest].where} names it too", entry.index, change_id)
             self._named[ref.digest] = _Named(where, entry.index, ref.size, change_id)
         lawful = self._roles(entry, change_id)
-        if self.keys is None:
+        if self._subjects is None:
             self.findings.skipped(9, "without the key store artifacts stay sealed: their digests were checked")
             return
+        self._subjects.look(entry)
         opened = [(ref.role, self._open(entry, ref)) for ref in entry.predicate.artifacts]
         if lawful:  # else it is not known which of two is meant
             self._compare(entry, change_id, {role: content for role, content in opened if content is not None})
 
     def erased_subjects(self) -> None:
-        """(9) Name whose contents could not be opened because a mark says that they were erased."""
-        for handle, count in self._erased.items():
-            self.findings.unknown(f"{count} artifacts of {handle}: erased")
-            self.findings.warn(
-                f"Subject {handle} is marked as erased, and no event in the log says so: {count} artifacts were not "
-                "opened. Ask whoever keeps the keys who erased it, and why."
-            )
+        """(9) Say whose contents could not be opened because they were erased, and whether the log says so."""
+        if self._subjects is not None:
+            self._subjects.end()
 
     def stored_rows(self) -> None:
         """(7) Every row is named, is the bytes that its name says, and none is missing."""
@@ -158,20 +151,15 @@ class ContentCheck:
     def _open(self, entry: Entry, ref: ArtifactRef) -> bytes | None:
         """(9) Unseal: key, commitment, binding. Rows that step (7) refuses are left to it."""
         stored = self.raw.artifact(ref.digest)
-        if self.keys is None or stored is None or sha256_hex(stored) != ref.digest:
+        if self._subjects is None or stored is None or sha256_hex(stored) != ref.digest:
             return None
         where = f"event {entry.index}, artifact {ref.role}[{ref.index}]"
-        try:
-            key = self.keys.subject_key(ref.subject)
-        except NotRetainedError:
-            self.findings.count("erased")
-            self._erased[ref.subject] = self._erased.get(ref.subject, 0) + 1
-            return None
-        except MassGovError as error:
-            self.findings.wrong(9, where, str(error), entry.index)
+        key = self._subjects.key_of(ref.subject, where, entry.index)
+        if key is None:
             return None
         with self.findings.guard(9, where, entry.index):
-            content = unseal(stored, key, binding_of(entry.predicate, ref), ref.commitment)
+            binding = binding_of(entry.predicate, ref)
+            content = unseal(stored, key, binding, ref.commitment, fetch=lambda name: self.raw.artifact(name) or b"")
             self.findings.checked(9)
             return content
         return None
@@ -184,7 +172,7 @@ class ContentCheck:
                 parents = body.change.parents
                 compare_change(body.change, self._suites.get(parents.suite), self.policies.get(parents.policy), check)
                 self._request(body.change, check)
-                self._delta(body.change, check)
+                self._delta(entry.index, body.change, check)
             case PolicyActivated() if "policy" in plain:
                 with check.at("policy"):
                     policy = load_policy(plain["policy"])
@@ -215,25 +203,14 @@ class ContentCheck:
             named = task_commitment(self.keys, request.task_id)
             check.same("request", "task id's commitment", change.identity.request_commitment, named)
 
-    def _delta(self, change: ChangeBody, check: Comparison) -> None:
-        """(9) The folder's digest and signature, under the key that the log was opened with."""
+    def _delta(self, index: int, change: ChangeBody, check: Comparison) -> None:
+        """(9) The folder's digest and signature, under the delta key valid at the change's index."""
         roles = dict(zip(DELTA_FILES, _WITH_DELTA[:2], strict=True))
         if change.update.delta is None or any(role not in check.plain for role in _WITH_DELTA):
             return
         files = {name: check.plain[role] for name, role in roles.items()}
         check.same("delta.adapter_model", "delta digest", change.update.delta, delta_digest(files))
-        check.same("delta.signature", "signing key", change.update.delta_key, self.opened.delta_key)
         with check.at("delta.signature"):
-            verify_folder(files, check.plain["delta.signature"], delta_key(self.opened))
-
-
-def delta_key(opened: LogOpened) -> VerificationKey:
-    """The key that deltas are signed with, as the log's first event names it.
-
-    Raises:
-        IntegrityError: it names none that can be used.
-    """
-    try:
-        return verification_key(load_der_public_key(base64.b64decode(opened.delta_public_key)))
-    except (ValueError, UnsupportedAlgorithm, InputError) as error:
-        raise IntegrityError("The log's first event names no usable delta key. Restore it.") from error
+            key = self.ring.at(index, "delta")
+            check.same("delta.signature", "signing key", change.update.delta_key, key.keyid)
+            verify_folder(files, check.plain["delta.signature"], key)

@@ -12,14 +12,13 @@ from collections.abc import Collection, Iterator
 from itertools import pairwise
 
 from mass_gov.errors import IntegrityError
-from mass_gov.evidence.checkpoint import verify_checkpoint
+from mass_gov.evidence.keyring import KeyRing, verify_head
 from mass_gov.evidence.merkle import Frontier, Node, leaf_hash
-from mass_gov.evidence.signing import VerificationKey
 from mass_gov.flows.audit_contents import ContentCheck
 from mass_gov.flows.audit_decisions import DecisionCheck
 from mass_gov.flows.audit_report import Findings
 from mass_gov.ledger import Entry, RawLedger, Replica
-from mass_gov.ledger.entries import read_entry
+from mass_gov.ledger.entries import learn, read_entry
 from mass_gov.ledger.schema import log_events
 from mass_gov.records.events import ChangeRecorded, ResponseServed
 
@@ -33,14 +32,14 @@ class LogCheck:
         replica: Replica,
         contents: ContentCheck,
         findings: Findings,
-        key: VerificationKey,
+        keys: KeyRing,
         origin: str,
         frontier: Frontier,
     ) -> None:
         self.raw, self.replica, self.contents, self.findings = raw, replica, contents, findings
         self.decisions = DecisionCheck(contents, findings)
         self.frontier = frontier
-        self._key, self._origin = key, origin
+        self._keys, self._origin = keys, origin
         self._levels: dict[int, Iterator[tuple[object, ...]]] = {}
         self._heads = raw.checkpoints()
         self._head = next(self._heads, None)
@@ -112,12 +111,13 @@ class LogCheck:
         return f"({node.level}, {node.position})"
 
     def _read(self, index: int, leaf: bytes) -> Entry | None:
-        """(3) The leaf is canonical, signed by the log's key, a known event, of this log; clocks are looked at."""
+        """(3) The leaf is canonical, signed by its index's keys, a known event, of this log; clocks are looked at."""
         where = f"log_events row {index}, leaf"
         with self.findings.guard(3, where, index):
-            entry = read_entry(index, leaf, {self._key.keyid: self._key})
+            entry = read_entry(index, leaf, self._keys)
             if entry.predicate.origin != self._origin:
                 raise IntegrityError(f"It was signed for the log {entry.predicate.origin}. Restore the genuine event.")
+            learn(self._keys, entry)  # keys are only ever learned from what was signed under the keys before
             self._event_id(index, entry.predicate.event_id)
             self._clock(entry)
             return entry
@@ -149,7 +149,7 @@ class LogCheck:
             self.decisions.look(entry, change_id)  # (10)
 
     def _check_heads(self, size: int) -> None:
-        """(5) A stored head verifies under the log's key and has the root of its size."""
+        """(5) A stored head verifies under the log's key of its last event and has the root of its size."""
         while self._head is not None and isinstance(self._head[0], int) and self._head[0] <= size:
             stored, note = self._head
             self.findings.checked(5)
@@ -157,7 +157,7 @@ class LogCheck:
             with self.findings.guard(5, f"log_checkpoints row {stored}, note", size - 1):
                 if not isinstance(note, bytes):
                     raise IntegrityError("It is not bytes. Restore it.")
-                checkpoint = verify_checkpoint(note, self._origin, self._key)
+                checkpoint = verify_head(note, self._origin, self._keys)
                 if (checkpoint.size, stored, checkpoint.root) != (size, size, self.frontier.root()):
                     raise IntegrityError(f"It is no head of this log at size {size}. Restore the genuine log.")
                 self._last_signed = size

@@ -1,8 +1,13 @@
 """From leaf to entry: the one way in which stored bytes become something that is believed.
 
-An entry is believed when (1) its envelope is canonical and signed by a trusted key, (2) its predicate is of a known
-form, and (3) writing the statement again from that predicate gives the signed bytes, which also proves that its
-in-toto subjects are the ones that the catalogue wants and that no field was left to a default.
+An entry is believed when (1) its envelope is canonical and signed by exactly the keys that sign at its index (a
+rotation by the log's key, the key that hands over and the one that takes over; anything else by the log's key alone),
+(2) its predicate is of a known form, and (3) writing the statement again from that predicate gives the signed bytes,
+which also proves that its in-toto subjects are the ones that the catalogue wants and that no field was left to a
+default.
+
+`learn` feeds a key ring with what a believed entry says about keys: events are read in order, so that a key counts only
+after the event that named it was believed.
 """
 
 from __future__ import annotations
@@ -12,16 +17,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 from pydantic import ValidationError
 
 from mass_gov.errors import InputError, IntegrityError, LedgerUnavailableError
-from mass_gov.evidence.dsse import PAYLOAD_TYPE, open_envelope, sign_envelope
+from mass_gov.evidence.dsse import PAYLOAD_TYPE, Envelope, parse_envelope, sign_envelope
+from mass_gov.evidence.keyring import KeyRing
 from mass_gov.evidence.merkle import leaf_hash
-from mass_gov.evidence.signing import Signer, VerificationKey, verification_key
+from mass_gov.evidence.signing import Signer, VerificationKey, parse_spki
 from mass_gov.evidence.statement import Subject, build_statement, parse_statement
-from mass_gov.records.events import EVENT_FORMAT, EVENT_TYPES, PREDICATE_TYPE, Predicate, subjects_of
+from mass_gov.records.events import (
+    EVENT_FORMAT,
+    EVENT_TYPES,
+    PREDICATE_TYPE,
+    KeyRevoked,
+    KeyRotated,
+    LogOpened,
+    Predicate,
+    subjects_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,28 +54,31 @@ class Entry:
     predicate: Predicate
 
 
-def make_entry(index: int, predicate: Predicate, signer: Signer) -> Entry:
-    """Sign a predicate and give it its place.
+def make_entry(index: int, predicate: Predicate, signer: Signer, *others: Signer) -> Entry:
+    """Sign a predicate, with every signer in this order, and give it its place.
 
     Raises:
         InputError: the leaf would be longer than 64 KiB.
     """
-    leaf = sign_envelope(statement_bytes(predicate, predicate.document()), PAYLOAD_TYPE, signer)
+    leaf = sign_envelope(statement_bytes(predicate, predicate.document()), PAYLOAD_TYPE, signer, *others)
     return Entry(index, leaf, leaf_hash(leaf).hex(), predicate)
 
 
-def read_entry(index: int, leaf: bytes, keys: Mapping[str, VerificationKey]) -> Entry:
-    """Read a leaf under trusted keys (by keyid), steps (1) to (3) above.
+def read_entry(index: int, leaf: bytes, keys: KeyRing) -> Entry:
+    """Read a leaf under the keys that the ring gives for its index, steps (1) to (3) above.
 
     Raises:
         IntegrityError: one of the steps fails; the message names the index.
         LedgerUnavailableError: the event is of a type that only a newer program knows.
     """
     try:
-        payload, _ = open_envelope(leaf, keys)  # (1)
+        envelope = _opened(index, leaf, keys)  # (1)
+        payload = envelope.payload
         raw = parse_statement(payload, PREDICATE_TYPE).predicate
         _refuse_newer(index, raw)
         predicate = Predicate.model_validate(raw)  # (2)
+        if isinstance(predicate.body, KeyRotated) != (len(envelope.signatures) > 1):
+            raise IntegrityError("Only a rotation is signed by several keys, and each of them must. Restore it.")
         if statement_bytes(predicate, predicate.as_read()) != payload:  # (3)
             raise IntegrityError("Its subjects or its form are not those of the catalogue. Restore it.")
     except IntegrityError as error:
@@ -72,6 +88,18 @@ def read_entry(index: int, leaf: bytes, keys: Mapping[str, VerificationKey]) -> 
         where = ".".join(str(part) for part in first["loc"])
         raise IntegrityError(f"Event {index} has no lawful form at {where}: {first['msg']}. Restore it.") from error
     return Entry(index, leaf, leaf_hash(leaf).hex(), predicate)
+
+
+def check_signatures(index: int, leaf: bytes, keys: KeyRing) -> None:
+    """Check that a leaf is an envelope which the keys of its index signed, step (1) above and no other.
+
+    Raises:
+        IntegrityError: as `read_entry`, in the same words.
+    """
+    try:
+        _opened(index, leaf, keys)
+    except IntegrityError as error:
+        raise IntegrityError(f"Event {index}: {error}") from error
 
 
 def statement_bytes(predicate: Predicate, content: Mapping[str, object]) -> bytes:
@@ -91,6 +119,24 @@ def _refuse_newer(index: int, raw: Mapping[str, object]) -> None:
         )
 
 
+def learn(keys: KeyRing, entry: Entry) -> None:
+    """Tell the ring what a believed entry says about keys: the first delta key, a rotation or a revocation.
+
+    Raises:
+        IntegrityError: it contradicts what the ring knows, or names a key that cannot be used.
+    """
+    body, index = entry.predicate.body, entry.index
+    match body:
+        case LogOpened():
+            keys.name_delta(_named_key(index, body.delta_public_key, body.delta_key))
+        case KeyRotated():
+            keys.rotate(index, body.purpose, body.old_key, _named_key(index, body.new_public_key, body.new_key))
+        case KeyRevoked():
+            keys.revoke(index, body.key, body.compromised, body.trusted_size)
+        case _:
+            pass
+
+
 def claimed_log_key(leaf: bytes) -> VerificationKey:
     """The log key that a `log.opened` leaf claims, unverified: a trust root only where nothing better is at hand.
 
@@ -98,8 +144,41 @@ def claimed_log_key(leaf: bytes) -> VerificationKey:
         IntegrityError: the leaf opens no log.
     """
     try:
-        payload = base64.b64decode(json.loads(leaf)["payload"])
-        body = json.loads(payload)["predicate"]["body"]
-        return verification_key(load_der_public_key(base64.b64decode(body["log_public_key"])))
-    except (ValueError, KeyError, TypeError, UnsupportedAlgorithm, InputError) as error:
+        return parse_spki(base64.b64decode(_claimed_body(parse_envelope(leaf))["log_public_key"]))
+    except (IntegrityError, ValueError, KeyError, TypeError, InputError) as error:
         raise IntegrityError("Event 0 does not open a log: it names no usable key. Restore it.") from error
+
+
+def _opened(index: int, leaf: bytes, keys: KeyRing) -> Envelope:
+    envelope = parse_envelope(leaf)
+    envelope.verify(*_signers(index, envelope, keys))
+    return envelope
+
+
+def _signers(index: int, envelope: Envelope, keys: KeyRing) -> tuple[VerificationKey, ...]:
+    """Who must have signed. What a rotation claims only chooses keys: its own signatures then have to bear it out."""
+    if len(envelope.signatures) == 1:
+        return (keys.at(index),)
+    try:
+        body = _claimed_body(envelope)
+        new = _named_key(index, body["new_public_key"], body["new_key"])
+        return keys.signers(index, "delta" if body["purpose"] == "delta" else "log", new)
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError("Several keys signed it, and it is no rotation. Restore it.") from error
+
+
+def _claimed_body(envelope: Envelope) -> dict[str, str]:
+    """The body of an event, unverified; whatever may stand in it."""
+    body: dict[str, str] = json.loads(envelope.payload)["predicate"]["body"]
+    return body
+
+
+def _named_key(index: int, public_key: str, keyid: str) -> VerificationKey:
+    """A public key that an event carries, if it is the one that it names."""
+    try:
+        key = parse_spki(base64.b64decode(public_key))
+    except (ValueError, InputError) as error:
+        raise IntegrityError(f"Event {index} names a key that cannot be used. Restore it.") from error
+    if key.keyid != keyid:
+        raise IntegrityError(f"Event {index} names the key {keyid[:16]} and carries {key.keyid[:16]}. Restore it.")
+    return key

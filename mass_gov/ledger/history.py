@@ -10,9 +10,10 @@ from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.sql import ColumnElement, Select
 
 from mass_gov.errors import InputError, IntegrityError, NotFoundError
+from mass_gov.evidence.keyring import KeyRing
 from mass_gov.ledger import lookups
 from mass_gov.ledger.entries import read_entry
-from mass_gov.ledger.reader import LogReader
+from mass_gov.ledger.heads import HeadReader
 from mass_gov.ledger.schema import approvals, changes, log_events, pointer_moves, pointers, responses
 from mass_gov.ledger.views import ApprovalView, ChangeView, PointerMove, PointerView, ResponseView, Status
 from mass_gov.records.events import ChangeRecorded
@@ -20,7 +21,7 @@ from mass_gov.records.events import ChangeRecorded
 _PREFIX = re.compile(r"[0-9a-f-]{8,36}")
 
 
-class HistoryReader(LogReader):
+class HistoryReader(HeadReader):
     """The part of a ledger that answers questions about changes. Made by `Ledger.open`."""
 
     def change(self, change_id: str) -> ChangeView:
@@ -150,23 +151,25 @@ class HistoryReader(LogReader):
         with self._database.read() as connection:
             rows = connection.execute(query).mappings().all()
             given = _approvals(connection, [row["change_id"] for row in rows])
-        return [self._view(row, given.get(row["change_id"], ())) for row in rows]
+            keys = self._trusted(connection)
+        return [_view(row, given.get(row["change_id"], ()), keys) for row in rows]
 
-    def _view(self, row: RowMapping, given: tuple[ApprovalView, ...]) -> ChangeView:
-        entry = read_entry(row["index"], bytes(row["leaf"]), self._trusted)
-        body = entry.predicate.body
-        if not isinstance(body, ChangeRecorded) or body.change.identity.change_id != row["change_id"]:
-            raise IntegrityError(f"The row of change {row['change_id']} does not follow from the log. Run verify.")
-        return ChangeView(
-            change_id=row["change_id"],
-            status=row["status"],
-            entry=entry,
-            body=body.change,
-            approvals=given,
-            activation_index=row["activation_index"],
-            rejection_index=row["rejection_index"],
-            rollback_index=row["rollback_index"],
-        )
+
+def _view(row: RowMapping, given: tuple[ApprovalView, ...], keys: KeyRing) -> ChangeView:
+    entry = read_entry(row["index"], bytes(row["leaf"]), keys)
+    body = entry.predicate.body
+    if not isinstance(body, ChangeRecorded) or body.change.identity.change_id != row["change_id"]:
+        raise IntegrityError(f"The row of change {row['change_id']} does not follow from the log. Run verify.")
+    return ChangeView(
+        change_id=row["change_id"],
+        status=row["status"],
+        entry=entry,
+        body=body.change,
+        approvals=given,
+        activation_index=row["activation_index"],
+        rejection_index=row["rejection_index"],
+        rollback_index=row["rollback_index"],
+    )
 
 
 def _changes() -> Select[tuple[object, ...]]:

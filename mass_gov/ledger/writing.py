@@ -1,47 +1,52 @@
-"""One append, inside one transaction: from drafts to events.
+"""One group of appends, inside one transaction: from drafts to events.
 
-Write order, and what a crash right after each step leaves behind. Every step up to the commit happens inside one
-SQLite transaction: until the commit's record is on disk, a crash leaves the log exactly as it was, whatever was
-written, and SQLite's own recovery at the next open is the only recovery there is.
+Every turn is written inside a savepoint, so that what a rule refuses to one caller is undone alone; events, tree nodes
+and one signed head of all turns follow. Write order, and what a crash right after each step leaves behind. Every step
+up to the commit happens inside one transaction: until the commit's record is on disk, a crash leaves the log exactly as
+it was, whatever was written, and the engine's own recovery at the next open is the only recovery there is.
 
     begin        nothing
     artifacts    nothing in the database; perhaps a new subject key in the key store, which seals nothing yet
+    projections  nothing; a refusal here undoes this turn, and a failure of the database all of them
     events       nothing (event rows and tree nodes)
-    projections  nothing; a refusal here undoes the steps before it in the same way
     checkpoint   nothing
     commit       everything: the events are durable and signed for. The folder outside is behind by every append since
                  the last second in which it was written, which is consistent: those events could be taken off the end
                  unseen until the next opening, `close` or append brings it up to date
     outside      as `outside` says
 
-`STEPS` names the points at which tests kill the process.
+`STEPS` names the points at which tests kill the process. A rotation of the log's key ends its group, because what comes
+after it is signed by another key.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import uuid6
 from sqlalchemy.engine import Connection
+from sqlalchemy.exc import SQLAlchemyError
 
 from mass_gov.evidence.checkpoint import Checkpoint, sign_checkpoint
 from mass_gov.evidence.keystore import KeyStore
-from mass_gov.evidence.sealing import Binding, seal
+from mass_gov.evidence.sealing import Binding, Reference, seal
 from mass_gov.ledger import projector, transitions
 from mass_gov.ledger.entries import Entry, make_entry
-from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_event
+from mass_gov.ledger.key_use import bring_signers_up, event_signers, head_signers, refuse_after_rotation
+from mass_gov.ledger.sequencer import Turn
+from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_events
 from mass_gov.records.artifacts import ArtifactRef
 from mass_gov.records.base import timestamp
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
-from mass_gov.records.events import EVENT_FORMAT, ChangeRecorded, Predicate
+from mass_gov.records.events import EVENT_FORMAT, ChangeRecorded, KeyRotated, Predicate
 
 STEPS = (
     "begin",
     "artifacts",
-    "events",
     "projections",
+    "events",
     "checkpoint",
     "committed",
     "outside:renaming",
@@ -59,27 +64,55 @@ class Writer:
     clock: Callable[[], dt.datetime]
     trip: Callable[[str], None]
 
-    def write(self, connection: Connection, head: LogHead, drafts: Sequence[EventDraft]) -> tuple[list[Entry], bytes]:
-        """Write all drafts and the checkpoint behind the last of them; returns the entries and the note.
+    def write(self, connection: Connection, head: LogHead, turns: Iterable[Turn]) -> bytes | None:
+        """Write every turn, and one signed head behind the last of them; `head` moves there.
+
+        Sets `entries` or `error` of each turn. Returns the signed head; None when every turn was refused, so that there
+        is nothing to commit.
 
         Raises:
-            RefusedError, IntegrityError, NotFoundError: a rule of the projections; the caller rolls back.
+            SQLAlchemyError: the database failed, and the caller rolls everything back.
+        """
+        written: list[Entry] = []
+        signing = bring_signers_up(connection, self.keys)
+        for turn in turns:
+            try:
+                with connection.begin_nested():
+                    turn.entries = self._entries(connection, head.size + len(written), turn.drafts)
+            except SQLAlchemyError:
+                raise  # no rule said so: whether the others can still be written is not known
+            except Exception as error:  # whatever is wrong with one caller's drafts is nobody else's
+                turn.refuse(error)
+                continue
+            written += turn.entries
+            if any(isinstance(draft.body, KeyRotated) for draft in turn.drafts):
+                break
+        if not written:
+            return None
+        insert_events(connection, written, head)
+        self.trip("events")
+        signers = head_signers(signing, self.keys, written[-1].predicate.body)
+        note = sign_checkpoint(Checkpoint(self.origin, head.size, head.root), *signers)
+        insert_checkpoint(connection, head.size, note)
+        self.trip("checkpoint")
+        return note
+
+    def _entries(self, connection: Connection, start: int, drafts: Sequence[EventDraft]) -> list[Entry]:
+        """Seal, sign and project one caller's drafts.
+
+        Raises:
+            RefusedError, IntegrityError, NotFoundError: a rule of the projections.
             InputError: a leaf of more than 64 KiB.
         """
+        refuse_after_rotation([draft.body for draft in drafts])
         predicates = [self._predicate(connection, draft) for draft in drafts]
         self.trip("artifacts")
-        entries = [make_entry(head.size + i, p, self.keys.log_signer) for i, p in enumerate(predicates)]
-        for entry in entries:
-            insert_event(connection, entry, head)
-        self.trip("events")
+        entries = [make_entry(start + i, p, *event_signers(self.keys, p.body)) for i, p in enumerate(predicates)]
         for entry in entries:
             projector.apply(connection, entry)
         transitions.settle(connection, entries)
         self.trip("projections")
-        note = sign_checkpoint(Checkpoint(self.origin, head.size, head.root), self.keys.log_signer)
-        insert_checkpoint(connection, head.size, note)
-        self.trip("checkpoint")
-        return entries, note
+        return entries
 
     def _predicate(self, connection: Connection, draft: EventDraft) -> Predicate:
         event_id = str(uuid6.uuid7())
@@ -100,7 +133,10 @@ class Writer:
 
     def _seal(self, connection: Connection, draft: EventDraft, artifact: ArtifactDraft, bound_to: str) -> ArtifactRef:
         key = self.keys.subject_key(artifact.subject, create=True)
-        sealed = seal(artifact.plaintext, key, Binding(draft.tenant, bound_to, artifact.role, artifact.index))
+        older = artifact.older
+        reference = Reference(older.change_id, older.stored, older.plaintext) if older is not None else None
+        binding = Binding(draft.tenant, bound_to, artifact.role, artifact.index)
+        sealed = seal(artifact.plaintext, key, binding, reference)
         insert_artifact(connection, sealed.digest, sealed.stored)
         return ArtifactRef(
             role=artifact.role,

@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from mass_gov.errors import InputError, KeyUnavailableError, NotFoundError, NotRetainedError, RefusedError
-from mass_gov.evidence import keyfiles, keystore
+from mass_gov.evidence import keyfiles, keystore, master_key, signers
 from mass_gov.evidence.keystore import SYSTEM_SUBJECT, KeyStore, new_subject_handle
 
 HANDLE = "s-" + "0123456789abcdef" * 2
@@ -28,7 +28,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick_scrypt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keystore, "SCRYPT_N", 2**10)
+    monkeypatch.setattr(master_key, "SCRYPT_N", 2**10)
 
 
 def test_a_store_that_is_not_there_is_not_made_by_accident(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_an_altered_master_key_file_cannot_ask_for_all_memory(tmp_path: Path, ch
 
 
 def test_scrypt_is_set_to_the_recommended_floor() -> None:
-    assert (keystore.SCRYPT_N, keystore.SCRYPT_R, keystore.SCRYPT_P) == (2**17, 8, 1)
+    assert (master_key.SCRYPT_N, master_key.SCRYPT_R, master_key.SCRYPT_P) == (2**17, 8, 1)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,8 @@ def test_a_crash_while_creating_leaves_a_store_that_the_next_start_completes(
         done.append((path, real(path, data)))
         return done[-1][1]
 
-    monkeypatch.setattr(keystore, "create_secret", crashing)
+    for module in (keystore, master_key, signers):
+        monkeypatch.setattr(module, "create_secret", crashing)
     with pytest.raises(_Crash):
         KeyStore.open(tmp_path / "keys", create=True)
     monkeypatch.undo()

@@ -85,7 +85,7 @@ def test_another_programs_database_is_left_alone(home: Path) -> None:
 
 def test_another_key_store_is_refused(home: Path, tmp_path: Path) -> None:
     keys = KeyStore.open(tmp_path / "other", create=True)
-    with pytest.raises(KeyUnavailableError, match="not the one that"):
+    with pytest.raises(KeyUnavailableError, match="is not the ledger's"):
         Ledger.open(home / "ledger.db", keys=keys, checkpoints=home / "checkpoints")
 
 

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from mass_gov.errors import IntegrityError, LedgerUnavailableError
 from mass_gov.evidence.canonical import canonical_bytes
 from mass_gov.evidence.dsse import PAYLOAD_TYPE, sign_envelope
+from mass_gov.evidence.keyring import KeyRing
 from mass_gov.evidence.signing import Ed25519Signer
 from mass_gov.evidence.statement import Subject, build_statement
 from mass_gov.ledger.entries import make_entry, read_entry
@@ -18,7 +19,7 @@ from mass_gov.records.change import Cost
 from mass_gov.records.events import EVENT_TYPES, PREDICATE_TYPE, RESERVED_TYPES, AccessDenied, Actor, Predicate
 
 SIGNER = Ed25519Signer.generate()
-KEYS = {SIGNER.keyid: SIGNER.public_key}
+KEYS = KeyRing(SIGNER.public_key)
 PREDICATE = Predicate(
     format=1,
     event_id="01900000-0000-7000-8000-000000000000",
