@@ -1,22 +1,29 @@
 """Checkpoints outside the database: what a thief of the database, or a careless restore, cannot take back.
 
-One file per size, `<20 digits>.checkpoint`, the C2SP note as it was signed. Rules: written whole or not at all (a
-temporary file, fsync, rename, fsync of the folder); at most one a second, and at every clean stop; only the newest few
-are kept, because a log that extends the newest extends every older one as well.
+One file per size, `<20 digits>.checkpoint`, the C2SP note as it was signed; and `<20 digits>.cosigned`, the same note
+with the cosignatures of witnesses. Rules: written whole or not at all (a temporary file, fsync, rename, fsync of the
+folder); at most one plain note a second, and one at every clean stop; of plain notes only the newest few are kept,
+because a log that extends the newest extends every older one as well. Cosigned notes are all kept, and only ever gain
+lines: they are evidence against whoever holds the database, so this is where they live.
 
 The folder belongs on another disk, or where the database's writer may add and not delete.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from mass_gov.errors import LedgerUnavailableError
+from mass_gov.evidence.checkpoint import open_note
+from mass_gov.evidence.cosignature import with_lines
 
 KEPT = 64
 SECONDS_BETWEEN = 1.0
@@ -24,7 +31,10 @@ SECONDS_BETWEEN = 1.0
 _LOOKS = 8
 """How often to look again when files vanish while they are read: each look needs a full turn of pruning to fail."""
 
-_NAME = re.compile(r"([0-9]{20})\.checkpoint")
+_NAME = re.compile(r"([0-9]{20})\.(checkpoint|cosigned)")
+
+_Kind = Literal["checkpoint", "cosigned"]
+_KINDS: tuple[_Kind, ...] = ("checkpoint", "cosigned")
 
 
 class OutsideCheckpoints:
@@ -35,26 +45,47 @@ class OutsideCheckpoints:
         self._trip = trip
         self._last_time = float("-inf")
         self._pending: tuple[int, bytes] | None = None
-        self._notes: dict[int, bytes] = {}
+        self._notes: dict[tuple[int, _Kind], bytes] = {}
 
     def sizes(self) -> list[int]:
-        """Sizes that have a checkpoint here, ascending; empty when there is no folder yet.
+        """Sizes that have a checkpoint here, plain or cosigned, ascending; empty when there is no folder yet.
 
-        What each of them says is read now, because another process may prune the file before `note` asks for it.
+        What each of them says is read now, because another process may prune the file before `notes` asks for it.
         """
         for _ in range(_LOOKS):
             listed = self._listed()
-            self._notes = {size: note for size in listed if (note := self._read(size)) is not None}
+            self._notes = {place: note for place in listed if (note := self._read(*place)) is not None}
             if len(self._notes) == len(listed):
-                return listed
+                return sorted({size for size, _ in listed})
         raise self._unusable(FileNotFoundError(0, "its files vanish while they are read"))
 
-    def note(self, size: int) -> bytes:
-        """The checkpoint of a size, as it was when `sizes` looked."""
-        note = self._notes[size] if size in self._notes else self._read(size)
-        if note is None:
+    def notes(self, size: int) -> tuple[bytes, ...]:
+        """The checkpoints of a size, plain and cosigned, as they were when `sizes` looked."""
+        found = tuple(self._notes[size, kind] for kind in _KINDS if (size, kind) in self._notes)
+        if not found:
             raise self._unusable(FileNotFoundError(0, f"it holds no checkpoint of size {size}"))
-        return note
+        return found
+
+    def note(self, size: int) -> bytes:
+        """The checkpoint of a size, the cosigned one where there is one, as it was when `sizes` looked."""
+        return self.notes(size)[-1]
+
+    def cosigned(self, size: int) -> bytes | None:
+        """The cosigned note of a size, read now; None when no witness has cosigned it."""
+        return self._read(size, "cosigned")
+
+    def keep_cosigned(self, size: int, note: bytes) -> None:
+        """Keep a cosigned note; cosignatures that are kept already stay. The caller has verified all of it.
+
+        Raises:
+            LedgerUnavailableError: the folder cannot be written.
+            IntegrityError: the note would have more than 64 signatures.
+        """
+        self.prepare()
+        with self._locked():
+            kept = self._read(size, "cosigned")
+            # A crash before the renaming leaves the older note, and the witness answers the same question again.
+            self._write(size, note if kept is None else with_lines(kept, open_note(note)[1]), "cosigned")
 
     def prepare(self) -> None:
         """Make the folder and check that it can be written, before anything is signed."""
@@ -72,7 +103,7 @@ class OutsideCheckpoints:
             LedgerUnavailableError: the folder cannot be written; what waits goes on waiting.
         """
         if self._pending is not None:
-            self._write(*self._pending)
+            self._write(*self._pending, "checkpoint")
             self._pending = None
             self._last_time = time.monotonic()
 
@@ -98,7 +129,7 @@ class OutsideCheckpoints:
         if self._pending is not None and time.monotonic() - self._last_time >= SECONDS_BETWEEN:
             self.flush()
 
-    def _write(self, size: int, note: bytes) -> None:
+    def _write(self, size: int, note: bytes, kind: _Kind) -> None:
         temporary = self.folder / f".{size}-{secrets.token_hex(4)}.tmp"
         try:
             with temporary.open("xb") as stream:
@@ -107,7 +138,7 @@ class OutsideCheckpoints:
                 os.fsync(stream.fileno())
             # A crash here leaves a temporary file that nothing reads, and the older checkpoint in force.
             self._trip("outside:renaming")
-            temporary.replace(self._path(size))
+            temporary.replace(self._path(size, kind))
             self._trip("outside:renamed")
             # A crash here may lose the new name after a power cut: again the older checkpoint is in force.
             self._sync_folder()
@@ -122,30 +153,42 @@ class OutsideCheckpoints:
         finally:
             os.close(descriptor)
 
-    def _listed(self) -> list[int]:
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One at a time among processes: two who add to one note must not each lose what the other added."""
+        descriptor = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _listed(self) -> list[tuple[int, _Kind]]:
         try:
             names = [path.name for path in self.folder.iterdir()]
         except FileNotFoundError:
             return []
         except OSError as error:
             raise self._unusable(error) from error
-        return sorted(int(match[1]) for name in names if (match := _NAME.fullmatch(name)))
+        found = [match for name in names if (match := _NAME.fullmatch(name))]
+        return sorted((int(match[1]), "cosigned" if match[2] == "cosigned" else "checkpoint") for match in found)
 
-    def _read(self, size: int) -> bytes | None:
-        """None when it was pruned meanwhile."""
+    def _read(self, size: int, kind: _Kind) -> bytes | None:
+        """None when there is none, or when it was pruned meanwhile."""
         try:
-            return self._path(size).read_bytes()
+            return self._path(size, kind).read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise self._unusable(error) from error
 
     def _prune(self) -> None:
-        for size in self._listed()[:-KEPT]:
-            self._path(size).unlink(missing_ok=True)
+        plain = [size for size, kind in self._listed() if kind == "checkpoint"]
+        for size in plain[:-KEPT]:
+            self._path(size, "checkpoint").unlink(missing_ok=True)
 
-    def _path(self, size: int) -> Path:
-        return self.folder / f"{size:020d}.checkpoint"
+    def _path(self, size: int, kind: _Kind) -> Path:
+        return self.folder / f"{size:020d}.{kind}"
 
     def _unusable(self, error: OSError) -> LedgerUnavailableError:
         return LedgerUnavailableError(
