@@ -6,14 +6,15 @@ or of their bits: what an update left alone becomes zero. Bodies, by codec:
 
     0x00 raw       the plaintext
     0x01 zstd      one zstd frame that states its content size
-    0x02 planes    1 byte element width (1, 2, 4 or 8), 4 bytes head length, one zstd frame as in 0x01
+    0x02 planes    1 byte element width w (1, 2, 4 or 8), then w + 2 parts, each 4 bytes length and a frame as in 0x01
     0x03 against   1 byte depth (1 to 8), 32 bytes SHA-256 of the reference's sealed bytes, 16 bytes id of its change,
                    32 bytes SHA-256 of its plaintext; then as 0x02, of plaintext XOR the reference's plaintext
 
-Numbers are big-endian. Content of the frame of 0x02: the head as it is, then the first byte of every element, the
-second of every one, and so on, then what is left over. Rules: any bytes go in and the same bytes come out; the smallest
-body wins; nothing unpacks beyond the bound that the reader gives, and the bound is checked before memory is taken. A
-depth bounds how many sealed artifacts have to be opened for one. This module knows no keys and no ledger.
+Numbers are big-endian. The parts of 0x02: the head as it is (of a safetensors file all before the numbers), the first
+byte of every element, the second of every one, and so on, and what is left over; each is a frame of its own, because
+what suits exponents does not suit noise. Rules: any bytes go in and the same bytes come out; the smallest body wins;
+nothing unpacks beyond the bound that the reader gives, and the bound is checked before memory is taken. A depth bounds
+how many sealed artifacts have to be opened for one. This module knows no keys and no ledger.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import zstandard
@@ -33,7 +34,6 @@ MAX_DEPTH = 8
 WIDTHS = (1, 2, 4, 8)
 
 _LEVEL = 9
-_PREFIX = 5
 _NAME_BYTES = 1 + 32 + 16 + 32
 _MAX_HEAD = 1 << 24
 _DTYPE = re.compile(rb'"dtype":"(F64|I64|U64|F32|I32|U32|BF16|F16|I16|U16)"')
@@ -152,20 +152,26 @@ def layout_of(plaintext: bytes) -> tuple[int, int] | None:
     return (8 + length, _BYTES_OF[kind[1][-2:]]) if kind is not None else None
 
 
-def split(data: bytes, head: int, width: int) -> bytes:
-    """Group the bytes of each element after `head` by significance. `join` undoes it."""
+def split(data: bytes, head: int, width: int) -> list[bytes]:
+    """The head, the bytes of each element after it by significance, and the rest: `width` + 2 parts."""
     end = len(data) - (len(data) - head) % width
-    return b"".join((data[:head], *(data[head + plane : end : width] for plane in range(width)), data[end:]))
+    return [data[:head], *(data[head + plane : end : width] for plane in range(width)), data[end:]]
 
 
-def join(data: bytes, head: int, width: int) -> bytes:
-    """Undo `split`."""
-    count = (len(data) - head) // width
-    out = bytearray(data)
-    for plane in range(width):
-        start = head + plane * count
-        out[head + plane : head + count * width : width] = data[start : start + count]
-    return bytes(out)
+def join(parts: Sequence[bytes]) -> bytes:
+    """Undo `split`.
+
+    Raises:
+        ValueError: the parts are not those of equally long elements.
+    """
+    head, *planes, rest = parts
+    width, count = len(planes), len(planes[0])
+    if any(len(plane) != count for plane in planes) or len(rest) >= width:
+        raise ValueError("its byte planes are not equally long")
+    elements = bytearray(width * count)
+    for number, plane in enumerate(planes):
+        elements[number::width] = plane
+    return b"".join((head, elements, rest))
 
 
 def xor(left: bytes, right: bytes) -> bytes:
@@ -174,17 +180,22 @@ def xor(left: bytes, right: bytes) -> bytes:
 
 
 def _planes(data: bytes, head: int, width: int) -> bytes:
-    return bytes([width]) + head.to_bytes(4, "big") + _squeeze(split(data, head, width))
+    frames = [_squeeze(part) for part in split(data, head, width)]
+    return bytes([width]) + b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
 
 
 def _unplanes(body: bytes, max_output: int) -> bytes:
-    width, head = body[0] if body else 0, int.from_bytes(body[1:_PREFIX], "big")
-    if len(body) < _PREFIX or width not in WIDTHS:
+    width, at, frames = body[0] if body else 0, 1, []
+    if width not in WIDTHS:
         raise ValueError("its byte planes have another form")
-    data = _expand(body[_PREFIX:], max_output)
-    if head > len(data):
-        raise ValueError("its byte planes have another form")
-    return join(data, head, width)
+    for _ in range(width + 2):
+        end = at + 4 + int.from_bytes(body[at : at + 4], "big")
+        frames.append(body[at + 4 : end])
+        at = end
+    if at != len(body):
+        raise ValueError("its byte planes are cut off, or something stands behind them")
+    _bound(sum(_size_of(frame) for frame in frames), max_output)
+    return join([_expand(frame, max_output) for frame in frames])
 
 
 def _squeeze(data: bytes) -> bytes:
@@ -192,13 +203,24 @@ def _squeeze(data: bytes) -> bytes:
 
 
 def _expand(frame: bytes, max_output: int) -> bytes:
+    size = _size_of(frame)
+    _bound(size, max_output)
     try:
-        size = zstandard.frame_content_size(frame)
-        _bound(size, max_output)
         # The size was read from the frame, so the output is allocated once and zstd stops at its end.
         return zstandard.ZstdDecompressor().decompress(frame, max_output_size=size, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ValueError("it does not decompress") from error
+
+
+def _size_of(frame: bytes) -> int:
+    """What a frame says that it unpacks to, in bytes."""
+    try:
+        size = zstandard.frame_content_size(frame)
+    except zstandard.ZstdError as error:
+        raise ValueError("it does not decompress") from error
+    if size < 0:
+        raise ValueError("it does not say how much it unpacks to")
+    return size
 
 
 def _bound(size: int, max_output: int) -> None:

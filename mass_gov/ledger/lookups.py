@@ -41,9 +41,11 @@ def active_policy(connection: Connection) -> str | None:
     return _text(connection.execute(query.order_by(registrations.c.index.desc()).limit(1)).scalar())
 
 
-def registration_index(connection: Connection, kind: str, digest: str) -> int | None:
-    """Log index of the last event that registered a model, a suite or a policy."""
+def registration_index(connection: Connection, kind: str, digest: str, before: int | None = None) -> int | None:
+    """Log index of the last event, `before` a given one or of all, that registered a model, a suite or a policy."""
     wanted = (registrations.c.kind == kind) & (registrations.c.digest == digest)
+    if before is not None:
+        wanted &= registrations.c.index < before
     index = connection.execute(select(func.max(registrations.c.index)).where(wanted)).scalar()
     return None if index is None else int(index)
 

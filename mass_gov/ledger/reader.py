@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Literal
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection
@@ -18,7 +19,7 @@ from mass_gov.evidence import merkle
 from mass_gov.evidence.canonical import sha256_hex
 from mass_gov.evidence.keyring import KeyRing, verify_head
 from mass_gov.evidence.keystore import KeyStore
-from mass_gov.evidence.sealing import unseal
+from mass_gov.evidence.sealing import Disclosed, disclose
 from mass_gov.evidence.signing import VerificationKey
 from mass_gov.ledger.database import Database
 from mass_gov.ledger.entries import Entry, read_entry
@@ -141,6 +142,14 @@ class LogReader:
             NotRetainedError: its subject was erased.
             IntegrityError: it is not what was recorded.
         """
+        return self.disclose(entry, role, index).plaintext
+
+    def disclose(self, entry: Entry, role: ArtifactRole, index: int = 0) -> Disclosed:
+        """As `artifact`, with the artifact's own data key, for an auditor who is to open it elsewhere.
+
+        Raises:
+            NotFoundError, KeyUnavailableError, NotRetainedError, IntegrityError: as `artifact`.
+        """
         refs = [ref for ref in entry.predicate.artifacts if (ref.role, ref.index) == (role, index)]
         if not refs:
             raise NotFoundError(f"Event {entry.index} has no artifact {role}[{index}]. `mass-gov changes show` lists.")
@@ -149,9 +158,8 @@ class LogReader:
         stored = self.stored_artifact(refs[0].digest)
         self._refuse_erased(refs[0].subject)
         key = self.keys.subject_key(refs[0].subject)
-        return unseal(
-            stored, key, binding_of(entry.predicate, refs[0]), refs[0].commitment, fetch=self.stored_artifact
-        )
+        binding = binding_of(entry.predicate, refs[0])
+        return disclose(stored, key, binding, refs[0].commitment, fetch=self.stored_artifact)
 
     def _refuse_erased(self, subject: str) -> None:
         """The log's word goes before the key store's: a back-up of the keys brings no erased subject back."""
@@ -190,6 +198,18 @@ class LogReader:
         if not isinstance(body, ModelRegistered):
             raise IntegrityError("The registrations do not follow from the log. Run `mass-gov log rebuild`.")
         return body
+
+    def registered_before(self, kind: Literal["model", "policy", "suite"], digest: str, index: int) -> Entry:
+        """The last event before `index` that registered a model or a suite, or activated a policy.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with self._database.read() as connection:
+            found = registration_index(connection, kind, digest, before=index)
+        if found is None:
+            raise NotFoundError(f"No {kind} {digest[:16]} was registered before event {index}. Check the digest.")
+        return self.entry(found)
 
     def suite_bytes(self, digest: str) -> bytes:
         """The file of a regression suite."""
