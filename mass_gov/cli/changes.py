@@ -1,7 +1,8 @@
-"""`mass-gov changes`: list and show changes; approve, reject, promote and roll them back. No torch."""
+"""`mass-gov changes`: list, show and export changes; approve, reject, promote and roll them back. No torch."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from mass_gov.flows.approve import Decided
     from mass_gov.ledger import ResponseView
 
-app = typer.Typer(help="List, show, approve, reject, promote and roll back changes.", no_args_is_help=True)
+app = typer.Typer(help="List, show, export, approve, reject, promote and roll back changes.", no_args_is_help=True)
 StatusName = Literal["applied", "held", "pending", "rejected", "active", "rolled_back"]
 
 
@@ -81,6 +82,57 @@ def show(
         emit(change_document(change, contents, responses, full_samples=samples))
     else:
         print_change(out(), change, contents, responses, full_samples=samples)
+
+
+@app.command()
+def export(
+    change_id: ChangeArgument,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FILE", help="Where the bundle goes; a file there is replaced.")
+    ],
+    sealed: Annotated[
+        bool, typer.Option("--sealed", help="Leave every content sealed: proofs, digests and decisions only.")
+    ] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write one change with everything that proves it into a zip that `verify --bundle` checks anywhere, offline.
+
+    It holds what the keys at hand open, in plain: whoever has the file can read it, also after an erasure.
+    """
+    from mass_gov.evidence.files import whole_file
+    from mass_gov.flows.bundle_export import export_change
+    from mass_gov.wiring import read_ledger
+
+    with read_ledger(settings()) as ledger:
+        change = ledger.change(identifier(change_id))
+        exported = export_change(ledger, change, sealed=sealed)
+        key = ledger.key_ring.at(change.index)
+    with whole_file(output) as stream:
+        stream.write(exported.archive)
+    if as_json:
+        emit(
+            {
+                "change_id": change.change_id,
+                "file": str(output),
+                "bytes": len(exported.archive),
+                "events": exported.events,
+                "artifacts": {"opened": exported.opened, "erased": exported.erased, "closed": exported.closed},
+                "log": {"origin": exported.head.origin, "size": exported.head.size, "root": exported.head.root},
+                "log_key": key.keyid,
+            }
+        )
+        return
+    out().print(
+        f"{output}: {exported.events} events under the head of {exported.head.size}; {exported.opened} contents opened, "
+        f"{exported.erased} erased, {exported.closed} sealed.",
+        soft_wrap=True,
+    )
+    out().print(
+        f"`mass-gov verify --bundle {output} --pubkey KEY` verifies it; the log's key has the fingerprint {key.keyid}.",
+        soft_wrap=True,
+    )
+    if exported.opened:
+        say("note: whoever has this file can read what it holds in plain; an erasure does not reach it.")
 
 
 @app.command()
