@@ -7,6 +7,9 @@ place where the learner's side is imported, and says what to install where it is
 from __future__ import annotations
 
 import datetime as dt
+import getpass
+import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,9 +42,21 @@ def actor(settings: Settings, role: Role = "operator") -> Actor:
 
 
 def open_keys(settings: Settings, *, create: bool = False) -> KeyStore:
-    """Open the key store; with `create`, make a new one where there is none."""
+    """Open the key store; with `create`, make a new one where there is none.
+
+    A passphrase comes from the setting. Where there is none and the store needs one, a person at a terminal is asked,
+    once per process.
+    """
+    folder = settings.key_folder
     secret = settings.passphrase.get_secret_value() if settings.passphrase is not None else None
-    return KeyStore.open(settings.key_folder, passphrase=secret, create=create)
+    if secret is None and sys.stdin is not None and sys.stdin.isatty() and KeyStore.is_protected(folder):
+        secret = _asked(folder)
+    return KeyStore.open(folder, passphrase=secret, create=create)
+
+
+@cache
+def _asked(folder: Path) -> str:
+    return getpass.getpass(f"Passphrase of the key store {folder}: ")
 
 
 def address(settings: Settings) -> Address:
@@ -217,7 +232,7 @@ def open_workbench(
     bench = Workbench(
         learner=learner,
         ledger=ledger,
-        keys=open_keys(settings),
+        keys=ledger.keys or open_keys(settings),  # one store: it follows a rotation by another process
         policy=policy,
         runner=RegressionRunner(learner, suite, spec.answer),
         spec=spec,

@@ -160,6 +160,12 @@ def _print(report: VerificationReport) -> None:
 
 def _what_holds(report: VerificationReport) -> list[Any]:
     """The last line: a yes that says how far it goes."""
+    if report.trusted_size is not None:
+        return [
+            _word(f"Trust ends at size {report.trusted_size}:", BAD),
+            f"a key of this log was compromised. What was checked of the {report.size} events agrees with itself; "
+            f"not believed, or not checked: {visible('; '.join(report.not_checked[:NAMED]))}.",
+        ]
     if not report.not_checked:
         return [_word("Everything holds.", GOOD), NO_WITNESS]
     named, more = report.not_checked[:NAMED], len(report.not_checked) - NAMED

@@ -12,7 +12,20 @@ import typer
 from typer.main import get_command
 
 from mass_gov import __version__
-from mass_gov.cli import changes, evaluation, logs, pointers, policies, replays, setup, solve, subjects, tasks, training
+from mass_gov.cli import (
+    changes,
+    evaluation,
+    keys,
+    logs,
+    pointers,
+    policies,
+    replays,
+    setup,
+    solve,
+    subjects,
+    tasks,
+    training,
+)
 from mass_gov.cli.exits import guarded
 from mass_gov.cli.output import write
 
@@ -29,6 +42,7 @@ for command in (solve.solve, setup.init, setup.doctor, replays.replay, logs.veri
 for name, group in (
     ("changes", changes.app),
     ("pointers", pointers.app),
+    ("keys", keys.app),
     ("log", logs.app),
     ("policy", policies.app),
     ("subjects", subjects.app),

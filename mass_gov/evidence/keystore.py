@@ -43,7 +43,7 @@ from mass_gov.evidence.keyfiles import (
     make_private_folder,
     read_secret,
 )
-from mass_gov.evidence.master_key import create_master, open_master
+from mass_gov.evidence.master_key import create_master, is_protected, open_master
 from mass_gov.evidence.signers import SignerFiles, SignerSource, load_ed25519, signing_files
 from mass_gov.evidence.signing import Ed25519Signer
 from mass_gov.evidence.signing_keys import SigningKeys
@@ -104,6 +104,15 @@ class KeyStore(SigningKeys):
         master, password = open_master(folder / MASTER, passphrase)
         signers = source or SignerFiles(folder, password)
         return cls(folder, master, _open_wrapped(folder / REQUEST, master), signers)
+
+    @staticmethod
+    def is_protected(folder: Path) -> bool:
+        """Whether there is a store in `folder` that asks for a passphrase.
+
+        Raises:
+            KeyUnavailableError: its master key cannot be read.
+        """
+        return (folder / MASTER).exists() and is_protected(folder / MASTER)
 
     def subject_key(self, handle: str, create: bool = False) -> bytes:
         """The 32-byte key of a subject; with `create`, made on first use. Secret.

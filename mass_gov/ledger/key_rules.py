@@ -6,6 +6,8 @@ Rules:
 - a key is valid for what stands after the event that named it, up to and with the event that hands over from it
 - only a key that was handed over from can be revoked, once; of a compromised one it is known up to which size of the
   log it is believed, which lies within the log
+- operators and admins decide about keys
+- a change's delta is signed by the delta key that is valid where the change is recorded
 
 Signatures are not looked at here: an entry that reaches this module is already believed.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection, RowMapping
 
-from mass_gov.errors import IntegrityError, NotFoundError, RefusedError, StaleChangeError
+from mass_gov.errors import IntegrityError, NotFoundError, PermissionRefusedError, RefusedError, StaleChangeError
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.schema import log_keys
 from mass_gov.records.events import KeyRevoked, KeyRotated, LogOpened, Purpose
@@ -31,9 +33,11 @@ def rotate(connection: Connection, entry: Entry, body: KeyRotated) -> None:
     """Hand a purpose over.
 
     Raises:
+        PermissionRefusedError: neither an operator nor an admin decided so.
         StaleChangeError: another key is in use than the one that hands over.
         RefusedError: the new key was used before.
     """
+    _check_actor(entry)
     row = _row(connection, body.old_key)
     if row is None or row["purpose"] != body.purpose or row["to_index"] is not None:
         raise StaleChangeError(
@@ -50,10 +54,12 @@ def revoke(connection: Connection, entry: Entry, body: KeyRevoked) -> None:
     """Note that a former key is not believed as before.
 
     Raises:
+        PermissionRefusedError: neither an operator nor an admin decided so.
         NotFoundError: the log knows no such key.
         RefusedError: it is in use, or was revoked before.
         IntegrityError: it is believed beyond the log.
     """
+    _check_actor(entry)
     row = _row(connection, body.key)
     if row is None or row["purpose"] != body.purpose:
         raise NotFoundError(f"This log knows no {body.purpose} key {body.key[:16]}. `mass-gov keys list` shows them.")
@@ -73,11 +79,34 @@ def revoke(connection: Connection, entry: Entry, body: KeyRevoked) -> None:
     connection.execute(update(log_keys).where(log_keys.c.key == body.key).values(values))
 
 
+def check_delta(connection: Connection, index: int, delta_key: str | None) -> None:
+    """Check that the delta of a change was signed by the key in use; None where the change has no delta.
+
+    Raises:
+        StaleChangeError: by another: the delta key was rotated while the change was made.
+    """
+    in_use = key_in_use(connection, "delta")
+    if delta_key is not None and delta_key != in_use:
+        raise StaleChangeError(
+            f"Event {index}: its delta is signed by the key {delta_key[:16]}, and {str(in_use)[:16]} is in use since. "
+            "Ask the task again."
+        )
+
+
 def key_in_use(connection: Connection, purpose: Purpose) -> str | None:
     """The key id that is valid for the next event; None in a log that was not opened."""
     wanted = (log_keys.c.purpose == purpose) & log_keys.c.to_index.is_(None)
     found = connection.execute(select(log_keys.c.key).where(wanted)).scalar()
     return None if found is None else str(found)
+
+
+def _check_actor(entry: Entry) -> None:
+    actor = entry.predicate.actor
+    if actor.role not in ("operator", "admin"):
+        raise PermissionRefusedError(
+            f"Event {entry.index}: {actor.principal} acts as {actor.role}, and only operators and admins decide about "
+            "keys. Let one of them do it."
+        )
 
 
 def _row(connection: Connection, key: str) -> RowMapping | None:

@@ -128,6 +128,7 @@ def _record(connection: Connection, entry: Entry, change: ChangeBody) -> None:
     transitions.same_place(entry, identity.tenant, identity.deployment)
     subject_rules.refuse_erased(connection, identity.subject, f"Change {identity.change_id}")
     consistent(change)
+    key_rules.check_delta(connection, entry.index, change.update.delta_key)
     _check_states(change)
     _check_fresh(connection, change)
     _check_parents(connection, change)
