@@ -66,6 +66,7 @@ from mass_gov.records.events import (
 )
 from mass_gov.records.settings import AdaptationSpec, SamplingSpec, UpdateSpec
 from mass_gov.stages.gates import gate_samples
+from tests.fakes.engines import address_of
 
 SUBJECT = "s-" + "5" * 32
 ADA = Actor(principal="ada", role="requester")
@@ -129,7 +130,7 @@ class LedgerWorld:
         """Make a home, or open the one that is there; furnish the ledger with policy, model and suite once."""
         keys = KeyStore.open(folder / "keys", create=True)
         ledger = Ledger.open(
-            folder / "ledger.db", keys=keys, checkpoints=folder / "checkpoints", create=True, **options
+            address_of(folder), keys=keys, checkpoints=folder / "checkpoints", create=True, **options
         )
         world = cls(folder, ledger, keys, policy or shipped_policy("solo"))
         if not ledger.has_model(BASE_MODEL):
@@ -250,7 +251,7 @@ class LedgerWorld:
             ("config", _json(SPEC)),
             ("fingerprint", canonical_bytes({"torch": "none"})),
             ("answer", _json(answer)),
-            of=str(fields["subject"]),
+            of=str((fields | overrides)["subject"]),
         )
 
     def approval(
