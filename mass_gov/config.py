@@ -40,6 +40,12 @@ class Settings(BaseSettings):
     database_owner_url: SecretStr | None = Field(
         default=None, description="The same database as the owner of its tables; for `mass-gov init` alone."
     )
+    witnesses: Path | None = Field(
+        default=None, description="Your witness policy (C2SP tlog-policy): whose cosignatures `verify` counts."
+    )
+    witness_home: Path | None = Field(
+        default=None, description="Folder of a witness of your own (default: HOME/witness)."
+    )
     model: Path | None = Field(
         default=None, description="Folder of a Hugging Face causal language model (default: the shipped one)."
     )
@@ -59,6 +65,11 @@ class Settings(BaseSettings):
     def checkpoint_folder(self) -> Path:
         """Where signed checkpoints go, outside the database."""
         return self.checkpoints or self.home / "checkpoints"
+
+    @property
+    def witness_folder(self) -> Path:
+        """Where a witness of one's own lives."""
+        return self.witness_home or self.home / "witness"
 
     @property
     def key_folder(self) -> Path:

@@ -25,6 +25,8 @@ from mass_gov.cli import (
     subjects,
     tasks,
     training,
+    verification,
+    witness,
 )
 from mass_gov.cli.exits import guarded
 from mass_gov.cli.output import write
@@ -37,13 +39,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (solve.solve, setup.init, setup.doctor, replays.replay, logs.verify, evaluation.evaluate):
+for command in (solve.solve, setup.init, setup.doctor, replays.replay, verification.verify, evaluation.evaluate):
     app.command()(command)
 for name, group in (
     ("changes", changes.app),
     ("pointers", pointers.app),
     ("keys", keys.app),
     ("log", logs.app),
+    ("witness", witness.app),
     ("policy", policies.app),
     ("subjects", subjects.app),
     ("tasks", tasks.app),

@@ -177,6 +177,10 @@ class Findings:
         if note:
             self._notes[step] = note
 
+    def absent(self, step: int, why: str) -> None:
+        """Note why there is nothing for a step to look at."""
+        self._notes[step] = why
+
     def unknown(self, what: str) -> None:
         """Note what was not looked at, once."""
         self._not_checked[what] = None

@@ -192,6 +192,8 @@ class _ExportAudit:
         heads.outside(self.outside, self.sizes)
         witnessed = heads.finish()
         findings.unknown(NOT_IN_AN_EXPORT)
+        for step in (1, 8, 9, 10, 11):
+            findings.absent(step, "not in an export")
         if self.trust == "consistency only":
             findings.unknown("who wrote it: no trust root was given")
             findings.warn(
