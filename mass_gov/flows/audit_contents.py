@@ -67,64 +67,16 @@ class _Named:
 
 
 @dataclass
-class ContentCheck:
-    """Collects the names of artifacts, opens them, and keeps the policies and suites that it met."""
+class Contents:
+    """Compares opened artifacts with the leaf that names them, and keeps the policies and suites that it met."""
 
-    raw: RawLedger
     keys: KeyStore | None
     ring: KeyRing
     findings: Findings
     policies: dict[str, Policy] = field(default_factory=dict)
     _suites: dict[str, Suite] = field(default_factory=dict)
-    _named: dict[str, _Named] = field(default_factory=dict)
-    _subjects: SubjectCheck | None = None
 
-    def __post_init__(self) -> None:
-        self._subjects = SubjectCheck(self.keys, self.findings) if self.keys is not None else None
-
-    def look(self, entry: Entry, change_id: str | None) -> None:
-        """(7) Note what an event names; (9) with the keys, open it and compare it with the leaf."""
-        for ref in entry.predicate.artifacts:
-            where = f"event {entry.index}, artifact {ref.role}[{ref.index}]"
-            if ref.digest in self._named:
-                self.findings.wrong(7, where, f"{self._named[ref.digest].where} names it too", entry.index, change_id)
-            self._named[ref.digest] = _Named(where, entry.index, ref.size, change_id)
-        lawful = self._roles(entry, change_id)
-        if self._subjects is None:
-            self.findings.skipped(9, "without the key store artifacts stay sealed: their digests were checked")
-            return
-        self._subjects.look(entry)
-        opened = [(ref.role, self._open(entry, ref)) for ref in entry.predicate.artifacts]
-        if lawful:  # else it is not known which of two is meant
-            self._compare(entry, change_id, {role: content for role, content in opened if content is not None})
-
-    def erased_subjects(self) -> None:
-        """(9) Say whose contents could not be opened because they were erased, and whether the log says so."""
-        if self._subjects is not None:
-            self._subjects.end()
-
-    def stored_rows(self) -> None:
-        """(7) Every row is named, is the bytes that its name says, and none is missing."""
-        missing = dict(self._named)
-        total = self.raw.count(artifacts)
-        for digest, stored in self.raw.artifacts():
-            self.findings.checked(7, total)
-            self.findings.count("artifacts")
-            key = digest.hex() if isinstance(digest, bytes) else repr(digest)
-            named = missing.pop(key, None)
-            place = f"artifacts row {key[:16]}"
-            if named is None:
-                self.findings.wrong(7, f"{place}, digest", "no event names it")
-            elif not isinstance(stored, bytes) or sha256_hex(stored) != key:
-                what = f"{named.where}: the stored bytes are not those that were signed for; restore them"
-                self.findings.wrong(7, f"{place}, stored", what, named.index, named.change_id)
-            elif len(stored) != named.size:
-                self.findings.wrong(7, place, f"{named.where} states another size", named.index, named.change_id)
-        for key, named in missing.items():
-            what = f"{named.where}: it is missing; restore it"
-            self.findings.wrong(7, f"artifacts row {key[:16]}", what, named.index, named.change_id)
-
-    def _roles(self, entry: Entry, change_id: str | None) -> bool:
+    def roles(self, entry: Entry, change_id: str | None) -> bool:
         """(7) An event has exactly the artifacts that it calls for, each once, as number 0 of its role."""
         body = entry.predicate.body
         roles = [(ref.role, ref.index) for ref in entry.predicate.artifacts]
@@ -148,23 +100,7 @@ class ContentCheck:
         )
         return False
 
-    def _open(self, entry: Entry, ref: ArtifactRef) -> bytes | None:
-        """(9) Unseal: key, commitment, binding. Rows that step (7) refuses are left to it."""
-        stored = self.raw.artifact(ref.digest)
-        if self._subjects is None or stored is None or sha256_hex(stored) != ref.digest:
-            return None
-        where = f"event {entry.index}, artifact {ref.role}[{ref.index}]"
-        key = self._subjects.key_of(ref.subject, where, entry.index)
-        if key is None:
-            return None
-        with self.findings.guard(9, where, entry.index):
-            binding = binding_of(entry.predicate, ref)
-            content = unseal(stored, key, binding, ref.commitment, fetch=lambda name: self.raw.artifact(name) or b"")
-            self.findings.checked(9)
-            return content
-        return None
-
-    def _compare(self, entry: Entry, change_id: str | None, plain: Mapping[ArtifactRole, bytes]) -> None:
+    def compare(self, entry: Entry, change_id: str | None, plain: Mapping[ArtifactRole, bytes]) -> None:
         body = entry.predicate.body
         check = Comparison(self.findings, entry.index, change_id, plain)
         match body:
@@ -214,3 +150,71 @@ class ContentCheck:
             key = self.ring.at(index, "delta")
             check.same("delta.signature", "signing key", change.update.delta_key, key.keyid)
             verify_folder(files, check.plain["delta.signature"], key)
+
+
+class ContentCheck(Contents):
+    """Collects the names of a ledger's artifacts, opens them, and compares what they hold."""
+
+    def __init__(self, raw: RawLedger, keys: KeyStore | None, ring: KeyRing, findings: Findings) -> None:
+        super().__init__(keys, ring, findings)
+        self.raw = raw
+        self._named: dict[str, _Named] = {}
+        self._subjects = SubjectCheck(keys, findings) if keys is not None else None
+
+    def look(self, entry: Entry, change_id: str | None) -> None:
+        """(7) Note what an event names; (9) with the keys, open it and compare it with the leaf."""
+        for ref in entry.predicate.artifacts:
+            where = f"event {entry.index}, artifact {ref.role}[{ref.index}]"
+            if ref.digest in self._named:
+                self.findings.wrong(7, where, f"{self._named[ref.digest].where} names it too", entry.index, change_id)
+            self._named[ref.digest] = _Named(where, entry.index, ref.size, change_id)
+        lawful = self.roles(entry, change_id)
+        if self._subjects is None:
+            self.findings.skipped(9, "without the key store artifacts stay sealed: their digests were checked")
+            return
+        self._subjects.look(entry)
+        opened = [(ref.role, self._open(entry, ref)) for ref in entry.predicate.artifacts]
+        if lawful:  # else it is not known which of two is meant
+            self.compare(entry, change_id, {role: content for role, content in opened if content is not None})
+
+    def erased_subjects(self) -> None:
+        """(9) Say whose contents could not be opened because they were erased, and whether the log says so."""
+        if self._subjects is not None:
+            self._subjects.end()
+
+    def stored_rows(self) -> None:
+        """(7) Every row is named, is the bytes that its name says, and none is missing."""
+        missing = dict(self._named)
+        total = self.raw.count(artifacts)
+        for digest, stored in self.raw.artifacts():
+            self.findings.checked(7, total)
+            self.findings.count("artifacts")
+            key = digest.hex() if isinstance(digest, bytes) else repr(digest)
+            named = missing.pop(key, None)
+            place = f"artifacts row {key[:16]}"
+            if named is None:
+                self.findings.wrong(7, f"{place}, digest", "no event names it")
+            elif not isinstance(stored, bytes) or sha256_hex(stored) != key:
+                what = f"{named.where}: the stored bytes are not those that were signed for; restore them"
+                self.findings.wrong(7, f"{place}, stored", what, named.index, named.change_id)
+            elif len(stored) != named.size:
+                self.findings.wrong(7, place, f"{named.where} states another size", named.index, named.change_id)
+        for key, named in missing.items():
+            what = f"{named.where}: it is missing; restore it"
+            self.findings.wrong(7, f"artifacts row {key[:16]}", what, named.index, named.change_id)
+
+    def _open(self, entry: Entry, ref: ArtifactRef) -> bytes | None:
+        """(9) Unseal: key, commitment, binding. Rows that step (7) refuses are left to it."""
+        stored = self.raw.artifact(ref.digest)
+        if self._subjects is None or stored is None or sha256_hex(stored) != ref.digest:
+            return None
+        where = f"event {entry.index}, artifact {ref.role}[{ref.index}]"
+        key = self._subjects.key_of(ref.subject, where, entry.index)
+        if key is None:
+            return None
+        with self.findings.guard(9, where, entry.index):
+            binding = binding_of(entry.predicate, ref)
+            content = unseal(stored, key, binding, ref.commitment, fetch=lambda name: self.raw.artifact(name) or b"")
+            self.findings.checked(9)
+            return content
+        return None

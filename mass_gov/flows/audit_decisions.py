@@ -12,7 +12,7 @@ from functools import cache
 
 from mass_gov.config_data import data_folder
 from mass_gov.errors import PolicyError
-from mass_gov.flows.audit_contents import ContentCheck
+from mass_gov.flows.audit_contents import Contents
 from mass_gov.flows.audit_report import Findings
 from mass_gov.ledger import Entry
 from mass_gov.policy import Policy, load_policy, rederive
@@ -29,7 +29,7 @@ from mass_gov.records.events import (
 class DecisionCheck:
     """Looks at changes and approvals as they pass by."""
 
-    def __init__(self, contents: ContentCheck, findings: Findings) -> None:
+    def __init__(self, contents: Contents, findings: Findings) -> None:
         self._contents = contents
         self._findings = findings
         self._policy_of: dict[str, str] = {}
