@@ -75,6 +75,7 @@ def rotate(
             raise RefusedError("Another process is rotating a key right now. Wait; then look at `mass-gov keys list`.")
         old = (keys.log_signer if purpose == "log" else keys.delta_signer).public_key
         if (in_use := ledger.key_ring.in_use(purpose).keyid) != old.keyid:
+            keys.use(_in_use(ledger))  # whoever decides again knows
             raise StaleChangeError(
                 f"The {purpose} key {old.keyid[:16]} was handed over from by another process, and {in_use[:16]} is in "
                 "use. Look at `mass-gov keys list`, and rotate again if you still want to."
