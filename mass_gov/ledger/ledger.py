@@ -29,6 +29,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from sqlalchemy import delete, select
 from sqlalchemy.engine import Connection
@@ -53,7 +54,7 @@ from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed,
 from mass_gov.ledger.subject_reader import SubjectReader
 from mass_gov.ledger.writing import Writer
 from mass_gov.records.drafts import EventDraft
-from mass_gov.records.events import Actor, LogOpened
+from mass_gov.records.events import Actor, LogOpened, Predecessor
 
 SYSTEM = Actor(principal="system", role="system")
 """Who opens a log."""
@@ -85,6 +86,7 @@ class Ledger(SubjectReader):
         self._seen = 0
         self._head: LogHead | None = None
         """Where this process left the log; compared with what stands there before it is used."""
+        self._predecessor: Predecessor | None = None
         self._lock = threading.Lock()
         self._sequencer = Sequencer(self._commit, self._stands)
 
@@ -101,7 +103,8 @@ class Ledger(SubjectReader):
         timeout: float = DEFAULT_TIMEOUT,
         rebuild_first: bool = False,
         owner: Address | str | None = None,
-    ) -> Ledger:
+        predecessor: Predecessor | None = None,
+    ) -> Self:
         """Open a ledger, or with `create` make it when there is none.
 
         Arguments:
@@ -113,6 +116,7 @@ class Ledger(SubjectReader):
             timeout: seconds to wait for another process's lock.
             rebuild_first: derive the projections from the log again instead of insisting that they follow from it.
             owner: with `create`, as whom a server's schema is made and brought up to date; None for `where` itself.
+            predecessor: with `create`, the sealed log that a new one succeeds: its first event names it.
 
         Raises:
             LedgerUnavailableError: missing, unreadable, unwritable, locked, another program's or of a newer schema.
@@ -125,6 +129,7 @@ class Ledger(SubjectReader):
         outside = OutsideCheckpoints(checkpoints, trip)
         database = open_database(where, create=create, writable=keys is not None, timeout=timeout)
         ledger = cls(database, keys, outside, clock, trip)
+        ledger._predecessor = predecessor
         try:
             brought_up = create and owner is not None and make_schema(database, owner, timeout)  # (1)
             ledger._start(create, rebuild_first or brought_up)
@@ -244,7 +249,7 @@ class Ledger(SubjectReader):
             log_public_key=base64.b64encode(log.spki).decode("ascii"),
             delta_key=delta.keyid,
             delta_public_key=base64.b64encode(delta.spki).decode("ascii"),
-            predecessor=None,
+            predecessor=self._predecessor,
             software=f"mass-gov/{__version__}",
         )
         return EventDraft(actor=SYSTEM, tenant="system", deployment="log", body=body)
