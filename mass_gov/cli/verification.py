@@ -5,9 +5,10 @@ No torch: whoever verifies needs the ledger or a file and, better, the public ke
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from mass_gov.evidence.keystore import KeyStore
     from mass_gov.evidence.witness_policy import WitnessPolicy
     from mass_gov.flows.audit_report import Progress, VerificationReport, Witnessed
+    from mass_gov.flows.bundle_verify import BundleReport
 
 NAMED = 5
 """Things not checked that the last line names; the JSON report lists all."""
@@ -42,6 +44,14 @@ def verify(
     export: Annotated[
         Path | None, typer.Option("--export", metavar="FILE", help="Verify this export instead of the ledger.")
     ] = None,
+    bundle: Annotated[
+        Path | None,
+        typer.Option("--bundle", metavar="FILE", help="Verify this bundle of one change; needs no ledger at all."),
+    ] = None,
+    fingerprint: Annotated[
+        str | None,
+        typer.Option("--fingerprint", metavar="KEYID", help="With --bundle: the log key's keyid, instead of --pubkey."),
+    ] = None,
     witnesses: WitnessesOption = None,
     max_age: Annotated[
         str | None,
@@ -52,6 +62,15 @@ def verify(
         typer.Option(
             "--against", metavar="FILE", help="An export kept from before: names the first event that differs."
         ),
+    ] = None,
+    only: Annotated[
+        Literal["tree", "signatures"] | None,
+        typer.Option(
+            "--only", help="A part, fast: hashes, order and tree; or every signature too. Says what it left out."
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option("--processes", min=1, metavar="N", help="With --only signatures (default: all cores).")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -70,14 +89,26 @@ def verify(
         "witnesses": witness_policy(chosen),
         "max_age": _seconds(max_age, chosen),
     }
+    if bundle is not None and any((export, against, only)):
+        raise InputError("--bundle verifies one file as a whole. Give it without --export, --against and --only.")
+    if fingerprint is not None and bundle is None:
+        raise InputError("--fingerprint pins the key of a bundle. Give --pubkey for a ledger or an export.")
     if export is not None and against is not None:
         raise InputError("--against compares a ledger with an older export. Give it without --export.")
+    if export is not None and only is not None:
+        raise InputError("--only takes a part of a ledger's verification. An export is verified whole; leave it out.")
+    part = {"against": against, "only": only, "processes": processes or os.cpu_count() or 1}
     with err().status("verifying…") as status:
 
         def progress(step: str, done: int, total: int) -> None:
             status.update(f"verifying {step}: {done}" + (f"/{total}" * (total > 0)))
 
-        report = _export(export, chosen, trusted, progress) if export else _ledger(chosen, trusted, against, progress)
+        if bundle is not None:
+            report: VerificationReport = _bundle(bundle, fingerprint, trusted)
+        elif export is not None:
+            report = _export(export, chosen, trusted, progress)
+        else:
+            report = _ledger(chosen, trusted | part, progress)
     if as_json:
         emit(report.document())
     else:
@@ -92,16 +123,14 @@ def witness_policy(chosen: Settings) -> WitnessPolicy | None:
     return read_witness_policy(chosen.witnesses) if chosen.witnesses is not None else None
 
 
-def _ledger(chosen: Settings, trusted: dict[str, Any], against: Path | None, progress: Progress) -> VerificationReport:
+def _ledger(chosen: Settings, asked: dict[str, Any], progress: Progress) -> VerificationReport:
     from mass_gov.errors import NotFoundError
     from mass_gov.flows.audit import verify as verify_ledger
     from mass_gov.wiring import address, has_ledger, ledger_place
 
     if not has_ledger(chosen):
         raise NotFoundError(f"there is no ledger in {ledger_place(chosen)}. Set MASS_GOV_HOME to where it lies.")
-    return verify_ledger(
-        address(chosen), checkpoints=chosen.checkpoint_folder, against=against, progress=progress, **trusted
-    )
+    return verify_ledger(address(chosen), checkpoints=chosen.checkpoint_folder, progress=progress, **asked)
 
 
 def _export(path: Path, chosen: Settings, trusted: dict[str, Any], progress: Progress) -> VerificationReport:
@@ -109,6 +138,14 @@ def _export(path: Path, chosen: Settings, trusted: dict[str, Any], progress: Pro
 
     # Only a folder that was named: the one of a ledger that happens to live here says nothing about this file.
     return verify_export(path, checkpoints=chosen.checkpoints, progress=progress, **trusted)
+
+
+def _bundle(path: Path, fingerprint: str | None, trusted: dict[str, Any]) -> BundleReport:
+    from mass_gov.evidence.bundle import read_file
+    from mass_gov.flows.bundle_verify import verify_bundle
+
+    asked = {name: trusted[name] for name in ("public_key", "witnesses", "max_age")}
+    return verify_bundle(read_file(path), fingerprint=fingerprint, **asked)  # no key that happens to lie here counts
 
 
 def _keys(chosen: Settings) -> KeyStore | None:

@@ -117,9 +117,45 @@ class Frontier:
         self._size += 1
         return completed
 
+    def extend(self, leaves: Sequence[bytes]) -> tuple[list[bytes], dict[int, list[bytes]]]:
+        """Append many leaf hashes at a time; the same as `append` for each, at a fraction of the cost.
+
+        Returns the root after each of them, and by level the hashes of the nodes that were completed, in order of their
+        position.
+        """
+        roots: list[bytes] = []
+        nodes: dict[int, list[bytes]] = {}
+        while len(roots) < len(leaves):
+            left = len(leaves) - len(roots)
+            # The largest complete subtree that begins here and is whole: no larger than where it begins is aligned.
+            room = self._size & -self._size or left
+            width = min(room, 1 << (left.bit_length() - 1))
+            partial = _partial_roots(leaves[len(roots) : len(roots) + width], nodes)
+            for peak in reversed(self._hashes):
+                start = b"\x01" + peak
+                partial = [hashlib.sha256(start + right).digest() for right in partial]
+            roots += partial
+            self._push(width.bit_length() - 1, nodes)
+            self._size += width
+        return roots, nodes
+
+    def _push(self, level: int, nodes: dict[int, list[bytes]]) -> None:
+        """Take up the newest complete subtree of a level, and merge what it completes."""
+        current = nodes[level][-1]
+        position = self._size >> level
+        while position % 2 == 1:
+            current = node_hash(self._hashes.pop(), current)
+            level, position = level + 1, position // 2
+            nodes.setdefault(level, []).append(current)
+        self._hashes.append(current)
+
     def root(self) -> bytes:
         """The root over everything appended so far."""
         return _fold(self._hashes)
+
+    def become(self, other: Frontier) -> None:
+        """Take over what another one has: a batch that was tried on a copy, and held."""
+        self._size, self._hashes = other.size, list(other.hashes)
 
     def copy(self) -> Frontier:
         """An independent copy, so that a batch can be tried and dropped."""
@@ -247,6 +283,21 @@ def _hashes(proof: Sequence[bytes]) -> Sequence[bytes]:
     if any(len(h) != HASH_BYTES for h in proof):
         raise _refuse("a proof holds something that is not a hash")
     return proof
+
+
+def _partial_roots(leaves: Sequence[bytes], nodes: dict[int, list[bytes]]) -> list[bytes]:
+    """Roots of the first 1, 2, ... of 2^k leaves; the complete subtrees among them are added to `nodes`, by level."""
+    level = 0
+    nodes.setdefault(0, []).extend(leaves)
+    halves = [[leaf] for leaf in leaves]
+    while len(halves) > 1:
+        level += 1
+        for left, right in zip(halves[::2], halves[1::2], strict=True):
+            start = b"\x01" + left[-1]
+            left += [hashlib.sha256(start + one).digest() for one in right]
+        halves = halves[::2]
+        nodes.setdefault(level, []).extend(half[-1] for half in halves)
+    return halves[0]
 
 
 def _split(size: int) -> int:

@@ -31,6 +31,8 @@ from mass_gov.flows.audit_heads import HeadCheck, Witnesses
 from mass_gov.flows.audit_keys import anchor, doubts
 from mass_gov.flows.audit_log import LogCheck
 from mass_gov.flows.audit_report import Fault, Findings, Progress, StepResult, VerificationReport, Witnessed
+from mass_gov.flows.audit_scan import Only, Part, scan
+from mass_gov.flows.audit_signatures import Signed
 from mass_gov.ledger import Entry, Ledger, RawLedger, Replica
 from mass_gov.ledger.address import Address
 from mass_gov.ledger.entries import claimed_log_key, learn, read_entry
@@ -53,6 +55,8 @@ def verify(
     max_age: int | None = None,
     against: Path | None = None,
     now: int | None = None,
+    only: Only | None = None,
+    processes: int = 1,
     progress: Progress | None = None,
 ) -> VerificationReport:
     """Verify a ledger, open or as a file.
@@ -67,6 +71,9 @@ def verify(
         max_age: seconds since a quorum last vouched for the newest head that it cosigned; older is a fault.
         against: an export that was kept from before, to find the first event that differs from it.
         now: seconds since 1970; by default this machine's clock.
+        only: a part of it, much faster: hashes, order and `tree`, or all `signatures` as well. None is everything.
+        processes: how many check signatures, where only they are wanted. More than one need a main module that can be
+            imported again without effect (`multiprocessing`, "spawn").
         progress: called with (step, done, total).
 
     Raises:
@@ -84,7 +91,7 @@ def verify(
         with RawLedger.open(address) as raw:
             if not raw.schema() and not audit.outside_sizes():
                 raise LedgerUnavailableError(f"{address} holds no ledger yet. Run `mass-gov init` to make one.")
-            audit.run(raw)
+            audit.run(raw, only and Part(address, only, processes))
     except IntegrityError as error:
         audit.findings.wrong(1, address.short, str(error))
     return audit.report()
@@ -124,16 +131,19 @@ class _Audit:
         """Sizes of the checkpoints outside; none where no folder was given."""
         return self.outside.sizes() if self.outside is not None else []
 
-    def run(self, raw: RawLedger) -> None:
-        """Run every step that can be run."""
+    def run(self, raw: RawLedger, part: Part | None = None) -> None:
+        """Run every step that can be run, or those of a part."""
         replica = Replica()
         try:
             self.sizes = self.outside_sizes()
             self._schema(raw, replica)  # (1)
-            if self._trust_root(raw):  # (2)
+            if self._trust_root(raw) and part is not None:  # (2)
+                self._scan(raw, part)  # (3), (4), (5)
+            elif part is None:
                 self._log(raw, replica)  # (3) to (10)
             self._outside(raw)  # (6), (12)
-            self._storage(raw)  # (11)
+            if part is None:
+                self._storage(raw)  # (11)
         finally:
             replica.close()
 
@@ -219,7 +229,7 @@ class _Audit:
             log.run(self.sizes, self.roots)  # (3), (4), (5), and per event (7) to (10)
         self._anchor(raw, self.ring)  # (2)
         with self.findings.guard(4, "log_nodes"):
-            log.tree_ends()  # (4)
+            log.tree.ends()  # (4)
         with self.findings.guard(5, "log_checkpoints"):
             log.checkpoints_end()  # (5)
         contents.erased_subjects()  # (9)
@@ -228,6 +238,13 @@ class _Audit:
         with self.findings.guard(7, "artifacts"):
             contents.stored_rows()  # (7)
         _compare_projections(raw, replica, self.findings)  # (8)
+
+    def _scan(self, raw: RawLedger, part: Part) -> None:
+        if self.ring is None or self.origin is None:
+            return
+        signed = Signed(self.origin, self.ring)
+        scan(raw, part, signed, self.frontier, self.findings, self.sizes, self.roots)
+        self._anchor(raw, self.ring)  # (2)
 
     def _outside(self, raw: RawLedger) -> None:
         """(6), (12) What was kept outside the database: heads, cosigned heads, a copy of the log."""

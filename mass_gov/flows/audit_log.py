@@ -8,15 +8,16 @@ bytes, tree and heads are still checked, and no meaning is derived.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from itertools import pairwise
 
 from mass_gov.errors import IntegrityError
 from mass_gov.evidence.keyring import KeyRing, verify_head
-from mass_gov.evidence.merkle import Frontier, Node, leaf_hash
+from mass_gov.evidence.merkle import Frontier
 from mass_gov.flows.audit_contents import ContentCheck
 from mass_gov.flows.audit_decisions import DecisionCheck
 from mass_gov.flows.audit_report import Findings
+from mass_gov.flows.audit_tree import TreeCheck
 from mass_gov.ledger import Entry, RawLedger, Replica
 from mass_gov.ledger.entries import learn, read_entry
 from mass_gov.ledger.schema import log_events
@@ -40,7 +41,7 @@ class LogCheck:
         self.decisions = DecisionCheck(contents, findings)
         self.frontier = frontier
         self._keys, self._origin = keys, origin
-        self._levels: dict[int, Iterator[tuple[object, ...]]] = {}
+        self.tree = TreeCheck(raw, findings, frontier)
         self._heads = raw.checkpoints()
         self._head = next(self._heads, None)
         self._last_signed = 0
@@ -52,30 +53,17 @@ class LogCheck:
         """Check every event; put the roots that the leaves give at `sizes` into `roots`."""
         total = self.raw.count(log_events)
         wanted = frozenset(sizes)
-        for expected, (index, leaf, before, after) in enumerate(self.raw.events()):
+        for expected, row in enumerate(self.raw.events()):
             self.findings.checked(3, total)
+            self.findings.checked(4)
             self.findings.count("events")
-            if index != expected:  # (3)
-                self.findings.wrong(3, f"log_events row {index}, index", f"{expected} was expected here", expected)
-            if not isinstance(leaf, bytes):
-                self.findings.wrong(3, f"log_events row {expected}, leaf", "it is not bytes", expected)
-                leaf = b""  # noqa: PLW2901 - counted as an empty leaf, so that the tree is seen to differ
-            self._extend_tree(expected, leaf, before, after)
+            leaf = self.tree.event(expected, row)  # (3), (4)
             entry = self._read(expected, leaf)
             if entry is not None and self.findings.cannot_check is None:
                 self._mean(entry)
             self._check_heads(expected + 1)
             if expected + 1 in wanted:
                 roots[expected + 1] = self.frontier.root()
-
-    def tree_ends(self) -> None:
-        """(4) No node stands where no complete subtree is."""
-        for level in self.raw.levels():
-            if level not in self._levels:
-                self.findings.wrong(4, f"log_nodes level {level}", "no subtree of this size is complete")
-        for level, stored in self._levels.items():
-            for position, _ in stored:
-                self.findings.wrong(4, f"log_nodes row ({level}, {position})", "this subtree is not complete")
 
     def checkpoints_end(self) -> None:
         """(5) The last event is signed for, and no head lies beyond it."""
@@ -86,29 +74,6 @@ class LogCheck:
         while self._head is not None:
             self.findings.wrong(5, f"log_checkpoints row {self._head[0]}", "its size is not one that the log had")
             self._head = next(self._heads, None)
-
-    def _extend_tree(self, index: int, leaf: bytes, before: object, after: object) -> None:
-        """(4) Roots before and after each event, and every node that it completes, are what the leaves give."""
-        self.findings.checked(4)
-        if before != self.frontier.root():
-            self.findings.wrong(4, f"log_events row {index}, prev_root", "the leaves before it give another", index)
-        differing = [name for node in self.frontier.append(leaf_hash(leaf)) if (name := self._node_fault(node))]
-        if after != self.frontier.root():
-            # A leaf that neither its own node nor the root knows was changed or moved; else the root was.
-            column = "leaf" if f"(0, {index})" in differing else "root"
-            self.findings.wrong(4, f"log_events row {index}, {column}", "the tree was made over another event", index)
-        for name in differing:
-            what = "it is missing, or the leaves under it give another hash"
-            self.findings.wrong(4, f"log_nodes row {name}", what, index)
-
-    def _node_fault(self, node: Node) -> str | None:
-        """The name of a stored node that is not what the leaves give; None when it is."""
-        stored = self._levels.get(node.level)
-        if stored is None:
-            stored = self._levels[node.level] = self.raw.nodes(node.level)
-        if next(stored, None) == (node.position, node.hash):
-            return None
-        return f"({node.level}, {node.position})"
 
     def _read(self, index: int, leaf: bytes) -> Entry | None:
         """(3) The leaf is canonical, signed by its index's keys, a known event, of this log; clocks are looked at."""

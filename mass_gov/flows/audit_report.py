@@ -161,9 +161,9 @@ class Findings:
             what = f"it cannot be read ({type(error).__name__}: {str(error)[:200]}). Restore it."
             self.wrong(step, where, what, index, change_id)
 
-    def checked(self, step: int, total: int = 0) -> None:
-        """Note that a step looked at one more thing."""
-        self._checked[step] = self._checked.get(step, 0) + 1
+    def checked(self, step: int, total: int = 0, by: int = 1) -> None:
+        """Note that a step looked at one more thing, or `by` more."""
+        self._checked[step] = self._checked.get(step, 0) + by
         if self.progress is not None:
             self.progress(STEPS[step], self._checked[step], total)
 
@@ -189,9 +189,9 @@ class Findings:
         """What was not looked at, in the order in which it was met."""
         return tuple(self._not_checked)
 
-    def count(self, name: str) -> None:
-        """Count one more of something."""
-        self.counts[name] = self.counts.get(name, 0) + 1
+    def count(self, name: str, by: int = 1) -> None:
+        """Count one more of something, or `by` more."""
+        self.counts[name] = self.counts.get(name, 0) + by
 
     def warn(self, text: str) -> None:
         """Note what is no fault, and what a person should know."""

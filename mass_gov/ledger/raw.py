@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import CursorResult, Executable, Table, func, select, text
 from sqlalchemy.engine import Connection
 
 from mass_gov.errors import IntegrityError, LedgerUnavailableError, RefusedError
+from mass_gov.evidence.keyring import KeyRing
 from mass_gov.ledger import catalogue, projector, transitions
 from mass_gov.ledger.address import Address
 from mass_gov.ledger.database import Database, open_database
 from mass_gov.ledger.entries import Entry
+from mass_gov.ledger.keyrings import bring_up
 from mass_gov.ledger.migrate import memory_engine
 from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events, log_nodes
 from mass_gov.ledger.storage import StorageCheck, check_storage
@@ -85,6 +88,31 @@ class RawLedger:
     def events(self) -> Iterator[Row]:
         """(index, leaf, prev_root, root)."""
         return self.rows(log_events)
+
+    def event_blocks(self, size: int) -> Iterator[list[Row]]:
+        """Rows of `events`, so many at a time."""
+        rows = self.events()
+        while block := list(islice(rows, size)):
+            yield block
+
+    def leaves(self, start: int, stop: int) -> Iterator[Row]:
+        """(index, leaf) with indexes from `start` to before `stop`."""
+        wanted = (log_events.c.index >= start) & (log_events.c.index < stop)
+        return self._stream(select(log_events.c.index, log_events.c.leaf).where(wanted).order_by(log_events.c.index))
+
+    def notes(self, start: int, stop: int) -> Iterator[Row]:
+        """(size, note) of the signed heads with sizes from `start` to before `stop`."""
+        wanted = (log_checkpoints.c.size >= start) & (log_checkpoints.c.size < stop)
+        return self._stream(select(log_checkpoints).where(wanted).order_by(log_checkpoints.c.size))
+
+    def learn_keys(self, keys: KeyRing) -> None:
+        """Teach the ring what the log says about keys, without reading all of it (`keyrings.bring_up`).
+
+        Raises:
+            IntegrityError: an event that changes keys does not verify, or is none.
+        """
+        with self._database.translated():
+            bring_up(self._connection, keys)
 
     def nodes(self, level: int) -> Iterator[Row]:
         """(position, hash) of one level of the tree."""

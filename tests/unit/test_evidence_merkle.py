@@ -119,6 +119,24 @@ def test_the_frontier_agrees_with_the_definition_at_every_size() -> None:
             assert [(n.level, n.position) for n in completed] == merkle.nodes_completed_by(size)
 
 
+@pytest.mark.parametrize("size", [0, 1, 5, 63, 64, 100])
+@pytest.mark.parametrize("more", [0, 1, 2, 31, 32, 65, 130])
+def test_many_leaves_at_a_time_give_what_one_by_one_gives(size: int, more: int) -> None:
+    leaves = [merkle.leaf_hash(bytes([i])) for i in range(size + more)]
+    one, many = merkle.Frontier(), merkle.Frontier()
+    for leaf in leaves[:size]:
+        one.append(leaf)
+    many.extend(leaves[:size])
+    nodes: dict[int, list[bytes]] = {}
+    roots = []
+    for leaf in leaves[size:]:
+        for node in one.append(leaf):
+            nodes.setdefault(node.level, []).append(node.hash)
+        roots.append(one.root())
+    assert many.extend(leaves[size:]) == (roots, nodes)
+    assert (many.size, many.hashes) == (one.size, one.hashes)
+
+
 def test_every_node_is_the_root_of_the_leaves_that_its_name_says() -> None:
     for (level, position), value in NODES.items():
         assert value == merkle.root(LEAVES[position << level : (position + 1) << level])
