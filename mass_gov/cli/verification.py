@@ -174,7 +174,7 @@ def _print(report: VerificationReport) -> None:
         style = {"ok": GOOD, "wrong": BAD}.get(step.verdict, "dim")
         table.add_row(str(step.number), step.title, _word(step.verdict, style), str(step.checked), one_line(note))
     console.print(table)
-    rows: dict[str, Any] = {
+    rows: dict[str, Any] = _change(report) | {
         "log": f"{report.origin or 'unknown'}, {report.size} events, root {report.root}",
         "log key": report.log_key or "unknown",
         "trust": report.trust,
@@ -189,6 +189,16 @@ def _print(report: VerificationReport) -> None:
         console.print(_word("Cannot check:", BAD), visible(report.cannot_check))
     else:
         console.print(*_what_holds(report))
+
+
+def _change(report: VerificationReport) -> dict[str, Any]:
+    """Of a bundle, what it is about."""
+    from mass_gov.flows.bundle_verify import BundleReport
+
+    if not isinstance(report, BundleReport) or report.change_id is None:
+        return {}
+    then = ", then ".join(report.became) or "nothing of it was heard later"
+    return {"change": f"{report.change_id}, event {report.index}: {report.verdict}; {then}"}
 
 
 def _witnesses(witnessed: Witnessed | None, size: int) -> str:

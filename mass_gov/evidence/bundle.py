@@ -57,19 +57,17 @@ def write_bundle(members: Mapping[str, bytes]) -> bytes:
     return b"".join(_parts(names, members))
 
 
-def read_bundle_file(path: Path) -> dict[str, bytes]:
-    """Read a bundle from a file, steps (a) to (e).
+def read_file(path: Path) -> bytes:
+    """The bytes of a bundle's file, one more than there may be at most.
 
     Raises:
         InputError: the file cannot be read.
-        IntegrityError: it is no lawful bundle.
     """
     try:
         with path.open("rb") as stream:
-            data = stream.read(MAX_BUNDLE_BYTES + 1)
+            return stream.read(MAX_BUNDLE_BYTES + 1)
     except OSError as error:
         raise InputError(f"The bundle {path} cannot be read: {error.strerror}. Check --bundle.") from error
-    return read_bundle(data)
 
 
 def read_bundle(data: bytes) -> dict[str, bytes]:
