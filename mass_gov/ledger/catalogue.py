@@ -68,10 +68,10 @@ WHERE n.nspname = :schema"""
 _DESCRIPTIONS = (_TABLES, _CONSTRAINTS, _INDEXES, _TRIGGERS, _RULES, _POLICIES, _FUNCTIONS)
 
 _OWNERS = """
-SELECT DISTINCT pg_get_userbyid(owner) FROM (
-    SELECT c.relowner AS owner FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = :schema
-    UNION ALL SELECT p.proowner FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = :schema
-) AS owners"""
+SELECT 'table ' || c.relname, pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = :schema AND c.relkind NOT IN ('i', 'I', 't') AND c.relowner <> n.nspowner
+UNION ALL SELECT 'function ' || p.proname, pg_get_userbyid(p.proowner)
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace WHERE n.nspname = :schema AND p.proowner <> n.nspowner"""
 _PRIVILEGES = f"""
 SELECT 'table', c.relname, a.grantee, a.privilege_type, a.is_grantable
 {_RELATION.replace("WHERE", "CROSS JOIN LATERAL aclexplode(c.relacl) a WHERE")} AND a.grantee <> c.relowner
@@ -104,10 +104,9 @@ def recorded() -> dict[str, str]:
 
 
 def _strangers(connection: Connection) -> dict[str, str]:
-    """Owners beside the first, and privileges beyond those granted."""
+    """What belongs to another than the schema's owner, and privileges beyond those granted."""
     schema = {"schema": POSTGRES_SCHEMA}
-    owners = sorted(str(row[0]) for row in connection.execute(text(_OWNERS), schema))
-    found = {f"owner {owner}": "owns a part of the ledger" for owner in owners[1:]}
+    found = {f"{name}, its owner": str(owner) for name, owner in connection.execute(text(_OWNERS), schema)}
     names = {int(oid): str(name) for oid, name in connection.execute(text("SELECT oid, rolname FROM pg_roles"))}
     for kind, name, grantee, privilege, grantable in connection.execute(text(_PRIVILEGES), schema):
         if grantable or not _granted(str(kind), str(name), str(privilege), public=int(grantee) == 0):

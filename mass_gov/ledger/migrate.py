@@ -7,6 +7,10 @@ is not touched. Alembic is imported only when something is to be migrated.
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+from functools import cache
+
 from sqlalchemy import Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.pool import StaticPool
@@ -18,6 +22,7 @@ from mass_gov.ledger.database import Database, open_database
 from mass_gov.ledger.privileges import grant_application
 from mass_gov.ledger.schema import OLDER_REVISIONS, POSTGRES_SCHEMA, SCHEMA_HEAD
 
+_TEMPLATE_LOCK = threading.Lock()
 _HAS_EVENT = text("SELECT EXISTS (SELECT 1 FROM log_events)")
 _HAS_SCHEMA = text("SELECT to_regnamespace(:name) IS NOT NULL")
 
@@ -128,8 +133,28 @@ def _namespace(connection: Connection) -> str | None:
 
 def memory_engine() -> Engine:
     """A database in memory with the newest schema, made by the same migrations: the auditor's own copy."""
-    engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"isolation_level": None})
+    engine = create_engine("sqlite://", creator=_empty_copy, poolclass=StaticPool)
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine
+
+
+def _empty_copy() -> sqlite3.Connection:
+    connection = _in_memory()
+    with _TEMPLATE_LOCK:
+        _template().backup(connection)
+    return connection
+
+
+@cache
+def _template() -> sqlite3.Connection:
+    """An empty ledger in memory: the migrations run once in a process, and are copied from then on."""
+    made = _in_memory()
+    engine = create_engine("sqlite://", creator=lambda: made, poolclass=StaticPool)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     with engine.begin() as connection:
         upgrade(connection)
-    return engine
+    return made
+
+
+def _in_memory() -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)

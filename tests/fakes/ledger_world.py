@@ -129,9 +129,7 @@ class LedgerWorld:
     def make(cls, folder: Path, policy: Policy | None = None, **options: Any) -> LedgerWorld:
         """Make a home, or open the one that is there; furnish the ledger with policy, model and suite once."""
         keys = KeyStore.open(folder / "keys", create=True)
-        ledger = Ledger.open(
-            address_of(folder), keys=keys, checkpoints=folder / "checkpoints", create=True, **options
-        )
+        ledger = Ledger.open(address_of(folder), keys=keys, checkpoints=folder / "checkpoints", create=True, **options)
         world = cls(folder, ledger, keys, policy or shipped_policy("solo"))
         if not ledger.has_model(BASE_MODEL):
             ledger.append(world.furniture())

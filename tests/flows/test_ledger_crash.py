@@ -22,7 +22,10 @@ from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.audit import verify
 from mass_gov.ledger import Ledger
 from mass_gov.ledger.writing import STEPS
+from tests.fakes.engines import address_of
 from tests.fakes.ledger_world import BOTH_SCOPES, LedgerWorld
+
+pytestmark = pytest.mark.both_engines
 
 FORK = multiprocessing.get_context("fork")
 
@@ -55,7 +58,7 @@ def kill_at(wanted: str) -> Callable[[str], None]:
 def check(folder: Path) -> int:
     """Verify everything; returns the number of events."""
     keys = KeyStore.open(folder / "keys")
-    report = verify(folder / "ledger.db", keys=keys, checkpoints=folder / "checkpoints")
+    report = verify(address_of(folder), keys=keys, checkpoints=folder / "checkpoints")
     assert report.ok, report.first_wrong
     return report.size
 
@@ -91,6 +94,7 @@ def test_a_kill_at_any_write_leaves_all_of_an_append_or_nothing(tmp_path: Path, 
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_kill_while_a_ledger_is_made_leaves_one_that_the_next_open_completes(tmp_path: Path, step: str) -> None:
+    address_of(tmp_path / "home")
     child = in_child(open_and_die, tmp_path / "home", step)
     child.join()
     assert child.exitcode == -signal.SIGKILL
@@ -181,11 +185,12 @@ def test_of_two_processes_that_move_a_pointer_at_once_one_is_told_that_it_is_sta
 def open_new(folder: Path, start: Any, answer: Connection) -> None:
     keys = KeyStore.open(folder / "keys", create=True)
     start.wait()
-    with Ledger.open(folder / "ledger.db", keys=keys, checkpoints=folder / "checkpoints", create=True) as ledger:
+    with Ledger.open(address_of(folder), keys=keys, checkpoints=folder / "checkpoints", create=True) as ledger:
         answer.send(ledger.origin)
 
 
 def test_processes_that_make_a_ledger_at_once_end_with_the_same(tmp_path: Path) -> None:
+    address_of(tmp_path)
     start, pipes = FORK.Barrier(4), [FORK.Pipe() for _ in range(4)]
     children = [in_child(open_new, tmp_path, start, there) for _, there in pipes]
     origins = {here.recv() for here, _ in pipes}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import pytest
 from mass_gov.cli.main import run
 from mass_gov.errors import LedgerUnavailableError
 from mass_gov.flows.audit import verify
+from tests.fakes.engines import address_of
 from tests.fakes.forger import Event, events_of, forged
 from tests.fakes.ledger_world import SUBJECT, LedgerWorld
+
+pytestmark = pytest.mark.both_engines
 
 Verified = Callable[..., tuple[int, str]]
 NO_WITNESS = "No independent witness has signed this head."
@@ -22,6 +26,7 @@ NO_WITNESS = "No independent witness has signed this head."
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MASS_GOV_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("MASS_GOV_DATABASE_URL", "")  # an empty variable counts as not set
     return tmp_path / "home"
 
 
@@ -44,7 +49,10 @@ def made(tmp_path: Path, home: Path, edit: Callable[[list[Event]], None] = lambd
     edit(events)
     forged(world, events, home)
     world.close()
-    (home / "ledger.db").rename(home / "ledger.sqlite3")
+    if (address := address_of(home)).path is not None:
+        address.path.rename(home / "ledger.sqlite3")
+    else:
+        os.environ["MASS_GOV_DATABASE_URL"] = address.url  # `home` takes it away again
 
 
 def test_a_whole_yes_still_names_the_missing_witness(tmp_path: Path, home: Path, verified: Verified) -> None:
@@ -92,6 +100,7 @@ def test_a_lie_beside_an_event_of_a_newer_program_is_still_a_lie(
     assert verified("--json")[0] == 1
 
 
+@pytest.mark.sqlite_only("about a file")
 def test_a_home_whose_first_use_was_killed_is_no_tampered_ledger(tmp_path: Path) -> None:
     """kill -9 before the first migration commits leaves an empty database: nothing to judge, and said so."""
     path = tmp_path / "ledger.sqlite3"

@@ -14,8 +14,11 @@ from mass_gov.evidence.canonical import sha256_hex
 from mass_gov.evidence.state import state_digest
 from mass_gov.policy import load_policy
 from mass_gov.policy.bounds import paired_lower_bound
+from tests.fakes.engines import copy_ledger
 from tests.fakes.forger import Event, Sheet, events_of, forged, report_on
 from tests.fakes.ledger_world import BASE_MODEL, SUBJECT, LedgerWorld
+
+pytestmark = pytest.mark.both_engines
 
 POLICY, SUITE, APPLIED, ANSWERED, HELD, WAITING, APPROVED = 1, 3, 4, 5, 6, 7, 8
 """Log indexes in `world`."""
@@ -317,9 +320,8 @@ def test_events_above_the_newest_head_outside_are_named(
     world: LedgerWorld, events: list[Event], tmp_path: Path
 ) -> None:
     home = forged(world, events[:-2], tmp_path / "forged")
-    (home / "ledger.db").unlink()
     whole = forged(world, events, tmp_path / "whole")
-    (whole / "ledger.db").rename(home / "ledger.db")
+    copy_ledger(whole, home)
     for note in (whole / "checkpoints").iterdir():
         assert int(note.stem) == len(events)
     report = report_on(home)

@@ -26,8 +26,11 @@ from mass_gov.flows.audit import verify
 from mass_gov.ledger import Ledger, Replica
 from mass_gov.ledger.database import open_database
 from mass_gov.records.drafts import EventDraft
+from tests.fakes.engines import address_of, copy_home, copy_ledger, database_of, forget_ledger
 from tests.fakes.ledger_world import ADA, LedgerWorld
-from tests.fakes.tamper import tampering
+from tests.fakes.tamper import editing, tampering
+
+pytestmark = pytest.mark.both_engines
 
 
 @pytest.fixture
@@ -39,35 +42,46 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "made"
 
 
+def owner_of(home: Path) -> str | None:
+    """As whom a server's schema is made."""
+    if not (home / "ledger.url").exists():
+        return None
+    from tests.fakes.postgres_server import server
+
+    return server().owner_url(database_of(home))
+
+
 def reopen(home: Path, **options: object) -> Ledger:
     keys = KeyStore.open(home / "keys")
-    return Ledger.open(home / "ledger.db", keys=keys, checkpoints=home / "checkpoints", **options)  # type: ignore[arg-type]
+    return Ledger.open(address_of(home), keys=keys, checkpoints=home / "checkpoints", **options)  # type: ignore[arg-type]
 
 
 def test_a_missing_ledger_says_how_to_make_one(home: Path) -> None:
-    (home / "ledger.db").unlink()
+    forget_ledger(home)
     with pytest.raises(LedgerUnavailableError, match="mass-gov init"):
         reopen(home)
     assert not (home / "ledger.db").exists()
 
 
 def test_a_deleted_ledger_is_not_quietly_begun_again(home: Path) -> None:
-    (home / "ledger.db").unlink()
+    forget_ledger(home)
+    owner = owner_of(home)
     with pytest.raises(IntegrityError, match="older than the checkpoint"):
-        reopen(home, create=True)
-    assert _count(home) == 0
+        reopen(home, create=True, owner=owner)
+    assert _events(home) == 0
 
 
 def test_a_newer_schema_is_left_alone(home: Path) -> None:
-    with sqlite3.connect(home / "ledger.db") as connection:
+    with editing(home) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '0099'")
-    before = (home / "ledger.db").read_bytes()
+    before = _events(home)
     for create in (False, True):
         with pytest.raises(LedgerUnavailableError, match=r"newer .* Upgrade mass-gov"):
             reopen(home, create=create)
-    assert (home / "ledger.db").read_bytes() == before
+    assert _events(home) == before
 
 
+@pytest.mark.sqlite_only("about a file")
 def test_a_file_that_is_no_database_is_left_alone(home: Path) -> None:
     (home / "ledger.db").write_bytes(b"my diary, chapter one. " * 100)
     with pytest.raises(LedgerUnavailableError, match="no SQLite database"):
@@ -75,9 +89,11 @@ def test_a_file_that_is_no_database_is_left_alone(home: Path) -> None:
     assert (home / "ledger.db").read_bytes().startswith(b"my diary")
 
 
-def test_another_programs_database_is_left_alone(home: Path) -> None:
-    (home / "ledger.db").unlink()
-    with sqlite3.connect(home / "ledger.db") as connection:
+def test_another_programs_database_is_left_alone(home: Path, engine: str) -> None:
+    forget_ledger(home)
+    with editing(address_of(home)) as connection:
+        if engine == "postgresql":
+            connection.execute("CREATE SCHEMA mass_gov")
         connection.execute("CREATE TABLE recipes (name TEXT)")
     with pytest.raises(LedgerUnavailableError, match="another program's database"):
         reopen(home, create=True)
@@ -86,7 +102,7 @@ def test_another_programs_database_is_left_alone(home: Path) -> None:
 def test_another_key_store_is_refused(home: Path, tmp_path: Path) -> None:
     keys = KeyStore.open(tmp_path / "other", create=True)
     with pytest.raises(KeyUnavailableError, match="is not the ledger's"):
-        Ledger.open(home / "ledger.db", keys=keys, checkpoints=home / "checkpoints")
+        Ledger.open(address_of(home), keys=keys, checkpoints=home / "checkpoints")
 
 
 def test_a_ledger_is_not_made_without_keys(tmp_path: Path) -> None:
@@ -101,17 +117,20 @@ def test_an_address_of_another_kind_is_refused(tmp_path: Path) -> None:
     assert "secret" not in str(caught.value)
 
 
-def test_a_locked_ledger_says_so_after_the_time_out(home: Path) -> None:
+def test_a_locked_ledger_says_so_after_the_time_out(home: Path, engine: str) -> None:
     ledger = reopen(home, timeout=0.2)
-    other = sqlite3.connect(home / "ledger.db", isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    world = LedgerWorld.make(home)  # reading goes on beside the lock
-    with pytest.raises(LedgerUnavailableError, match="locked by another process"):
-        ledger.append(world.change_drafts("two"))
-    other.execute("ROLLBACK")
+    with editing(home) as other:
+        other.execute("BEGIN IMMEDIATE" if engine == "sqlite" else "BEGIN")
+        if engine == "postgresql":
+            other.execute("SELECT 1 FROM log_head FOR UPDATE")
+        world = LedgerWorld.make(home)  # reading goes on beside the lock
+        with pytest.raises(LedgerUnavailableError, match="locked by another process"):
+            ledger.append(world.change_drafts("two"))
+        other.execute("ROLLBACK")
     ledger.append(world.change_drafts("two"))
 
 
+@pytest.mark.sqlite_only("limits the pages of a file; test_postgres fills a server's disk")
 def test_a_full_disk_loses_nothing(home: Path) -> None:
     world = LedgerWorld.make(home)
     before = world.ledger.size
@@ -130,11 +149,11 @@ def test_a_full_disk_loses_nothing(home: Path) -> None:
 
 
 def test_a_database_older_than_its_checkpoint_is_refused(home: Path, tmp_path: Path) -> None:
-    shutil.copy(home / "ledger.db", tmp_path / "backup.db")
+    copy_ledger(home, tmp_path / "backup")
     world = LedgerWorld.make(home)
     world.record("two")
     world.close()
-    shutil.copy(tmp_path / "backup.db", home / "ledger.db")
+    copy_ledger(tmp_path / "backup", home)
     notes = {path.name for path in (home / "checkpoints").iterdir()}
     with pytest.raises(IntegrityError, match=r"older than the checkpoint of size 8 .* it has 6 events"):
         reopen(home)
@@ -143,12 +162,12 @@ def test_a_database_older_than_its_checkpoint_is_refused(home: Path, tmp_path: P
 
 def test_another_history_of_the_same_length_is_refused(home: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    shutil.copytree(home, other)
+    copy_home(home, other)
     for folder, name in ((home, "this"), (other, "that")):
         world = LedgerWorld.make(folder)
         world.record(name)
         world.close()
-    shutil.copy(other / "ledger.db", home / "ledger.db")
+    copy_ledger(other, home)
     with pytest.raises(IntegrityError, match="is another than the one"):
         reopen(home)
 
@@ -160,11 +179,10 @@ def test_a_forged_checkpoint_outside_is_refused(home: Path) -> None:
         reopen(home)
 
 
-def test_a_shorter_log_than_this_process_has_seen_is_refused(home: Path, tmp_path: Path) -> None:
-    shutil.copy(home / "ledger.db", tmp_path / "backup.db")
+def test_a_shorter_log_than_this_process_has_seen_is_refused(home: Path) -> None:
     world = LedgerWorld.make(home)
     world.record("two")
-    with tampering(home / "ledger.db") as connection:
+    with tampering(home) as connection:
         for table, column in (("log_events", '"index"'), ("log_checkpoints", "size - 1")):
             connection.execute(f"DELETE FROM {table} WHERE {column} >= 6")
         connection.execute("DELETE FROM log_nodes WHERE (position + 1) << level > 6")
@@ -176,7 +194,7 @@ def test_a_held_change_that_somebody_marked_as_applied_stops_the_opening(home: P
     world = LedgerWorld.make(home)
     held = world.record("held", step_norm=0.7)
     world.close()
-    with sqlite3.connect(home / "ledger.db") as connection:
+    with editing(home) as connection:
         connection.execute("UPDATE changes SET status = 'applied' WHERE change_id = ?", (held.change_id,))
     with pytest.raises(IntegrityError, match=rf"changes row {held.change_id} does not follow .* log rebuild"):
         reopen(home)
@@ -193,16 +211,17 @@ def test_a_held_change_that_somebody_marked_as_applied_stops_the_opening(home: P
     ],
 )
 def test_nothing_is_signed_above_rows_that_do_not_follow_from_the_log(home: Path, statement: str, named: str) -> None:
-    with sqlite3.connect(home / "ledger.db") as connection:
+    with editing(home) as connection:
         connection.execute(statement)
-    before = _count(home)
+    before = _events(home)
     with pytest.raises(IntegrityError, match=named):
         reopen(home)
-    assert _count(home) == before
+    assert _events(home) == before
     reopen(home, rebuild_first=True).close()
     reopen(home).close()
 
 
+@pytest.mark.sqlite_only("SQLite's own names")
 def test_a_trigger_under_a_name_of_sqlites_own_stops_the_opening_and_is_named(home: Path) -> None:
     with sqlite3.connect(home / "ledger.db") as connection:
         connection.execute("PRAGMA writable_schema = ON")
@@ -222,7 +241,7 @@ def test_a_trigger_under_a_name_of_sqlites_own_stops_the_opening_and_is_named(ho
 
 
 def test_what_analyze_leaves_is_no_alteration(home: Path) -> None:
-    with sqlite3.connect(home / "ledger.db") as connection:
+    with editing(home) as connection:
         connection.execute("ANALYZE")
     reopen(home).close()
 
@@ -255,14 +274,14 @@ def test_a_checkpoint_folder_that_a_crash_left_behind_is_brought_up_to_date_by_t
 
 
 def test_a_head_that_was_taken_away_is_not_signed_over(home: Path) -> None:
-    with tampering(home / "ledger.db") as connection:
+    with tampering(home) as connection:
         connection.execute("DELETE FROM log_checkpoints WHERE size = 6")
     with pytest.raises(IntegrityError, match=r"signed head"):
         reopen(home)
 
 
 def test_an_auditor_reads_and_proves_without_keys(home: Path) -> None:
-    with Ledger.open(home / "ledger.db", keys=None, checkpoints=home / "checkpoints") as ledger:
+    with Ledger.open(address_of(home), keys=None, checkpoints=home / "checkpoints") as ledger:
         (change,) = ledger.changes()
         assert ledger.pointer("acme", "tutor").state is None
         with pytest.raises(KeyUnavailableError, match="sealed"):
@@ -271,6 +290,7 @@ def test_an_auditor_reads_and_proves_without_keys(home: Path) -> None:
             ledger.append([EventDraft(ADA, "acme", "tutor", change.entry.predicate.body)])
 
 
+@pytest.mark.sqlite_only("about a folder's permissions")
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives its privileges up to meet a folder that it may not write")
 def test_a_read_only_folder_can_be_read_and_not_written(home: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -315,8 +335,11 @@ def _as_nobody(work: Callable[[Path], str], folder: Path) -> str:
     return str(answer)
 
 
-def _count(home: Path) -> int:
-    connection = sqlite3.connect(home / "ledger.db")
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    connection.close()
-    return int(tables)
+def _events(home: Path) -> int:
+    """How many events stand there; 0 where there is not even a table."""
+    with editing(home) as connection:
+        try:
+            return int(connection.execute("SELECT count(*) FROM log_events").fetchone()[0])
+        except Exception as error:
+            assert "log_events" in str(error)
+            return 0

@@ -10,6 +10,8 @@ from mass_gov.errors import LedgerUnavailableError
 from mass_gov.ledger.outside import KEPT, OutsideCheckpoints
 from tests.fakes.ledger_world import LedgerWorld
 
+pytestmark = pytest.mark.both_engines
+
 
 def quiet(step: str) -> None:
     """No step is watched."""

@@ -17,6 +17,8 @@ from mass_gov.records.artifacts import RequestContent
 from tests.fakes.ledger_world import BASE_MODEL, BOTH_SCOPES, SUBJECT, SUITE, SUITE_FILE, LedgerWorld, digest
 from tests.fakes.tamper import tampering
 
+pytestmark = pytest.mark.both_engines
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[LedgerWorld]:
@@ -41,7 +43,7 @@ def test_an_ambiguous_beginning_of_an_id_is_not_guessed(world: LedgerWorld) -> N
 
 def test_an_altered_leaf_is_an_error_and_never_an_answer(world: LedgerWorld) -> None:
     change = world.record("one")
-    with tampering(world.ledger.address.file) as connection:
+    with tampering(world.ledger.address) as connection:
         leaf = bytearray(change.entry.leaf)
         leaf[200] ^= 1
         connection.execute('UPDATE log_events SET leaf = ? WHERE "index" = ?', (bytes(leaf), change.index))
@@ -52,14 +54,14 @@ def test_an_altered_leaf_is_an_error_and_never_an_answer(world: LedgerWorld) -> 
 
 def test_an_altered_artifact_is_an_error_and_never_an_answer(world: LedgerWorld) -> None:
     change = world.record("one")
-    with tampering(world.ledger.address.file) as connection:
+    with tampering(world.ledger.address) as connection:
         connection.execute("UPDATE artifacts SET stored = zeroblob(length(stored))")
     with pytest.raises(IntegrityError, match="not what was recorded"):
         world.ledger.artifact(change.entry, "request")
 
 
 def test_nothing_is_signed_above_a_damaged_tree(world: LedgerWorld) -> None:
-    with tampering(world.ledger.address.file) as connection:
+    with tampering(world.ledger.address) as connection:
         connection.execute("UPDATE log_nodes SET hash = zeroblob(32) WHERE level = 2")
     with pytest.raises(IntegrityError, match="the tree disagree"):
         world.record("one")
@@ -149,7 +151,7 @@ def test_registrations_are_found_by_digest(world: LedgerWorld) -> None:
 
 def test_projections_dropped_and_rebuilt_say_the_same(world: LedgerWorld) -> None:
     change = world.record("one", scope="deployment")
-    with tampering(world.ledger.address.file) as connection:
+    with tampering(world.ledger.address) as connection:
         connection.execute("UPDATE changes SET status = 'rejected'")
         connection.execute("DELETE FROM pointers")
     world.ledger.rebuild()

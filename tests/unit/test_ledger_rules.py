@@ -33,6 +33,8 @@ from tests.fakes.ledger_world import (
     shipped_policy,
 )
 
+pytestmark = pytest.mark.both_engines
+
 RESPONSE = "01890000-0000-7000-8000-000000000001"
 AUDITOR = Actor(principal="zoe", role="auditor")
 

@@ -16,6 +16,8 @@ from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import ChangeRecorded, PolicyActivated, ResponseServed
 from tests.fakes.ledger_world import ADA, BASE_MODEL, BOTH_SCOPES, EVE, LedgerWorld, digest, shipped_policy
 
+pytestmark = pytest.mark.both_engines
+
 TWO_APPROVALS = load_policy(shipped_policy("solo").source.replace(b"required: 1", b"required: 2"))
 RESPONSE = "01890000-0000-7000-8000-000000000001"
 
