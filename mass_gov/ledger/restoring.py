@@ -12,7 +12,7 @@ This module does not know where the events come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from sqlalchemy.engine import Connection
@@ -30,7 +30,6 @@ from mass_gov.ledger.database import DEFAULT_TIMEOUT
 from mass_gov.ledger.entries import Entry, learn, read_entry
 from mass_gov.ledger.ledger import Ledger
 from mass_gov.ledger.migrate import check_revision, revision_of
-from mass_gov.ledger.outside import OutsideCheckpoints
 from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_events, load_head, node_reader
 
 STEPS = ("begin", "event", "heads", "committed")
@@ -197,10 +196,3 @@ def open_behind(
         LedgerUnavailableError, IntegrityError: as `Ledger.open`, but not for being behind.
     """
     return RestoringLedger.open(where, keys=keys, checkpoints=checkpoints, timeout=timeout, trip=trip)
-
-
-def outside_note(checkpoints: Path) -> tuple[int, Sequence[bytes]]:
-    """(size, notes) of the newest checkpoint outside; (0, none) where there is none."""
-    outside = OutsideCheckpoints(checkpoints, lambda step: None)
-    sizes = outside.sizes()
-    return (sizes[-1], outside.notes(sizes[-1])) if sizes else (0, ())
