@@ -54,8 +54,8 @@ def prove(
 ) -> None:
     """Print the proof that an event stands in the log, or that the log only grew, for anybody to check offline.
 
-    With INDEX a C2SP tlog-proof. With `--from` the request that a C2SP witness takes (`add-checkpoint`): the consistency
-    proof, and the signed head that it leads to.
+    With INDEX a C2SP tlog-proof. With `--from` the request that a C2SP witness takes: the consistency proof, and the
+    signed head that it leads to.
     """
     if (index is None) == (start is None):
         raise InputError("Give one of them: INDEX of an event, or --from N.")

@@ -123,7 +123,11 @@ class HeadCheck:
         """The log is as long as a head and had its root; faults name the first event that can be wrong."""
         head = self._read(note, size)
         who = f" and {' and '.join(sorted({c.witness.name for c in found}))} cosigned it" if found else ""
-        if head.size != size or size > self.size:
+        if head.size != size:
+            what = f"a head of {head.size} events stands under the name of {size}: an older one was put in its place"
+            self.findings.wrong(step, where, f"{what}. Get the head of this size again", self._bound(size))
+            return False
+        if size > self.size:
             what = f"the log has {self.size} events, and a signed head of {head.size} is known{who}"
             self.findings.wrong(step, where, f"{what}. Events were taken away: restore them", self.size)
             return False
