@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from mass_gov.cli.options import AsOption, JsonFlag, ReasonOption, clean_reason, settings
 from mass_gov.cli.output import emit, err, grid, out, say, write
+from mass_gov.cli.verification import WitnessesOption, witness_policy
 from mass_gov.errors import InputError
 
 if TYPE_CHECKING:
     from mass_gov.evidence.keyring import Tenure
+    from mass_gov.evidence.witness_policy import WitnessPolicy
     from mass_gov.ledger import Ledger
 
 app = typer.Typer(help="The keys that sign the log and the deltas: list, rotate, revoke, export.", no_args_is_help=True)
@@ -112,13 +113,10 @@ def revoke(
             min=0,
             metavar="N",
             help="With --compromised: size of the newest head that is known to be honest (default: the newest that a "
-            "quorum of --witness-policy cosigned, else 0).",
+            "quorum of --witnesses cosigned, else 0).",
         ),
     ] = None,
-    witness_policy: Annotated[
-        Path | None,
-        typer.Option("--witness-policy", metavar="FILE", help="C2SP witness policy: whose cosignatures count."),
-    ] = None,
+    witnesses: WitnessesOption = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask first.")] = False,
     principal: AsOption = None,
     as_json: JsonFlag = False,
@@ -130,12 +128,12 @@ def revoke(
     from mass_gov.flows.keys import revoke as revoke_key
     from mass_gov.wiring import actor, open_ledger
 
-    chosen, why = settings(principal=principal), clean_reason(reason)
+    chosen, why = settings(principal=principal, witnesses=witnesses), clean_reason(reason)
     if trusted_size is not None and not compromised:
         raise InputError("--trusted-size says how far a stolen key is believed. Give it with --compromised.")
     with open_ledger(chosen) as ledger:
         if compromised and trusted_size is None:
-            trusted_size = _witnessed(ledger, witness_policy)
+            trusted_size = _witnessed(ledger, witness_policy(chosen))
         what = f"believed up to size {trusted_size} only" if compromised else "revoked, and believed as before"
         _ask(yes, as_json, f"The key {key} will be {what}, for good. Go on?")
         tenure = revoke_key(ledger, key, actor(chosen), why, compromised=compromised, trusted_size=trusted_size)
@@ -146,14 +144,13 @@ def revoke(
     out().print(f"The {tenure.purpose} key {tenure.key.keyid[:16]} is {_standing(tenure)}.", soft_wrap=True)
 
 
-def _witnessed(ledger: Ledger, policy: Path | None) -> int:
+def _witnessed(ledger: Ledger, policy: WitnessPolicy | None) -> int:
     """How far a quorum of witnesses vouches for the log."""
     import time
 
-    from mass_gov.evidence.witness_policy import read_witness_policy
     from mass_gov.flows.keys import witnessed_size
 
-    return witnessed_size(ledger, read_witness_policy(policy), int(time.time())) if policy is not None else 0
+    return witnessed_size(ledger, policy, int(time.time())) if policy is not None else 0
 
 
 def _ask(yes: bool, as_json: bool, question: str) -> None:

@@ -217,6 +217,10 @@ def _ago(seconds: int) -> str:
 
 def _what_holds(report: VerificationReport) -> list[Any]:
     """The last line: a yes that says how far it goes."""
+    if report.trusted_size is not None:
+        agrees = f"a key of this log was compromised. What was checked of {report.size} events agrees with itself; "
+        doubts = f"not believed or not checked: {visible('; '.join(report.not_checked[:NAMED]))}."
+        return [_word(f"Trust ends at size {report.trusted_size}:", BAD), agrees + doubts]
     if not report.not_checked:
         return [_word("Everything holds.", GOOD)]
     named, more = report.not_checked[:NAMED], len(report.not_checked) - NAMED
