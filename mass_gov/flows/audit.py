@@ -30,15 +30,17 @@ from mass_gov.flows.audit_copy import compare_copy
 from mass_gov.flows.audit_heads import HeadCheck, Witnesses
 from mass_gov.flows.audit_keys import anchor, doubts
 from mass_gov.flows.audit_log import LogCheck
+from mass_gov.flows.audit_predecessor import check_predecessor
 from mass_gov.flows.audit_report import Fault, Findings, Progress, StepResult, VerificationReport, Witnessed
 from mass_gov.flows.audit_scan import Only, Part, scan
 from mass_gov.flows.audit_signatures import Signed
 from mass_gov.ledger import Entry, Ledger, RawLedger, Replica
 from mass_gov.ledger.address import Address
 from mass_gov.ledger.entries import claimed_log_key, learn, read_entry
+from mass_gov.ledger.notebook import Notebook
 from mass_gov.ledger.outside import OutsideCheckpoints
 from mass_gov.ledger.schema import PROJECTIONS
-from mass_gov.records.events import LogOpened
+from mass_gov.records.events import LogOpened, Predecessor
 
 __all__ = ["Fault", "StepResult", "VerificationReport", "verify"]
 
@@ -113,6 +115,7 @@ class _Audit:
         self.keys = keys
         self.root = root
         self.outside = OutsideCheckpoints(checkpoints, lambda step: None) if checkpoints is not None else None
+        self.predecessor: Predecessor | None = None
         self.trust: Trust = "key given" if root else "key store" if keys else "consistency only"
         self.pins = (root.key,) if root else keys.public_keys("log") if keys else ()
         self.ring: KeyRing | None = None
@@ -126,6 +129,7 @@ class _Audit:
         self.heads = HeadCheck(findings, witnesses, self.roots)
         self.witnessed: Witnessed | None = None
         self.against = against
+        self.notes = Notebook()
 
     def outside_sizes(self) -> list[int]:
         """Sizes of the checkpoints outside; none where no folder was given."""
@@ -146,6 +150,7 @@ class _Audit:
                 self._storage(raw)  # (11)
         finally:
             replica.close()
+            self.notes.close()
 
     def report(self) -> VerificationReport:
         """Sum up."""
@@ -206,7 +211,7 @@ class _Audit:
         body = opened.predicate.body
         if not isinstance(body, LogOpened) or body.log_key != ring.at(0).keyid:
             raise IntegrityError("It does not open a log under the key that signed it. Restore it.")
-        self.origin = opened.predicate.origin
+        self.origin, self.predecessor = opened.predicate.origin, body.predecessor
         with self.findings.guard(2, "log_events row 0, delta_public_key", index=0):
             learn(ring, opened)
         if self.root is not None and self.root.origin not in (None, self.origin):
@@ -223,7 +228,7 @@ class _Audit:
     def _log(self, raw: RawLedger, replica: Replica) -> None:
         if self.ring is None or self.origin is None:
             return
-        contents = ContentCheck(raw, self.keys, self.ring, self.findings)
+        contents = ContentCheck(raw, self.keys, self.ring, self.findings, self.notes)
         log = LogCheck(raw, replica, contents, self.findings, self.ring, self.origin, self.frontier)
         with self.findings.guard(3, "log_events"):
             log.run(self.sizes, self.roots)  # (3), (4), (5), and per event (7) to (10)
@@ -254,9 +259,16 @@ class _Audit:
             self.findings.skipped(6, "no trust root")
         else:
             heads.outside(self.outside, self.sizes)
+            self._predecessor()
         if self.against is not None and self.ring is not None:
             compare_copy(self.against, raw, heads.origin, self.ring, self.findings)
         self.witnessed = heads.finish()
+
+    def _predecessor(self) -> None:
+        """(6) The log that this one succeeds ended where the first event says."""
+        if self.predecessor is not None and self.ring is not None:
+            folder = self.outside.folder if self.outside is not None else None
+            check_predecessor(self.predecessor, self.ring, self.keys, folder, self.findings)
 
     def _storage(self, raw: RawLedger) -> None:
         """(11) The engine's own check of its pages and indexes."""

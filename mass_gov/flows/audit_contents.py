@@ -8,6 +8,7 @@ never erased: the key store knows no such mark. What a change's contents must ag
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ from mass_gov.flows.audit_report import Findings
 from mass_gov.flows.audit_subjects import SubjectCheck
 from mass_gov.flows.handles import task_commitment
 from mass_gov.ledger import Entry, RawLedger
+from mass_gov.ledger.notebook import Notebook
 from mass_gov.ledger.schema import artifacts
 from mass_gov.ledger.writing import binding_of
 from mass_gov.policy import Policy, load_policy
@@ -64,6 +66,15 @@ class _Named:
     index: int
     size: int
     change_id: str | None
+
+    def text(self) -> str:
+        """For the notebook."""
+        return json.dumps([self.where, self.index, self.size, self.change_id])
+
+    @classmethod
+    def read(cls, text: str) -> _Named:
+        """From the notebook."""
+        return cls(*json.loads(text))
 
 
 @dataclass
@@ -155,19 +166,21 @@ class Contents:
 class ContentCheck(Contents):
     """Collects the names of a ledger's artifacts, opens them, and compares what they hold."""
 
-    def __init__(self, raw: RawLedger, keys: KeyStore | None, ring: KeyRing, findings: Findings) -> None:
+    def __init__(
+        self, raw: RawLedger, keys: KeyStore | None, ring: KeyRing, findings: Findings, notes: Notebook
+    ) -> None:
         super().__init__(keys, ring, findings)
-        self.raw = raw
-        self._named: dict[str, _Named] = {}
+        self.raw, self.notes = raw, notes
         self._subjects = SubjectCheck(keys, findings) if keys is not None else None
 
     def look(self, entry: Entry, change_id: str | None) -> None:
         """(7) Note what an event names; (9) with the keys, open it and compare it with the leaf."""
         for ref in entry.predicate.artifacts:
             where = f"event {entry.index}, artifact {ref.role}[{ref.index}]"
-            if ref.digest in self._named:
-                self.findings.wrong(7, where, f"{self._named[ref.digest].where} names it too", entry.index, change_id)
-            self._named[ref.digest] = _Named(where, entry.index, ref.size, change_id)
+            named = _Named(where, entry.index, ref.size, change_id)
+            if (earlier := self.notes.note("artifact", ref.digest, named.text())) is not None:
+                what = f"{_Named.read(earlier).where} names it too"
+                self.findings.wrong(7, where, what, entry.index, change_id)
         lawful = self.roles(entry, change_id)
         if self._subjects is None:
             self.findings.skipped(9, "without the key store artifacts stay sealed: their digests were checked")
@@ -184,13 +197,13 @@ class ContentCheck(Contents):
 
     def stored_rows(self) -> None:
         """(7) Every row is named, is the bytes that its name says, and none is missing."""
-        missing = dict(self._named)
         total = self.raw.count(artifacts)
         for digest, stored in self.raw.artifacts():
             self.findings.checked(7, total)
             self.findings.count("artifacts")
             key = digest.hex() if isinstance(digest, bytes) else repr(digest)
-            named = missing.pop(key, None)
+            noted = self.notes.take("artifact", key)
+            named = _Named.read(noted) if noted is not None else None
             place = f"artifacts row {key[:16]}"
             if named is None:
                 self.findings.wrong(7, f"{place}, digest", "no event names it")
@@ -199,7 +212,8 @@ class ContentCheck(Contents):
                 self.findings.wrong(7, f"{place}, stored", what, named.index, named.change_id)
             elif len(stored) != named.size:
                 self.findings.wrong(7, place, f"{named.where} states another size", named.index, named.change_id)
-        for key, named in missing.items():
+        for key, noted in self.notes.rest("artifact"):
+            named = _Named.read(noted)
             what = f"{named.where}: it is missing; restore it"
             self.findings.wrong(7, f"artifacts row {key[:16]}", what, named.index, named.change_id)
 

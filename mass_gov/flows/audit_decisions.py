@@ -29,10 +29,10 @@ from mass_gov.records.events import (
 class DecisionCheck:
     """Looks at changes and approvals as they pass by."""
 
-    def __init__(self, contents: Contents, findings: Findings) -> None:
+    def __init__(self, contents: Contents, findings: Findings, notes: Notebook | None = None) -> None:
         self._contents = contents
         self._findings = findings
-        self._policy_of: dict[str, str] = {}
+        self._notes = notes if notes is not None else Notebook()
         self._suites: dict[str, SuiteRegistered] = {}
         self._in_force: PolicyActivated | None = None
 
@@ -41,7 +41,7 @@ class DecisionCheck:
         match entry.predicate.body:
             case ChangeRecorded(change=change):
                 self._findings.count("changes")
-                self._policy_of[change.identity.change_id] = change.parents.policy
+                self._notes.note("policy of change", change.identity.change_id, change.parents.policy)
                 if change.synthesis.forced:
                     self._findings.warn(f"Change {change_id} (event {entry.index}) learned from supplied samples.")
                 self._decision(entry, change)
@@ -67,7 +67,7 @@ class DecisionCheck:
 
     def _served(self, entry: Entry, response: ResponseServed) -> None:
         """(10) Where a change does not stand, what is served is what its policy says, or the one now in force."""
-        policy = self._policy(self._policy_of.get(response.change_id or "", ""), entry.index)
+        policy = self._policy(self._policy_of(response.change_id), entry.index)
         if policy is None:
             return
         self._findings.checked(10)
@@ -119,7 +119,7 @@ class DecisionCheck:
             self._findings.warn(
                 f"Change {approval.change_id} was approved (event {entry.index}) by the one who had asked for it."
             )
-        policy = self._policy(self._policy_of.get(approval.change_id, ""), entry.index)
+        policy = self._policy(self._policy_of(approval.change_id), entry.index)
         if policy is None:
             return
         self._findings.checked(10)
@@ -130,6 +130,9 @@ class DecisionCheck:
         if approval.self_approved and not rules.self_approval:
             what = f"{policy.label} does not count the requester's own approval"
             self._findings.wrong(10, where, what, entry.index, approval.change_id)
+
+    def _policy_of(self, change_id: str | None) -> str:
+        return self._notes.find("policy of change", change_id or "") or ""
 
     def _known(self, digest: str) -> Policy | None:
         return self._contents.policies.get(digest) or _shipped().get(digest)

@@ -1,13 +1,12 @@
 """One pass over the events: what they are, the tree above them, the heads that were signed, and what they mean.
 
-Numbers as in `mass_gov.flows.audit`. Memory holds the right edge of the tree, one row of each level of it, the names of
-artifacts and the ids of events; nothing else grows with the log. After an event that only a newer program can read,
+Numbers as in `mass_gov.flows.audit`. Memory holds the right edge of the tree and one row of each level of it; names of
+artifacts and ids of events lie in a notebook on disk. After an event that only a newer program can read,
 bytes, tree and heads are still checked, and no meaning is derived.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Collection
 from itertools import pairwise
 
@@ -38,7 +37,7 @@ class LogCheck:
         frontier: Frontier,
     ) -> None:
         self.raw, self.replica, self.contents, self.findings = raw, replica, contents, findings
-        self.decisions = DecisionCheck(contents, findings)
+        self.decisions = DecisionCheck(contents, findings, contents.notes)
         self.frontier = frontier
         self._keys, self._origin = keys, origin
         self.tree = TreeCheck(raw, findings, frontier)
@@ -47,7 +46,6 @@ class LogCheck:
         self._last_signed = 0
         self._since: list[Entry] = []
         self._time = ""
-        self._ids: set[bytes] = set()
 
     def run(self, sizes: Collection[int], roots: dict[int, bytes]) -> None:
         """Check every event; put the roots that the leaves give at `sizes` into `roots`."""
@@ -90,10 +88,8 @@ class LogCheck:
 
     def _event_id(self, index: int, event_id: str) -> None:
         """(3) No two events have one id."""
-        short = uuid.UUID(event_id).bytes
-        if short in self._ids:
+        if self.contents.notes.note("event", event_id) is not None:
             self.findings.wrong(3, f"log_events row {index}, event_id", f"{event_id} is an earlier event's", index)
-        self._ids.add(short)
 
     def _clock(self, entry: Entry) -> None:
         """(3) Times are what the operator's clock said; where they contradict the order, a person should look."""

@@ -41,6 +41,9 @@ ODD_BYTES = (ValueError, ArithmeticError, RecursionError, UnsupportedAlgorithm, 
 KEPT_FAULTS = 10
 """Faults kept per step; more are counted."""
 
+KEPT_WARNINGS = 1000
+"""Warnings kept; more are counted, so that a report does not grow with the log."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -136,6 +139,7 @@ class Findings:
     _checked: dict[int, int] = field(default_factory=dict)
     _notes: dict[int, str] = field(default_factory=dict)
     _not_checked: dict[str, None] = field(default_factory=dict)
+    _more_warnings: int = 0
 
     def wrong(self, step: int, where: str, what: str, index: int | None = None, change_id: str | None = None) -> None:
         """Note a fault."""
@@ -194,8 +198,12 @@ class Findings:
         self.counts[name] = self.counts.get(name, 0) + by
 
     def warn(self, text: str) -> None:
-        """Note what is no fault, and what a person should know."""
-        self.warnings.append(text)
+        """Note what is no fault, and what a person should know; past the first ones they are only counted."""
+        if len(self.warnings) < KEPT_WARNINGS:
+            self.warnings.append(text)
+            return
+        self._more_warnings += 1
+        self.warnings[KEPT_WARNINGS:] = [f"{self._more_warnings} more notes like these were not kept."]
 
     def any_wrong(self) -> bool:
         """Whether anything was found."""

@@ -19,6 +19,7 @@ from mass_gov.config_data import data_folder
 from mass_gov.errors import LedgerUnavailableError, SettingsError
 from mass_gov.ledger.address import Address
 from mass_gov.ledger.database import Database, open_database
+from mass_gov.ledger.notebook import scratch_database
 from mass_gov.ledger.privileges import grant_application
 from mass_gov.ledger.schema import OLDER_REVISIONS, POSTGRES_SCHEMA, SCHEMA_HEAD
 
@@ -131,15 +132,15 @@ def _namespace(connection: Connection) -> str | None:
     return POSTGRES_SCHEMA if connection.dialect.name == "postgresql" else None
 
 
-def memory_engine() -> Engine:
-    """A database in memory with the newest schema, made by the same migrations: the auditor's own copy."""
+def copy_engine() -> Engine:
+    """A temporary database on disk with the newest schema, made by the same migrations: the auditor's own copy."""
     engine = create_engine("sqlite://", creator=_empty_copy, poolclass=StaticPool)
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine
 
 
 def _empty_copy() -> sqlite3.Connection:
-    connection = _in_memory()
+    connection = scratch_database()
     with _TEMPLATE_LOCK:
         _template().backup(connection)
     return connection

@@ -22,7 +22,8 @@ from mass_gov.ledger.address import Address
 from mass_gov.ledger.database import Database, open_database
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.keyrings import bring_up
-from mass_gov.ledger.migrate import memory_engine
+from mass_gov.ledger.migrate import copy_engine
+from mass_gov.ledger.notebook import Notebook
 from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events, log_nodes
 from mass_gov.ledger.storage import StorageCheck, check_storage
 
@@ -163,12 +164,12 @@ class RawLedger:
 
 
 class Replica:
-    """Projections derived from the log, in memory."""
+    """Projections derived from the log, in a temporary database on disk (`notebook`)."""
 
     def __init__(self) -> None:
-        self._engine = memory_engine()
+        self._engine = copy_engine()
         self._connection = self._engine.connect()
-        self._event_ids: set[str] = set()
+        self._notes = Notebook()
 
     def schema(self) -> dict[str, str]:
         """SQL of every table, index and trigger that the migrations make, by its kind and name."""
@@ -190,9 +191,8 @@ class Replica:
     def follow(self, entry: Entry) -> None:
         """Replay one event as `apply` does, for a caller who forgets the copy at the first broken rule."""
         event_id = entry.predicate.event_id
-        if event_id in self._event_ids:  # who writes makes new ones; only who forges can use one twice
+        if self._notes.note("event", event_id) is not None:  # who writes makes new ones; a forger can use one twice
             raise RefusedError(f"Event {entry.index} has the id of an earlier event, {event_id}. Restore it.")
-        self._event_ids.add(event_id)
         projector.apply(self._connection, entry)
 
     def settle(self, entries: Sequence[Entry]) -> None:
@@ -211,6 +211,7 @@ class Replica:
         """Forget the copy."""
         self._connection.close()
         self._engine.dispose()
+        self._notes.close()
 
 
 _REVISIONS = text("SELECT version_num FROM alembic_version")

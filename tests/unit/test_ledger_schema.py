@@ -13,7 +13,7 @@ from alembic.script import ScriptDirectory
 
 from mass_gov.config_data import data_folder
 from mass_gov.errors import SettingsError
-from mass_gov.ledger.migrate import memory_engine
+from mass_gov.ledger.migrate import copy_engine
 from mass_gov.ledger.schema import LOG_TABLES, SCHEMA_HEAD, metadata
 from tests.fakes.ledger_world import LedgerWorld
 
@@ -69,7 +69,7 @@ def test_a_value_of_another_type_is_refused(database: sqlite3.Connection) -> Non
 
 
 def test_queries_and_migrations_mean_the_same_tables() -> None:
-    engine = memory_engine()
+    engine = copy_engine()
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         differences = compare_metadata(context, metadata)
