@@ -90,7 +90,8 @@ class _ExportAudit:
         self.ring: KeyRing | None = None
         self.origin = ""
         self.last_note: tuple[int, bytes] | None = None
-        self.unnamed = 0
+        self.bare, self.sealed = 0, 0
+        """Events whose artifacts are missing from the file, and those whose artifacts came along."""
 
     def run(self, reader: ExportReader) -> VerificationReport:
         """Read the file once, and say what it is worth."""
@@ -123,10 +124,11 @@ class _ExportAudit:
                     raise IntegrityError(f"It was signed for the log {entry.predicate.origin}. Get the genuine export.")
                 learn(self.ring, entry)
         if event.artifacts:
+            self.sealed += 1
             with self.findings.guard(7, f"event {event.index}, artifacts", event.index):
                 self._artifacts(event)
         elif _named(event.leaf):
-            self.unnamed += 1
+            self.bare += 1
 
     def _open(self, leaf: bytes) -> None:
         """(2) The first event opens a log under a key that it names; whether it is the trusted one is seen later."""
@@ -175,11 +177,14 @@ class _ExportAudit:
                 raise IntegrityError(f"It closes the log {closing.origin[:80]}, not {self.origin}. Get it again.")
             if self.last_note is None or self.last_note != (closing.count, closing.checkpoint):
                 raise IntegrityError("It is not the signed head of the last event. Get the genuine export.")
-        if self.unnamed and not closing.artifacts:
-            self.findings.skipped(7, f"the export came without artifacts, which {self.unnamed} events name")
-        elif self.unnamed:
-            what = f"{self.unnamed} events came without the artifacts that they name"
+        if closing.artifacts and self.bare:
+            what = f"{self.bare} events came without the artifacts that they name"
             self.findings.wrong(7, "artifacts", f"{what}. Get the genuine export")
+        elif not closing.artifacts and self.sealed:
+            what = f"the closing line says that it has no artifacts, and {self.sealed} events have"
+            self.findings.wrong(7, "artifacts", f"{what}. Get the genuine export")
+        elif self.bare:
+            self.findings.skipped(7, f"the export came without artifacts, which {self.bare} events name")
 
     def _after_last(self) -> int:
         """The first event that no sound head covers."""
