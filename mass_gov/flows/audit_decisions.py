@@ -15,6 +15,7 @@ from mass_gov.errors import PolicyError
 from mass_gov.flows.audit_contents import Contents
 from mass_gov.flows.audit_report import Findings
 from mass_gov.ledger import Entry
+from mass_gov.ledger.notebook import Notebook
 from mass_gov.policy import Policy, load_policy, rederive
 from mass_gov.records.change import ChangeBody
 from mass_gov.records.events import (
