@@ -20,6 +20,7 @@ from mass_gov.cli import (
     pointers,
     policies,
     replays,
+    restoring,
     setup,
     solve,
     subjects,
@@ -41,6 +42,8 @@ app = typer.Typer(
 )
 for command in (solve.solve, setup.init, setup.doctor, replays.replay, verification.verify, evaluation.evaluate):
     app.command()(command)
+for name, part in (("backup", restoring.backup), ("import", restoring.import_log), ("succeed", restoring.succeed)):
+    logs.app.command(name)(part)
 for name, group in (
     ("changes", changes.app),
     ("pointers", pointers.app),
