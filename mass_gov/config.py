@@ -54,6 +54,9 @@ class Settings(BaseSettings):
     principal: _Name = Field(default="local", description="Who acts on the command line.")
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of the learner; part of the fingerprint.")
     debug: bool = Field(default=False, description="Whether an unexpected error shows its traceback.")
+    retention_days: int = Field(
+        default=184, ge=184, le=36_525, description="Days that a sealed log is kept after its last event; 184 at least."
+    )
     busy_timeout: float = Field(default=30.0, gt=0, le=3600, description="Seconds to wait for another writer.")
 
     @property

@@ -42,7 +42,12 @@ app = typer.Typer(
 )
 for command in (solve.solve, setup.init, setup.doctor, replays.replay, verification.verify, evaluation.evaluate):
     app.command()(command)
-for name, part in (("backup", restoring.backup), ("import", restoring.import_log), ("succeed", restoring.succeed)):
+for name, part in (
+    ("backup", restoring.backup),
+    ("import", restoring.import_log),
+    ("succeed", restoring.succeed),
+    ("discard", restoring.discard),
+):
     logs.app.command(name)(part)
 for name, group in (
     ("changes", changes.app),

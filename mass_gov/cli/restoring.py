@@ -1,4 +1,4 @@
-"""`mass-gov log backup|import|succeed`: copy a ledger, bring an older copy up to date, or seal it and begin another.
+"""`mass-gov log backup|import|succeed|discard`: copy a ledger, bring an older one up to date, or seal it and begin anew.
 
 No torch. These stand under `log`, and in a module of their own because all else there only reads.
 """
@@ -25,6 +25,8 @@ WithoutOption = Annotated[
     bool,
     typer.Option("--without-artifacts", help="Take events whose sealed artifacts did not come along: they stay lost."),
 ]
+SealedArgument = Annotated[Path, typer.Argument(metavar="FILE", help="A sealed log, as `log succeed` named it.")]
+DiscardOption = Annotated[bool, typer.Option("--yes", help="Remove it for good.")]
 YesOption = Annotated[bool, typer.Option("--yes", help="Seal the log for good.")]
 
 
@@ -98,6 +100,21 @@ def succeed(yes: YesOption = False, as_json: JsonFlag = False) -> None:
     if done.sealed_file is not None:
         console.print(f"Its database is kept as {done.sealed_file}.", soft_wrap=True)
     console.print(f"{done.origin} succeeds it. Run `mass-gov init` to put a policy in force.", soft_wrap=True)
+
+
+def discard(sealed: SealedArgument, yes: DiscardOption = False, as_json: JsonFlag = False) -> None:
+    """Remove the file of a sealed log whose retention is over. No other events are ever dropped."""
+    from mass_gov.flows.retention import discard as discard_log
+    from mass_gov.wiring import now
+
+    chosen = settings()
+    if not yes:
+        raise InputError("what is removed cannot be brought back: say --yes.")
+    until = discard_log(sealed, chosen.retention_days, now())
+    if as_json:
+        emit({"file": str(sealed), "kept_until": until.isoformat()})
+    else:
+        out().print(f"{sealed} is removed; it had to be kept until {until:%Y-%m-%d}.", soft_wrap=True)
 
 
 def _document(done: Succeeded) -> dict[str, object]:

@@ -30,11 +30,12 @@ from mass_gov.ledger import ChangeView, Entry, Ledger
 from mass_gov.ledger.writing import STEPS as WRITE_STEPS
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, ResponseServed, SubjectErased
+from tests.fakes.engines import address_of, copy_home
 from tests.fakes.ledger_world import ADA, BOB, BOTH_SCOPES, REASON, LedgerWorld
-from tests.fakes.tamper import copy_of
 from tests.flows.test_ledger_crash import in_child, kill_at
 
 PERSON, OTHER = "s-" + "a" * 32, "s-" + "b" * 32
+pytestmark = pytest.mark.both_engines
 AUDITOR = Actor(principal="aud", role="auditor")
 
 
@@ -61,7 +62,7 @@ def lived_in(world: LedgerWorld) -> tuple[ChangeView, ChangeView, ChangeView, Ch
 
 
 def report(home: Path) -> VerificationReport:
-    return verify(home / "ledger.db", keys=KeyStore.open(home / "keys"), checkpoints=home / "checkpoints")
+    return verify(address_of(home), keys=KeyStore.open(home / "keys"), checkpoints=home / "checkpoints")
 
 
 def test_a_legal_hold_refuses_and_says_why_and_nothing_changes(world: LedgerWorld) -> None:
@@ -280,7 +281,7 @@ def test_a_kill_at_any_step_leaves_what_the_same_command_finishes(tmp_path: Path
 
 
 def entries_of(home: Path) -> list[Entry]:
-    with Ledger.open(home / "ledger.db", keys=None, checkpoints=home / "checkpoints") as ledger:
+    with Ledger.open(address_of(home), keys=None, checkpoints=home / "checkpoints") as ledger:
         return list(ledger.entries())
 
 
@@ -307,7 +308,7 @@ def test_a_restored_key_store_brings_nobody_back(tmp_path: Path) -> None:
     assert not found.ok and found.first_wrong is not None
     assert (found.first_wrong.step, found.first_wrong.index) == (9, done.index)
     assert "a back-up of the keys was restored" in found.first_wrong.what
-    reader = Ledger.open(home / "ledger.db", keys=None, checkpoints=home / "checkpoints")
+    reader = Ledger.open(address_of(home), keys=None, checkpoints=home / "checkpoints")
     reader.keys = restored
     with pytest.raises(NotRetainedError, match=f"event {done.index}"):  # a reader, who destroys nothing
         reader.artifact(own.entry, "request")
@@ -322,11 +323,11 @@ def test_a_restored_database_brings_nobody_back(tmp_path: Path) -> None:
     world = LedgerWorld.make(home, BOTH_SCOPES)
     _, own, *_ = lived_in(world)
     world.close()
-    older = copy_of(home, tmp_path / "older")
+    older = copy_home(home, tmp_path / "older")
     world = LedgerWorld.make(home, BOTH_SCOPES)
     erase(world.ledger, PERSON, BOB, "asked")
     world.close()
-    alone = Ledger.open(older, keys=KeyStore.open(home / "keys"), checkpoints=tmp_path / "older" / "checkpoints")
+    alone = Ledger.open(address_of(older), keys=KeyStore.open(home / "keys"), checkpoints=older / "checkpoints")
     with pytest.raises(NotRetainedError, match="erased"):  # the older database with today's keys
         alone.artifact(own.entry, "request")
     alone.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 import signal
 import sqlite3
@@ -10,12 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from mass_gov.errors import InputError, IntegrityError, LedgerUnavailableError, MassGovError, NotRetainedError
+from mass_gov.config import load_settings
+from mass_gov.errors import (
+    InputError,
+    IntegrityError,
+    LedgerUnavailableError,
+    MassGovError,
+    NotRetainedError,
+    RefusedError,
+    SettingsError,
+)
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.audit import VerificationReport, verify
 from mass_gov.flows.erase import erase
 from mass_gov.flows.log_export import export_log
 from mass_gov.flows.restore import STEPS, back_up, bring_up_to_date, sealed_note, succeed
+from mass_gov.flows.retention import discard
 from mass_gov.ledger import Ledger
 from mass_gov.ledger.restoring import STEPS as TAKE_STEPS
 from mass_gov.records.events import LogOpened
@@ -267,3 +278,21 @@ def test_without_a_head_that_these_keys_signed_there_is_nothing_to_succeed(tmp_p
     with pytest.raises(IntegrityError, match="verifies under this key store"):
         succeed(home / "ledger.db", strangers, home / "checkpoints")
     assert names(home) == before
+
+
+def test_nothing_is_dropped_before_its_time_and_of_a_log_that_goes_on_nothing_ever(tmp_path: Path) -> None:
+    home, _ = restored(tmp_path)
+    now = dt.datetime.now(dt.UTC)
+    with pytest.raises(InputError, match="never dropped"):
+        discard(home / "ledger.db", 184, now + dt.timedelta(days=10_000))
+    done = succeed(home / "ledger.db", KeyStore.open(home / "keys"), home / "checkpoints")
+    assert done.sealed_file is not None
+    with pytest.raises(RefusedError, match="MASS_GOV_RETENTION_DAYS"):
+        discard(done.sealed_file, 184, now + dt.timedelta(days=183))
+    assert done.sealed_file.is_file()
+    assert discard(done.sealed_file, 184, now + dt.timedelta(days=185)) < now + dt.timedelta(days=185)
+    assert not done.sealed_file.exists()
+    with pytest.raises(SettingsError, match="RETENTION"):
+        load_settings(retention_days=30)
+    with sqlite3.connect(home / "ledger.db") as connection, pytest.raises(sqlite3.DatabaseError, match="append-only"):
+        connection.execute("DELETE FROM log_events")
