@@ -25,7 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -48,7 +48,7 @@ _PAUSE = 0.1
 # One round trip; `synchronous_commit` keeps whatever is stricter than "on" already.
 _SETTINGS = (
     "SELECT set_config('search_path', %s, false), set_config('lock_timeout', %s, false), "
-    "set_config('default_transaction_read_only', %s, false), set_config('synchronous_commit', "
+    "CASE WHEN %s THEN set_config('default_transaction_read_only', 'on', false) END, set_config('synchronous_commit', "
     "CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, "
     "false), current_setting('server_encoding')"
 )
@@ -85,6 +85,7 @@ class PostgresDatabase(Database):
             hide_parameters=True,
             isolation_level="READ COMMITTED",
         )
+        event.listen(engine, "checkin", _as_the_server_says)
         self._reader: Engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         super().__init__(address, engine, writable=writable)
 
@@ -159,7 +160,7 @@ class PostgresDatabase(Database):
             values = (
                 f"{POSTGRES_SCHEMA}, pg_temp",
                 str(math.ceil(self._timeout * 1000)),
-                "off" if self.writable else "on",
+                not self.writable,
             )
             row = connection.execute(_SETTINGS, values).fetchone()
             if row is None or row[-1] != "UTF8":
@@ -228,6 +229,12 @@ def check_server(version: int, address: Address) -> None:
             f"{address} runs PostgreSQL {version // 10000}, and a ledger needs {OLDEST_SERVER // 10000} or newer. "
             "Upgrade the server."
         )
+
+
+def _as_the_server_says(connection: Any, record: object) -> None:
+    """Whoever has the connection next may write where the server and the role allow it, and nowhere else."""
+    if connection is not None and not connection.closed:
+        connection.read_only = None
 
 
 def _driver(address: Address) -> tuple[Any, dict[str, Any]]:

