@@ -2,8 +2,8 @@
 
     python -m bench.compression [--changes 6] [--repeat 3] [--json FILE]
 
-Adapts the shipped model in a throw-away home, one subject after another and then one subject again and again at scope
-`deployment`, so that the deltas with a parent of the same subject are genuine too. Sizes are of the body that is then
+Adapts the shipped model in a throw-away home, for one subject again and again at scope `deployment`, so that each delta
+but the first stands on one of the same subject. Sizes are of the body that is then
 encrypted (the seal adds 74 bytes); speeds are of one core, in MB (10^6 bytes) of plaintext per second, the best of the
 repetitions. Writes nothing but stdout and the JSON file.
 """
@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -51,9 +53,10 @@ def make_deltas(changes: int) -> list[tuple[bytes, bytes | None]]:
         for number in range(changes):
             question = QUESTIONS[number % len(QUESTIONS)]
             options = ["--seed", str(number), "--scope", "deployment", "--subject", SUBJECT, "--json"]
-            if run(["solve", question, *options]) != 0:
-                raise SystemExit(f"change {number} was not recorded")
-            _approve_newest(run)
+            with redirect_stdout(sys.stderr):
+                if run(["solve", question, *options]) != 0:
+                    raise SystemExit(f"change {number} was not recorded")
+                _approve_newest(run)
         found = []
         with read_ledger(load_settings()) as ledger:
             for change in ledger.changes(limit=10_000, newest_first=False):

@@ -10,12 +10,17 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mass_gov.evidence.delta_compression import CODEC_AGAINST
 from mass_gov.evidence.model_signing import folder_digest, sign_folder, verify_folder
 from mass_gov.evidence.signing import P256Signer
+from mass_gov.flows.bundle_verify import verify_bundle
+from tests.fakes.real_bundle import real_bundle
 
 # Directories, and names that sort differently as strings than segment by segment.
 FILES = {
@@ -77,3 +82,34 @@ def test_it_refuses_an_added_file(signed: Path) -> None:
 def test_it_refuses_another_key(signed: Path) -> None:
     (signed / "key.pem").write_bytes(P256Signer.generate().public_key.pem)
     assert not _accepts(signed)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Path]) -> Path:
+    """A delta that the learner made, out of a bundle that the command line wrote."""
+    folder = tmp_path_factory.mktemp("exported")
+    with zipfile.ZipFile(real_bundle(folder, tiny_model("llama"), changes=2)) as archive:
+        archive.extractall(folder / "open")
+    return folder / "open"
+
+
+def test_it_accepts_a_real_delta_and_refuses_a_flipped_byte_and_an_added_file(exported: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported / "delta", tmp_path / "delta")
+    shutil.copy(exported / "delta.sig", tmp_path / "delta.sig")
+    shutil.copy(exported / "keys/delta-p256.pem", tmp_path / "key.pem")
+    assert _accepts(tmp_path)
+    tensors = tmp_path / "delta" / "adapter_model.safetensors"
+    genuine = bytearray(tensors.read_bytes())
+    tensors.write_bytes(genuine[:-1] + bytes([genuine[-1] ^ 1]))
+    assert not _accepts(tmp_path)
+    tensors.write_bytes(genuine)
+    (tmp_path / "delta" / "evil.py").write_bytes(b"")
+    assert not _accepts(tmp_path)
+
+
+def test_a_delta_stored_against_its_parent_is_exported_whole(exported: Path) -> None:
+    stored = next((exported / "artifacts").glob("*/delta.adapter_model.sealed"))
+    assert stored.read_bytes()[5] == CODEC_AGAINST
+    assert len(list((exported / "references").iterdir())) == 1
+    report = verify_bundle((exported.parent / "change.zip").read_bytes())
+    assert report.ok, report.first_wrong
