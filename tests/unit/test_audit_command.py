@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,15 +12,19 @@ import pytest
 
 from mass_gov.cli.main import run
 from mass_gov.errors import LedgerUnavailableError
+from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.audit import verify
+from mass_gov.flows.audit_heads import NO_POLICY
+from mass_gov.ledger import Ledger
 from tests.fakes.engines import address_of
 from tests.fakes.forger import Event, events_of, forged
 from tests.fakes.ledger_world import SUBJECT, LedgerWorld
+from tests.fakes.neighbours import Neighbours
 
 pytestmark = pytest.mark.both_engines
 
 Verified = Callable[..., tuple[int, str]]
-NO_WITNESS = "No independent witness has signed this head."
+UNSEEN = f"step 12 (witnesses): {NO_POLICY}"
 
 
 @pytest.fixture
@@ -55,11 +60,28 @@ def made(tmp_path: Path, home: Path, edit: Callable[[list[Event]], None] = lambd
         os.environ["MASS_GOV_DATABASE_URL"] = address.url  # `home` takes it away again
 
 
-def test_a_whole_yes_still_names_the_missing_witness(tmp_path: Path, home: Path, verified: Verified) -> None:
+def test_a_yes_without_witnesses_names_them_as_missing(tmp_path: Path, home: Path, verified: Verified) -> None:
     made(tmp_path, home)
     status, said = verified()
-    assert (status, said.endswith(f"Everything holds. {NO_WITNESS}")) == (0, True), said
-    assert json.loads(verified("--json")[1])["not_checked"] == []
+    assert (status, said.endswith(f"What was checked holds; not checked: {UNSEEN}.")) == (0, True), said
+    assert json.loads(verified("--json")[1])["not_checked"] == [UNSEEN]
+
+
+def test_a_whole_yes_needs_a_fresh_quorum(tmp_path: Path, home: Path, verified: Verified) -> None:
+    made(tmp_path, home)
+    address = os.environ["MASS_GOV_DATABASE_URL"] or home / "ledger.sqlite3"
+    with Ledger.open(address, keys=KeyStore.open(home / "keys"), checkpoints=home / "checkpoints") as ledger:
+        neighbours = Neighbours.of(ledger, tmp_path / "neighbours")
+        neighbours.cosign(ledger, 0, 1, now=int(time.time()) - 7200)
+    (tmp_path / "policy").write_text(neighbours.policy_text)
+    trusting = ("--witnesses", str(tmp_path / "policy"))
+    status, said = verified(*trusting, "--max-age", "3h")
+    assert (status, said.endswith("Everything holds.")) == (0, True), said
+    assert "this head, by w1.example, w0.example, 2 h ago" in said
+    status, said = verified(*trusting, "--max-age", "90m")
+    assert (status, "step 12 (witnesses): head of size" in said) == (1, True), said
+    for bad in (("--max-age", "soon", *trusting), ("--max-age", "1h"), ("--witnesses", str(tmp_path / "none"))):
+        assert verified(*bad)[0] == 2
 
 
 def test_what_was_marked_as_erased_stands_in_the_last_line(tmp_path: Path, home: Path, verified: Verified) -> None:
@@ -67,8 +89,8 @@ def test_what_was_marked_as_erased_stands_in_the_last_line(tmp_path: Path, home:
     (home / "keys" / "subjects" / f"{SUBJECT}.destroyed").touch()
     status, said = verified()
     assert (status, "Everything holds" in said) == (0, False)
-    assert said.endswith(f"What was checked holds; not checked: 10 artifacts of {SUBJECT}: erased. {NO_WITNESS}"), said
-    assert json.loads(verified("--json")[1])["not_checked"] == [f"10 artifacts of {SUBJECT}: erased"]
+    assert said.endswith(f"What was checked holds; not checked: 10 artifacts of {SUBJECT}: erased; {UNSEEN}."), said
+    assert json.loads(verified("--json")[1])["not_checked"] == [f"10 artifacts of {SUBJECT}: erased", UNSEEN]
 
 
 def test_without_the_keys_the_last_line_says_what_that_leaves_out(
