@@ -1,4 +1,4 @@
-"""`mass-gov log backup|import|succeed|discard`: copy a ledger, bring an older one up to date, or seal it and begin anew.
+"""`mass-gov log backup|import|succeed|discard`: copy a ledger, bring an older one up to date, or end it and begin anew.
 
 No torch. These stand under `log`, and in a module of their own because all else there only reads.
 """
@@ -15,7 +15,7 @@ from mass_gov.cli.output import emit, err, out
 from mass_gov.errors import InputError
 
 if TYPE_CHECKING:
-    from mass_gov.flows.restore import Succeeded
+    from mass_gov.flows.succession import Succeeded
 
 OutputOption = Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The copy; nothing is overwritten.")]
 ExportArgument = Annotated[
@@ -85,13 +85,13 @@ def succeed(yes: YesOption = False, as_json: JsonFlag = False) -> None:
     For a log whose missing events cannot be brought back. The old database and checkpoints are kept, read-only. Stop
     every other process first.
     """
-    from mass_gov.flows.restore import succeed as succeed_log
-    from mass_gov.wiring import address, open_keys
+    from mass_gov.flows.succession import succeed as succeed_log
+    from mass_gov.wiring import address, open_keys, owner_address
 
     chosen = settings()
     if not yes:
         raise InputError("a sealed log is never continued: stop every other process, and say --yes.")
-    done = succeed_log(address(chosen), open_keys(chosen), chosen.checkpoint_folder)
+    done = succeed_log(address(chosen), open_keys(chosen), chosen.checkpoint_folder, owner=owner_address(chosen))
     if as_json:
         emit(_document(done))
         return

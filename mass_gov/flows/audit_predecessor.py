@@ -15,7 +15,7 @@ from mass_gov.evidence.checkpoint import Checkpoint, verify_checkpoint
 from mass_gov.evidence.keyring import KeyRing
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.audit_report import Findings
-from mass_gov.flows.restore import sealed_note
+from mass_gov.flows.succession import sealed_note
 from mass_gov.records.events import Predecessor
 
 

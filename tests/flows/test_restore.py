@@ -25,12 +25,13 @@ from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.audit import VerificationReport, verify
 from mass_gov.flows.erase import erase
 from mass_gov.flows.log_export import export_log
-from mass_gov.flows.restore import STEPS, back_up, bring_up_to_date, sealed_note, succeed
+from mass_gov.flows.restore import back_up, bring_up_to_date
 from mass_gov.flows.retention import discard
-from mass_gov.ledger import Ledger
+from mass_gov.flows.succession import STEPS, sealed_note, succeed
+from mass_gov.ledger import Address, Ledger
 from mass_gov.ledger.restoring import STEPS as TAKE_STEPS
 from mass_gov.records.events import LogOpened
-from tests.fakes.engines import address_of, copy_ledger
+from tests.fakes.engines import address_of, copy_ledger, database_of, forget_ledger
 from tests.fakes.ledger_world import BOB, BOTH_SCOPES, LedgerWorld
 from tests.flows.test_ledger_crash import in_child, kill_at
 
@@ -258,12 +259,36 @@ def test_a_kill_while_a_log_is_succeeded_leaves_what_the_same_command_finishes(t
     assert sorted(path.name for path in home.iterdir() if "successor" in path.name) == []
 
 
+def owner_of(home: Path) -> Address | None:
+    """On a server, the owner's address of a home's database."""
+    if not (home / "ledger.url").exists():
+        return None
+    from tests.fakes.postgres_server import server
+
+    return Address.of(server().owner_url(database_of(home)))
+
+
+@both_engines
 def test_a_database_that_is_gone_can_be_succeeded_by_its_checkpoints_alone(tmp_path: Path) -> None:
     home, _ = restored(tmp_path)
-    (home / "ledger.db").unlink()
-    done = succeed(home / "ledger.db", KeyStore.open(home / "keys"), home / "checkpoints")
+    forget_ledger(home)
+    keys = KeyStore.open(home / "keys")
+    done = succeed(address_of(home), keys, home / "checkpoints", owner=owner_of(home))
     assert (done.predecessor.size, done.sealed_file) == (12, None)
-    assert report(home).ok
+    assert succeed(address_of(home), keys, home / "checkpoints") == done, "it holds nothing that could be sealed"
+    LedgerWorld.make(home, BOTH_SCOPES).close()
+    found = report(home)
+    assert found.ok and any(done.predecessor.origin in warning for warning in found.warnings)
+
+
+@both_engines
+def test_a_server_that_holds_a_log_is_not_begun_anew(tmp_path: Path, engine: str) -> None:
+    home, _ = restored(tmp_path)
+    if engine == "postgresql":
+        with pytest.raises(InputError, match="holds a log already"):
+            succeed(address_of(home), KeyStore.open(home / "keys"), home / "checkpoints")
+    with pytest.raises(IntegrityError, match="it has 7 events"):
+        LedgerWorld.make(home, BOTH_SCOPES)
 
 
 def names(home: Path) -> list[str]:
