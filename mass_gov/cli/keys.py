@@ -47,7 +47,7 @@ def list_keys(as_json: JsonFlag = False) -> None:
 def export(
     key: Annotated[
         str | None,
-        typer.Argument(metavar="[KEY]", help="Key id, or its first digits (default: the log's first key)."),
+        typer.Argument(metavar="KEY", help="Key id, or its first digits (default: the log's first key)."),
     ] = None,
     pem: Annotated[bool, typer.Option("--pem", help="Print PEM instead of a C2SP verifier key.")] = False,
     as_json: JsonFlag = False,

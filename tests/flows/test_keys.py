@@ -30,15 +30,17 @@ from mass_gov.evidence.keyring import Purpose
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.signers import signing_files
 from mass_gov.evidence.signing import Ed25519Signer, P256Signer, Signer
+from mass_gov.evidence.witness_policy import parse_witness_policy
 from mass_gov.flows import keys as flow
 from mass_gov.flows.audit import verify
-from mass_gov.flows.keys import revoke, rotate
+from mass_gov.flows.keys import revoke, rotate, witnessed_size
 from mass_gov.ledger import Ledger
 from mass_gov.ledger.writing import STEPS
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, KeyRotated
 from tests.fakes.engines import address_of
 from tests.fakes.ledger_world import ADA, BOB, LedgerWorld
+from tests.fakes.neighbours import NOW, Neighbours
 
 pytestmark = pytest.mark.both_engines
 
@@ -167,6 +169,22 @@ def test_after_a_compromise_verify_says_where_trust_ends_and_for_whom(world: Led
     assert any(f"events {seen} to {done.index}:" in what for what in late.not_checked)
     assert not any(f"to {size - 1}" in what for what in late.not_checked)
     assert any("was compromised" in warning for warning in early.warnings)
+
+
+def test_the_trusted_size_is_that_of_the_newest_head_a_quorum_cosigned(world: LedgerWorld, tmp_path: Path) -> None:
+    neighbours = Neighbours.of(world.ledger, tmp_path / "witnesses")
+    assert witnessed_size(world.ledger, neighbours.policy, NOW) == 0
+    neighbours.cosign(world.ledger, 0, 1)
+    seen = world.ledger.size
+    world.record("seen by one")
+    neighbours.cosign(world.ledger, 2)
+    assert witnessed_size(world.ledger, neighbours.policy, NOW) == seen
+    assert witnessed_size(world.ledger, parse_witness_policy(b"quorum none\n"), NOW) == 0
+    old = rotate(world.ledger, "log", BOB).old
+    neighbours.cosign(world.ledger, 0, 1)  # the head that ends with a rotation is signed by both keys
+    assert witnessed_size(world.ledger, neighbours.policy, NOW) == world.ledger.size
+    revoke(world.ledger, old.keyid, BOB, "It leaked.", compromised=True, trusted_size=seen)
+    assert verify(world.ledger, public_key=old).trusted_size == seen
 
 
 def test_a_stolen_log_key_whose_every_event_was_witnessed_takes_nothing_with_it(world: LedgerWorld) -> None:
