@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,7 +28,7 @@ LEARNER = (
     "accelerate",
 )
 SIDE = ("records", "evidence", "policy", "ledger", "cli", "config", "config_data", "errors", "wiring")
-FLOWS = ("audit", "approve", "rollback", "initialise", "handles")
+FLOWS = ("audit", "bundle", "approve", "rollback", "initialise", "handles")
 BLOCK = """
 import sys
 
@@ -161,3 +162,26 @@ def test_a_command_that_needs_the_learner_says_what_to_install(home: Path, comma
     result = without_learner(COMMAND, *command, home=home, error=NOT_INSTALLED)
     assert result.returncode == 2
     assert "mass-gov[ml]" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_bundle_verifies_where_there_is_neither_a_ledger_nor_the_learner(
+    home: Path, tmp_path: Path, trusted: bool
+) -> None:
+    bundle, key = tmp_path / "change.zip", tmp_path / "log.pem"
+    done = auditor(home, "changes", "export", change(home, "applied"), "-o", str(bundle))
+    assert done["events"] and bundle.stat().st_mode & 0o777 == 0o600
+    with zipfile.ZipFile(bundle) as archive:
+        key.write_bytes(archive.read("keys/log-ed25519.pem"))
+    shutil.rmtree(home)
+    asked = ["verify", "--bundle", str(bundle), *(["--pubkey", str(key)] if trusted else []), "--json"]
+    result = without_learner(COMMAND, *asked, home=tmp_path / "nothing")
+    report = json.loads(result.stdout)
+    assert result.returncode == 0 and report["ok"] is True
+    assert report["trust"] == ("key given" if trusted else "consistency only")
+    assert not (tmp_path / "nothing").exists()
+    data = bytearray(bundle.read_bytes())
+    data[len(data) // 2] ^= 1
+    bundle.write_bytes(data)
+    result = without_learner(COMMAND, *asked, home=tmp_path / "nothing")
+    assert result.returncode == 1 and json.loads(result.stdout)["first_wrong"]["step"] == 1
