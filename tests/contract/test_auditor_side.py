@@ -28,7 +28,19 @@ LEARNER = (
     "accelerate",
 )
 SIDE = ("records", "evidence", "policy", "ledger", "cli", "config", "config_data", "errors", "wiring")
-FLOWS = ("audit", "erase", "lineage", "restore", "retention", "succession", "bundle", "approve", "rollback", "initialise", "handles")
+FLOWS = (
+    "audit",
+    "erase",
+    "lineage",
+    "restore",
+    "retention",
+    "succession",
+    "bundle",
+    "approve",
+    "rollback",
+    "initialise",
+    "handles",
+)
 BLOCK = """
 import sys
 
