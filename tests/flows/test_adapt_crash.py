@@ -17,11 +17,13 @@ from mass_gov.ledger import Ledger
 from mass_gov.ledger.writing import STEPS
 from mass_gov.records.settings import AdaptationSpec, AnswerSpec, SamplingSpec, UpdateSpec
 from mass_gov.stages.synthesis import ForcedSample
-from mass_gov.wiring import open_keys, open_workbench
+from mass_gov.wiring import address, open_keys, open_workbench
 
 SPEC = AdaptationSpec(
     sampling=SamplingSpec(max_new_tokens=8), update=UpdateSpec(step_size=0.02), answer=AnswerSpec(max_new_tokens=8)
 )
+
+pytestmark = [pytest.mark.both_engines, pytest.mark.usefixtures("engine_settings")]
 
 
 def solve_and_die(settings: Settings, step: str, answers: Path, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -67,6 +69,6 @@ def test_killed_at_each_write_step_the_log_verifies_and_no_answer_lacks_its_even
     finally:
         bench.ledger.close()
     report = verify(
-        settings.database, keys=open_keys(settings), public_key=None, checkpoints=settings.checkpoint_folder
+        address(settings), keys=open_keys(settings), public_key=None, checkpoints=settings.checkpoint_folder
     )
     assert report.ok, report.first_wrong

@@ -25,11 +25,12 @@ from mass_gov.policy import Policy, load_policy
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
 from mass_gov.records.events import PolicyActivated
 from mass_gov.records.settings import AdaptationSpec
-from mass_gov.wiring import find_policy, open_keys, open_ledger, open_workbench
+from mass_gov.wiring import address, find_policy, open_keys, open_ledger, open_workbench
 from mass_gov.wiring import initialise as make_ledger
 from tests.flows.test_adapt import ALICE, BOB, SPEC, applied, practise
 
 Open = Callable[..., Workbench]
+pytestmark = [pytest.mark.both_engines, pytest.mark.usefixtures("engine_settings")]
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def open_bench(settings: Settings, tmp_path: Path, request: pytest.FixtureReques
     for bench in opened:
         bench.ledger.close()
         report = verify(
-            settings.database, keys=open_keys(settings), public_key=None, checkpoints=settings.checkpoint_folder
+            address(settings), keys=open_keys(settings), public_key=None, checkpoints=settings.checkpoint_folder
         )
         assert report.ok == ("foreign" not in request.node.name), report.first_wrong
 

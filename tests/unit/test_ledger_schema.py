@@ -50,6 +50,18 @@ def test_no_verb_rewrites_the_log(database: sqlite3.Connection, table: str, recu
     assert database.execute(f"SELECT * FROM {table}").fetchall() == before
 
 
+@pytest.mark.parametrize("recursive", ["OFF", "ON"])
+def test_no_artifact_is_replaced_by_its_row_number(database: sqlite3.Connection, recursive: str) -> None:
+    """The digest is new and the row number is not: REPLACE would take the old row away."""
+    database.execute(f"PRAGMA recursive_triggers = {recursive}")
+    before = database.execute("SELECT rowid, * FROM artifacts").fetchall()
+    replace = "INSERT OR REPLACE INTO artifacts (rowid, digest, stored) VALUES (?, zeroblob(32), x'00')"
+    for row in before[:2]:
+        with pytest.raises(sqlite3.IntegrityError, match="mass-gov: artifacts is append-only"):
+            database.execute(replace, row[:1])
+    assert database.execute("SELECT rowid, * FROM artifacts").fetchall() == before
+
+
 @pytest.mark.parametrize("index", ["7", "5", "-1", "NULL"])
 def test_an_event_takes_the_next_index_only(database: sqlite3.Connection, index: str) -> None:
     insert = f'INSERT INTO log_events SELECT {index}, leaf, root, root FROM log_events WHERE "index" = 5'
