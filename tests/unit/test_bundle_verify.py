@@ -235,7 +235,8 @@ def test_a_proof_of_another_event_or_head_is_caught(members: Members, root: Trus
 
 def test_a_stripped_signature_or_another_payload_type_is_caught(members: Members, root: TrustRoot) -> None:
     envelope = json.loads(members["event.dsse.json"])
-    for change in ({"signatures": []}, {"payloadType": "text/plain"}):
+    changes: tuple[dict[str, Any], ...] = ({"signatures": []}, {"payloadType": "text/plain"})
+    for change in changes:
         altered = canonical_bytes(envelope | change)
         assert step_of(members | {"event.dsse.json": altered}, root) == 1
 
