@@ -47,7 +47,7 @@ class ExportedEvent:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """The last line: which log, how many events, their root (hex), its signed head, and whether artifacts came along."""
+    """The last line: which log, how many events, their root (hex), its signed head, whether artifacts came along."""
 
     origin: str
     count: int

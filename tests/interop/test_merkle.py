@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 
 import pytest
 
+from mass_gov.errors import IntegrityError
 from mass_gov.evidence import merkle
 
 # The reference leaves and roots of Certificate Transparency (google/certificate-transparency, merkle_tree_test).
@@ -137,3 +139,76 @@ def test_every_proof_up_to_64_is_the_one_that_the_rfc_defines_and_verifies(size:
         proof = _subproof(old, leaves, True)
         assert merkle.consistency_proof(old, size, get) == proof
         merkle.verify_consistency(old, size, proof, _mth(leaves[:old]), root)
+
+
+# And an independent verifier: the proof is folded along the same recursion as it was made, from the top down.
+def _folded(m: int, n: int, leaf: bytes, path: list[bytes]) -> bytes | None:
+    """The root that an inclusion path gives; None where it has another length."""
+    if n == 1:
+        return None if path else leaf
+    if not path:
+        return None
+    k = _k(n)
+    under = _folded(m, k, leaf, path[:-1]) if m < k else _folded(m - k, n - k, leaf, path[:-1])
+    if under is None:
+        return None
+    left, right = (under, path[-1]) if m < k else (path[-1], under)
+    return hashlib.sha256(b"\x01" + left + right).digest()
+
+
+def _both(m: int, n: int, complete: bool, old: bytes, proof: list[bytes]) -> tuple[bytes, bytes] | None:
+    """(old root, new root) that a consistency proof gives; None where it has another length."""
+    if m == n:
+        if complete:
+            return None if proof else (old, old)
+        return (proof[0], proof[0]) if len(proof) == 1 else None
+    if not proof:
+        return None
+    k = _k(n)
+    if m <= k:
+        inner = _both(m, k, complete, old, proof[:-1])
+        return None if inner is None else (inner[0], hashlib.sha256(b"\x01" + inner[1] + proof[-1]).digest())
+    inner = _both(m - k, n - k, False, old, proof[:-1])
+    if inner is None:
+        return None
+    first, second = (hashlib.sha256(b"\x01" + proof[-1] + one).digest() for one in inner)
+    return first, second
+
+
+def _wrong(proof: list[bytes]) -> Iterator[list[bytes]]:
+    """Every proof with one hash flipped, left out, twice, or too many."""
+    for place, one in enumerate(proof):
+        yield [*proof[:place], bytes([one[0] ^ 1]) + one[1:], *proof[place + 1 :]]
+        yield proof[:place] + proof[place + 1 :]
+        yield [*proof[: place + 1], one, *proof[place + 1 :]]
+    yield [*proof, bytes(32)]
+
+
+@pytest.mark.parametrize("size", range(1, 65))
+def test_an_independent_verifier_agrees_on_every_inclusion_proof_right_and_wrong(size: int) -> None:
+    leaves = [f"leaf {i}".encode() for i in range(size)]
+    get, root, hashes = _nodes(leaves), _mth(leaves), [merkle.leaf_hash(leaf) for leaf in leaves]
+    for index in range(size):
+        proof = merkle.inclusion_proof(index, size, get)
+        assert _folded(index, size, hashes[index], proof) == root
+        others = [(index, one) for one in _wrong(proof)] + [((index + 1) % size, proof)] * (size > 1)
+        for place, bad in others:
+            assert _folded(place, size, hashes[index], bad) != root
+            with pytest.raises(IntegrityError):
+                merkle.verify_inclusion(hashes[index], place, size, bad, root)
+
+
+@pytest.mark.parametrize("size", range(1, 65))
+def test_an_independent_verifier_agrees_on_every_consistency_proof_right_and_wrong(size: int) -> None:
+    leaves = [f"leaf {i}".encode() for i in range(size)]
+    get, root = _nodes(leaves), _mth(leaves)
+    for old in range(1, size + 1):
+        before, proof = _mth(leaves[:old]), merkle.consistency_proof(old, size, get)
+        assert _both(old, size, True, before, proof) == (before, root)
+        for bad in _wrong(proof):
+            assert _both(old, size, True, before, bad) != (before, root)
+            with pytest.raises(IntegrityError):
+                merkle.verify_consistency(old, size, bad, before, root)
+        forked = _mth([*leaves[: old - 1], b"another"])
+        with pytest.raises(IntegrityError):
+            merkle.verify_consistency(old, size, proof, forked, root)
