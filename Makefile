@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test check bench reproduce reproduce-quick clean
+.PHONY: install demo test check bench soak reproduce reproduce-quick clean
 
 install: $(STAMP)
 
@@ -31,6 +31,11 @@ check: install
 bench: install
 	$(BIN)/python bench/adapt.py
 	$(BIN)/python bench/meta_gradient.py --quick
+	$(BIN)/python bench/ledger.py --quick
+
+# 8 processes append for a minute, half of them are killed at random; on both engines.
+soak: install
+	$(BIN)/python bench/soak.py
 
 # Pretraining, meta-training of three seeds and the core rows from nothing; it goes on where it stopped.
 reproduce: install
