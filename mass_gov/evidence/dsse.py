@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import binascii
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -74,9 +75,8 @@ class Envelope:
         Raises:
             IntegrityError: other keys, or a signature that does not verify.
         """
-        found, wanted = [keyid for keyid, _ in self.signatures], [key.keyid for key in signers]
-        if len(found) != len(wanted):
-            raise _refuse(f"{len(wanted)} keys sign it, and it has {len(found)} signatures")
+        if len(self.signatures) != len(signers):
+            raise _refuse(f"{len(signers)} keys sign it, and it has {len(self.signatures)} signatures")
         message = pae(PAYLOAD_TYPE, self.payload)
         for (keyid, signature), key in zip(self.signatures, signers, strict=True):
             if keyid != key.keyid:
@@ -132,6 +132,8 @@ def _check(key: VerificationKey, signature: bytes, message: bytes) -> None:
 def _decode(leaf: bytes) -> tuple[bytes, str, list[tuple[str, bytes]]]:
     if len(leaf) > MAX_LEAF_BYTES:  # (1)
         raise _refuse(f"it is longer than {MAX_LEAF_BYTES} bytes")
+    if (common := _decode_common(leaf)) is not None:
+        return common
     try:  # base64 is decoded leniently, because step (3) compares every byte
         fields = json.loads(leaf.decode("ascii"))
         payload = binascii.a2b_base64(fields["payload"])
@@ -144,6 +146,34 @@ def _decode(leaf: bytes) -> tuple[bytes, str, list[tuple[str, bytes]]]:
     if _encode(payload, kind, signatures) != leaf:  # (3)
         raise _refuse("its bytes are not the canonical form of what they say")
     return payload, kind, signatures
+
+
+# What stands around a payload that one Ed25519 key signed: nearly every leaf. Steps (2) and (3) are comparisons then.
+_HEAD, _KEYID, _SIG, _END = (
+    b'{"payload":"',
+    f'","payloadType":"{PAYLOAD_TYPE}","signatures":[{{"keyid":"'.encode("ascii"),
+    b'","sig":"',
+    b'"}]}',
+)
+_AT_KEYID = len(_KEYID)
+_AT_SIG = _AT_KEYID + 64 + len(_SIG)
+_REST = _AT_SIG + 88 + len(_END)
+_HEX256 = re.compile(rb"[0-9a-f]{64}")
+
+
+def _decode_common(leaf: bytes) -> tuple[bytes, str, list[tuple[str, bytes]]] | None:
+    """What `_decode` gives, for a leaf of the common form, in a third of the time; None for any other."""
+    encoded, rest = leaf[len(_HEAD) : -_REST], leaf[-_REST:]
+    keyid, signed = rest[_AT_KEYID : _AT_KEYID + 64], rest[_AT_SIG : _AT_SIG + 88]
+    if leaf[: len(_HEAD)] != _HEAD or rest != _KEYID + keyid + _SIG + signed + _END or not _HEX256.fullmatch(keyid):
+        return None
+    try:
+        payload, signature = binascii.a2b_base64(encoded), binascii.a2b_base64(signed)
+    except binascii.Error:
+        return None
+    # Written again as it was read, or it is another way to write the same bytes.
+    again = binascii.b2a_base64(payload, newline=False), binascii.b2a_base64(signature, newline=False)
+    return (payload, PAYLOAD_TYPE, [(keyid.decode("ascii"), signature)]) if again == (encoded, signed) else None
 
 
 def _encode(payload: bytes, payload_type: str, signatures: Sequence[tuple[str, bytes]]) -> bytes:

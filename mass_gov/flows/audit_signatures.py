@@ -25,7 +25,7 @@ from mass_gov.ledger import RawLedger
 from mass_gov.ledger.address import Address
 from mass_gov.ledger.entries import check_signatures as check_leaf
 
-RUN = 1024
+RUN = 4096
 """Events in one run: a fraction of a second's work, so that no process is idle for long at the end."""
 
 

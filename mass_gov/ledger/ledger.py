@@ -268,16 +268,15 @@ class Ledger(SubjectReader):
             self._head = head
             self._written(head.size, note)
 
-    def _write(self, connection: Connection, head: LogHead, turns: Iterator[Turn]) -> bytes | None:
+    def _write(self, connection: Connection, head: LogHead, turns: Iterator[Turn]) -> bytes:
         writer = Writer(self._required_keys(), self.origin, self._clock, self._trip)
         return writer.write(connection, head, turns)
 
-    def _written(self, size: int, note: bytes | None) -> None:
-        if note is not None:  # else every turn was refused
-            self._trip("committed")
-            self._seen = size
-            self._outside.offer(size, note)
-            self._trip("done")
+    def _written(self, size: int, note: bytes) -> None:
+        self._trip("committed")
+        self._seen = size
+        self._outside.offer(size, note)
+        self._trip("done")
 
     def _stands(self, entry: Entry) -> bool:
         """Whether a commit that was broken off came through. Where that cannot be read, nobody is told that it did."""

@@ -18,6 +18,8 @@ from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events, log_n
 
 EventRow = tuple[int, bytes, bytes, bytes]
 """(index, leaf, prev_root, root)."""
+HeadRow = tuple[int, bytes]
+"""(size, note)."""
 
 
 class LogWriter(Protocol):
@@ -26,8 +28,10 @@ class LogWriter(Protocol):
     def artifact(self, connection: Connection, digest: bytes, stored: bytes) -> None:
         """Write a sealed artifact."""
 
-    def events(self, connection: Connection, events: Sequence[EventRow], nodes: Sequence[Node]) -> None:
-        """Write events with consecutive indices, and the tree nodes that they complete."""
+    def events(
+        self, connection: Connection, events: Sequence[EventRow], nodes: Sequence[Node], head: HeadRow | None = None
+    ) -> None:
+        """Write events with consecutive indices, the tree nodes that they complete, and the signed head over them."""
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:
         """Write a signed head."""
@@ -47,10 +51,14 @@ class _Rows:
     def artifact(self, connection: Connection, digest: bytes, stored: bytes) -> None:
         connection.execute(self._artifact, {"digest": digest, "stored": stored})
 
-    def events(self, connection: Connection, events: Sequence[EventRow], nodes: Sequence[Node]) -> None:
+    def events(
+        self, connection: Connection, events: Sequence[EventRow], nodes: Sequence[Node], head: HeadRow | None = None
+    ) -> None:
         names = ("index", "leaf", "prev_root", "root")
         connection.execute(self._event, [dict(zip(names, row, strict=True)) for row in events])
         connection.execute(self._node, [node._asdict() for node in nodes])
+        if head is not None:
+            self.checkpoint(connection, *head)
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:
         connection.execute(self._checkpoint, {"size": size, "note": note})
@@ -79,7 +87,10 @@ class _Calls:
     def artifact(self, connection: Connection, digest: bytes, stored: bytes) -> None:
         self._call(connection, digests=[digest], stored=[stored])
 
-    def events(self, connection: Connection, events: Sequence[EventRow], nodes: Sequence[Node]) -> None:
+    def events(
+        self, connection: Connection, events: Sequence[EventRow], nodes: Sequence[Node], head: HeadRow | None = None
+    ) -> None:
+        size, note = head if head is not None else (None, None)
         indices, leaves, prev_roots, roots = (list(column) for column in zip(*events, strict=True))
         self._call(
             connection,
@@ -90,6 +101,8 @@ class _Calls:
             levels=[node.level for node in nodes],
             positions=[node.position for node in nodes],
             hashes=[node.hash for node in nodes],
+            size=size,
+            note=note,
         )
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:

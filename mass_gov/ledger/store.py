@@ -5,10 +5,10 @@ The tree's complete subtrees are kept by (level, position), so that a root or a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 from sqlalchemy.engine import Connection
 
 from mass_gov.errors import IntegrityError
@@ -18,6 +18,9 @@ from mass_gov.ledger.log_writer import EventRow, log_writer
 from mass_gov.ledger.schema import log_checkpoints, log_events, log_nodes
 
 # Made once: building a statement takes longer than running it.
+_NODE = select(log_nodes.c.hash).where(
+    log_nodes.c.level == bindparam("level"), log_nodes.c.position == bindparam("position")
+)
 _LAST = select(log_events.c.index, log_events.c.root).order_by(log_events.c.index.desc()).limit(1)
 
 
@@ -63,8 +66,7 @@ def node_reader(connection: Connection) -> GetNode:
     """Read one tree node per call, inside the caller's snapshot."""
 
     def get_node(level: int, position: int) -> bytes:
-        wanted = (log_nodes.c.level == level) & (log_nodes.c.position == position)
-        found = connection.execute(select(log_nodes.c.hash).where(wanted)).scalar()
+        found = connection.execute(_NODE, {"level": level, "position": position}).scalar()
         if found is None:
             raise IntegrityError(f"The tree node ({level}, {position}) is missing. Run `mass-gov verify`.")
         return bytes(found)
@@ -88,15 +90,23 @@ def insert_event(connection: Connection, entry: Entry, head: LogHead) -> None:
     insert_events(connection, [entry], head)
 
 
-def insert_events(connection: Connection, entries: Sequence[Entry], head: LogHead) -> None:
-    """Write events in their order, the tree nodes that they complete, and move `head` behind them."""
+def insert_events(
+    connection: Connection, entries: Sequence[Entry], head: LogHead, sign: Callable[[], bytes] | None = None
+) -> bytes:
+    """Write events in their order and the tree nodes that they complete, and move `head` behind them.
+
+    Arguments:
+        sign: signs the head once it has moved; its note is written along, and returned.
+    """
     rows: list[EventRow] = []
     nodes: list[Node] = []
     for entry in entries:
         nodes += head.frontier.append(bytes.fromhex(entry.leaf_hash))
         before, head.root = head.root, head.frontier.root()
         rows.append((entry.index, entry.leaf, before, head.root))
-    log_writer(connection).events(connection, rows, nodes)
+    note = sign() if sign is not None else b""
+    log_writer(connection).events(connection, rows, nodes, (head.size, note) if sign is not None else None)
+    return note
 
 
 def insert_checkpoint(connection: Connection, size: int, note: bytes) -> None:

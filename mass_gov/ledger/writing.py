@@ -1,9 +1,10 @@
 """One group of appends, inside one transaction: from drafts to events.
 
-Every turn is written inside a savepoint, so that what a rule refuses to one caller is undone alone; events, tree nodes
-and one signed head of all turns follow. Write order, and what a crash right after each step leaves behind. Every step
-up to the commit happens inside one transaction: until the commit's record is on disk, a crash leaves the log exactly as
-it was, whatever was written, and the engine's own recovery at the next open is the only recovery there is.
+The first turn is written by itself and every further one inside a savepoint, so that what a rule refuses to one caller
+is undone alone; events, tree nodes and one signed head of all turns follow. Write order, and what a crash right after
+each step leaves behind. Every step up to the commit happens inside one transaction: until the commit's record is on
+disk, a crash leaves the log exactly as it was, whatever was written, and the engine's own recovery at the next open is
+the only recovery there is.
 
     begin        nothing
     artifacts    nothing in the database; perhaps a new subject key in the key store, which seals nothing yet
@@ -36,7 +37,7 @@ from mass_gov.ledger import projector, transitions
 from mass_gov.ledger.entries import Entry, make_entry
 from mass_gov.ledger.key_use import bring_signers_up, event_signers, head_signers, refuse_after_rotation
 from mass_gov.ledger.sequencer import Turn
-from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_events
+from mass_gov.ledger.store import LogHead, insert_artifact, insert_events
 from mass_gov.records.artifacts import ArtifactRef
 from mass_gov.records.base import timestamp
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
@@ -64,38 +65,45 @@ class Writer:
     clock: Callable[[], dt.datetime]
     trip: Callable[[str], None]
 
-    def write(self, connection: Connection, head: LogHead, turns: Iterable[Turn]) -> bytes | None:
-        """Write every turn, and one signed head behind the last of them; `head` moves there.
+    def write(self, connection: Connection, head: LogHead, turns: Iterable[Turn]) -> bytes:
+        """Write every turn, and one signed head behind the last of them; `head` moves there. Returns the head's note.
 
-        Sets `entries` or `error` of each turn. Returns the signed head; None when every turn was refused, so that there
-        is nothing to commit.
+        Sets `entries` or `error` of each turn.
 
         Raises:
+            MassGovError: the first turn is refused: the caller rolls back, and no other turn was taken.
             SQLAlchemyError: the database failed, and the caller rolls everything back.
         """
-        written: list[Entry] = []
         signing = bring_signers_up(connection, self.keys)
+        written: list[Entry] = []
         for turn in turns:
-            try:
-                with connection.begin_nested():
-                    turn.entries = self._entries(connection, head.size + len(written), turn.drafts)
-            except SQLAlchemyError:
-                raise  # no rule said so: whether the others can still be written is not known
-            except Exception as error:  # whatever is wrong with one caller's drafts is nobody else's
-                turn.refuse(error)
-                continue
+            if not written:
+                # The transaction itself is its savepoint: it is alone, and mostly stays so.
+                turn.entries = self._entries(connection, head.size, turn.drafts)
+            else:
+                self._join(connection, head.size + len(written), turn)
             written += turn.entries
             if any(isinstance(draft.body, KeyRotated) for draft in turn.drafts):
                 break
-        if not written:
-            return None
-        insert_events(connection, written, head)
-        self.trip("events")
         signers = head_signers(signing, self.keys, written[-1].predicate.body)
-        note = sign_checkpoint(Checkpoint(self.origin, head.size, head.root), *signers)
-        insert_checkpoint(connection, head.size, note)
+
+        def sign() -> bytes:
+            return sign_checkpoint(Checkpoint(self.origin, head.size, head.root), *signers)
+
+        note = insert_events(connection, written, head, sign)
+        self.trip("events")
         self.trip("checkpoint")
         return note
+
+    def _join(self, connection: Connection, start: int, turn: Turn) -> None:
+        """Write another turn into the same transaction; what a rule refuses to it is undone alone."""
+        try:
+            with connection.begin_nested():
+                turn.entries = self._entries(connection, start, turn.drafts)
+        except SQLAlchemyError:
+            raise  # no rule said so: whether the others can still be written is not known
+        except Exception as error:  # whatever is wrong with one caller's drafts is nobody else's
+            turn.refuse(error)
 
     def _entries(self, connection: Connection, start: int, drafts: Sequence[EventDraft]) -> list[Entry]:
         """Seal, sign and project one caller's drafts.
