@@ -1,8 +1,9 @@
 """The settings that each method runs with: from the core, tuned for rivals, and votes at equal cost.
 
 Rules
-1. Sampling (m, temperature, length) is that of the core beside the method's own weights, and of the reference's core
-   for a method whose weights have none, but for what the request fixes; without any core, the given setup's.
+1. Sampling (m, temperature, length) is that of the core beside the method's own weights. A method whose weights have
+   none writes as many samples, as long, as the reference's core, at the given setup's temperature: no scorer would
+   tell what a hotter draw gets wrong. What the request fixes stays; without any core, all is the given setup's.
 2. A method with a tuned setting gets the value that is best on the validation tasks; of equals the first.
 3. A method with votes gets as many as fit into what MASS was metered to spend per task (FLOPs, or tokens for
    revisions). A line through the cost of 1 and 3 votes on the first batch says about how many; the number is then
@@ -22,7 +23,7 @@ from mass_gov.flows.evaluation.engines import Engines
 from mass_gov.flows.evaluation.problems import Evaluation
 from mass_gov.mass.core_settings import CoreSettings, read_core_settings
 from mass_gov.mass.rivals.answering import posable
-from mass_gov.mass.rivals.catalogue import Budget, Spec, find
+from mass_gov.mass.rivals.catalogue import BASE, Budget, Spec, find
 from mass_gov.mass.rivals.values import Setup, Surroundings
 
 _FEW, _MORE = 1, 3
@@ -72,11 +73,16 @@ class Fitting:
         return fitted
 
     def _given(self, spec: Spec) -> Setup:
-        """The setup with the sampling of the method's own core, or of the reference's."""
+        """The setup with the sampling of the method's own core, or with as much of it as the reference's."""
+        own = self._core(spec.weights) if spec.weights != BASE else None
+        if own is not None:
+            return _like_the_core(self._setup, self._fixed, own)
+        other = self._core(find(self.reference).weights)
+        return self._setup if other is None else _like_the_core(self._setup, {*self._fixed, "temperature"}, other)
+
+    def _core(self, name: str) -> CoreSettings | None:
         weights = self._engines.weights
-        folders = [weights.of(name) for name in (spec.weights, find(self.reference).weights) if weights.has(name)]
-        settings = next((found for folder in folders if (found := read_core_settings(folder)) is not None), None)
-        return self._setup if settings is None else _like_the_core(self._setup, self._fixed, settings)
+        return read_core_settings(weights.of(name)) if weights.has(name) else None
 
     def _tune(self, spec: Spec, fitted: Fitted, validation: Evaluation, field: str, values: Sequence[float]) -> Fitted:
         engine = self._engines.open(spec.weights)
