@@ -123,8 +123,8 @@ def export(
         )
         return
     out().print(
-        f"{output}: {exported.events} events under the head of {exported.head.size}; {exported.opened} contents opened, "
-        f"{exported.erased} erased, {exported.closed} sealed.",
+        f"{output}: {exported.events} events under the head of {exported.head.size}; {exported.opened} contents "
+        f"opened, {exported.erased} erased, {exported.closed} sealed.",
         soft_wrap=True,
     )
     out().print(

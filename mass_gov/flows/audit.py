@@ -89,9 +89,11 @@ def verify(
     root = TrustRoot(public_key) if isinstance(public_key, VerificationKey) else public_key
     clock = Witnesses(witnesses, max_age, int(time.time()) if now is None else now)
     audit = _Audit(Findings(progress), keys, root, checkpoints, clock, against)
+    # Read before the snapshot: of who appends meanwhile, a head that is kept outside is then never newer than the log.
+    audit.sizes = audit.outside_sizes()
     try:
         with RawLedger.open(address) as raw:
-            if not raw.schema() and not audit.outside_sizes():
+            if not raw.schema() and not audit.sizes:
                 raise LedgerUnavailableError(f"{address} holds no ledger yet. Run `mass-gov init` to make one.")
             audit.run(raw, only and Part(address, only, processes))
     except IntegrityError as error:
@@ -139,7 +141,6 @@ class _Audit:
         """Run every step that can be run, or those of a part."""
         replica = Replica()
         try:
-            self.sizes = self.outside_sizes()
             self._schema(raw, replica)  # (1)
             if self._trust_root(raw) and part is not None:  # (2)
                 self._scan(raw, part)  # (3), (4), (5)

@@ -112,6 +112,7 @@ class Contents:
         return False
 
     def compare(self, entry: Entry, change_id: str | None, plain: Mapping[ArtifactRole, bytes]) -> None:
+        """(9) What was opened says the same as the leaf."""
         body = entry.predicate.body
         check = Comparison(self.findings, entry.index, change_id, plain)
         match body:

@@ -14,7 +14,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 
 from sqlalchemy import Engine
 from sqlalchemy.engine import Connection
@@ -32,7 +31,7 @@ DatabaseFault = SQLAlchemyError
 
 
 class Database(ABC):
-    """One ledger's database. Make one with `open_database`.
+    """One ledger's database. Make one with `engines.open_database`.
 
     Attributes:
         address: where it lies; prints without its password.
@@ -92,29 +91,3 @@ class Database(ABC):
     def is_no_database(self, error: BaseException) -> bool:
         """Whether an error of opening says that the bytes are no database at all."""
         return False
-
-
-def open_database(
-    where: Address | Path | str, *, create: bool = False, writable: bool = True, timeout: float = DEFAULT_TIMEOUT
-) -> Database:
-    """Open a ledger's database with the engine that its address names.
-
-    Arguments:
-        where: a file, or an address of either engine.
-        create: make the file (mode 0600) when it does not exist; a server's database is made by its owner.
-        writable: False opens it without ever writing, which also works on a read-only medium or a standby.
-        timeout: seconds to wait for a lock, or for a server to answer.
-
-    Raises:
-        LedgerUnavailableError: it is missing, cannot be reached, or may not be opened.
-        MissingExtraError: a server is asked for, and its driver is not installed.
-        SettingsError: the address cannot be used.
-    """
-    address = Address.of(where)
-    if address.engine == "sqlite":
-        from mass_gov.ledger.sqlite import SqliteDatabase  # noqa: PLC0415 - each engine stands on this module
-
-        return SqliteDatabase(address, create=create, writable=writable, timeout=timeout)
-    from mass_gov.ledger.postgres import PostgresDatabase  # noqa: PLC0415
-
-    return PostgresDatabase(address, writable=writable, timeout=timeout)

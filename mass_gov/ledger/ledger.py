@@ -42,8 +42,9 @@ from mass_gov.evidence.merkle import root_at
 from mass_gov.evidence.signing_keys import PURPOSES
 from mass_gov.ledger import projector
 from mass_gov.ledger.address import Address
-from mass_gov.ledger.database import DEFAULT_TIMEOUT, Database, open_database
+from mass_gov.ledger.database import DEFAULT_TIMEOUT, Database
 from mass_gov.ledger.derived import check_derived
+from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import Entry, claimed_log_key, learn, read_entry
 from mass_gov.ledger.keyrings import bring_up, scan
 from mass_gov.ledger.migrate import check_revision, make_schema, revision_of, upgrade

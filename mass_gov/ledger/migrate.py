@@ -18,7 +18,8 @@ from sqlalchemy.pool import StaticPool
 from mass_gov.config_data import data_folder
 from mass_gov.errors import LedgerUnavailableError, SettingsError
 from mass_gov.ledger.address import Address
-from mass_gov.ledger.database import Database, open_database
+from mass_gov.ledger.database import Database
+from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.notebook import scratch_database
 from mass_gov.ledger.privileges import grant_application
 from mass_gov.ledger.schema import OLDER_REVISIONS, POSTGRES_SCHEMA, SCHEMA_HEAD

@@ -19,7 +19,8 @@ from mass_gov.errors import IntegrityError, LedgerUnavailableError, RefusedError
 from mass_gov.evidence.keyring import KeyRing
 from mass_gov.ledger import catalogue, projector, transitions
 from mass_gov.ledger.address import Address
-from mass_gov.ledger.database import Database, open_database
+from mass_gov.ledger.database import Database
+from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.keyrings import bring_up
 from mass_gov.ledger.migrate import copy_engine

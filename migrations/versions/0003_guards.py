@@ -65,7 +65,7 @@ def _texts_by_bytes() -> None:
 
 
 def _functions() -> None:
-    op.execute(f'CREATE TABLE {_SCHEMA}.log_head (one boolean PRIMARY KEY DEFAULT true CHECK (one))')
+    op.execute(f"CREATE TABLE {_SCHEMA}.log_head (one boolean PRIMARY KEY DEFAULT true CHECK (one))")
     op.execute(f"INSERT INTO {_SCHEMA}.log_head DEFAULT VALUES")
     op.execute(
         f"""CREATE FUNCTION {_SCHEMA}.lock_head() RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER {_PATH} AS $$

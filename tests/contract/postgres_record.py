@@ -9,7 +9,7 @@ import json
 
 from mass_gov.config_data import data_folder
 from mass_gov.ledger import catalogue
-from mass_gov.ledger.database import open_database
+from mass_gov.ledger.engines import open_database
 from tests.fakes.postgres_server import server, stop_server
 
 

@@ -23,7 +23,7 @@ from mass_gov.evidence.sealing import seal
 from mass_gov.evidence.statement import Subject, build_statement
 from mass_gov.flows.audit import VerificationReport, verify
 from mass_gov.ledger import Entry, projector
-from mass_gov.ledger.database import open_database
+from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import make_entry
 from mass_gov.ledger.migrate import revision_of, upgrade
 from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_event

@@ -15,7 +15,7 @@ from mass_gov.evidence.checkpoint import Checkpoint, sign_checkpoint
 from mass_gov.evidence.merkle import EMPTY_ROOT, Frontier
 from mass_gov.evidence.signing import Signer
 from mass_gov.ledger import Entry, projector
-from mass_gov.ledger.database import open_database
+from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import make_entry
 from mass_gov.ledger.migrate import revision_of, upgrade
 from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_event
@@ -35,13 +35,14 @@ def rewritten(
     shutil.copytree(world.folder / "keys", home / "keys")
     (home / "checkpoints").mkdir()
     database = open_database(address_of(home), create=True)
-    head = LogHead(Frontier(), EMPTY_ROOT)
+    head, stored = LogHead(Frontier(), EMPTY_ROOT), set[str]()
     with database.write() as connection:
         if revision_of(connection) is None:
             upgrade(connection)
         for index, predicate in enumerate(chosen):
-            for ref in predicate.artifacts:
-                insert_artifact(connection, ref.digest, world.ledger.stored_artifact(ref.digest))
+            for digest in {ref.digest for ref in predicate.artifacts} - stored:
+                insert_artifact(connection, digest, world.ledger.stored_artifact(digest))
+                stored.add(digest)
             entry: Entry = make_entry(index, predicate, *events(index))
             insert_event(connection, entry, head)
             try:

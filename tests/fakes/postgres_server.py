@@ -22,7 +22,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 
-from mass_gov.ledger.database import open_database
+from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.migrate import make_schema
 
 OTHER_SERVER = os.environ.get("MASS_GOV_TEST_DATABASE_URL")

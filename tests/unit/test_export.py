@@ -21,7 +21,7 @@ from mass_gov.flows.audit_report import VerificationReport
 from mass_gov.flows.export_audit import verify_export
 from mass_gov.flows.log_export import export_log
 from mass_gov.ledger import Ledger, projector
-from mass_gov.ledger.database import open_database
+from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.migrate import revision_of, upgrade
 from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_event
 from tests.fakes import engines

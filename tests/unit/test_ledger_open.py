@@ -24,7 +24,7 @@ from mass_gov.errors import (
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.audit import verify
 from mass_gov.ledger import Ledger, Replica
-from mass_gov.ledger.database import open_database
+from mass_gov.ledger.engines import open_database
 from mass_gov.records.drafts import EventDraft
 from tests.fakes.engines import address_of, copy_home, copy_ledger, database_of, forget_ledger
 from tests.fakes.ledger_world import ADA, LedgerWorld

@@ -12,7 +12,7 @@ import pytest
 from mass_gov.config_data import data_folder
 from mass_gov.flows.audit import verify
 from mass_gov.ledger import catalogue
-from mass_gov.ledger.database import open_database
+from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.schema import LOG_TABLES, PROJECTIONS
 from tests.fakes import engines
 from tests.fakes.ledger_world import LedgerWorld
