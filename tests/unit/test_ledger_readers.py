@@ -35,6 +35,8 @@ def test_an_unknown_change_says_where_to_look(world: LedgerWorld) -> None:
 
 def test_an_ambiguous_beginning_of_an_id_is_not_guessed(world: LedgerWorld) -> None:
     one, two = world.record("one"), world.record("two")
+    if one.change_id[:8] != two.change_id[:8]:  # they begin with the time, and its 65th second may have passed between
+        one = world.record("three")
     shared = next(i for i in range(36) if one.change_id[i] != two.change_id[i])
     with pytest.raises(InputError, match="more characters"):
         world.ledger.change(one.change_id[:8])
@@ -60,11 +62,12 @@ def test_an_altered_artifact_is_an_error_and_never_an_answer(world: LedgerWorld)
         world.ledger.artifact(change.entry, "request")
 
 
-def test_nothing_is_signed_above_a_damaged_tree(world: LedgerWorld) -> None:
+def test_nothing_is_signed_above_a_damaged_tree(world: LedgerWorld, tmp_path: Path) -> None:
     with tampering(world.ledger.address) as connection:
         connection.execute("UPDATE log_nodes SET hash = zeroblob(32) WHERE level = 2")
+    # Whoever wrote the tree knows its edge and signs the true root; whoever opens the ledger now has only the rows.
     with pytest.raises(IntegrityError, match="the tree disagree"):
-        world.record("one")
+        LedgerWorld.make(tmp_path / "home", BOTH_SCOPES).record("one")
 
 
 def test_artifacts_come_back_as_they_went_in(world: LedgerWorld) -> None:
