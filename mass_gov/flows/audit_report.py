@@ -6,6 +6,7 @@ that can be known, and what follows from it comes later. What was not looked at 
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -38,6 +39,9 @@ STEPS: dict[int, str] = {
 ODD_BYTES = (ValueError, ArithmeticError, RecursionError, UnsupportedAlgorithm, DatabaseFault)
 """What libraries raise on bytes that nobody honest wrote: a fault of the bytes, never the end of a verification."""
 
+BY_DIGEST = 7
+"""The step that meets its rows by digest: its faults are put in the order of their events."""
+
 KEPT_FAULTS = 10
 """Faults kept per step; more are counted."""
 
@@ -57,6 +61,10 @@ class Fault:
 
     def __str__(self) -> str:
         return f"step {self.step} ({STEPS[self.step]}): {self.where}: {self.what}"
+
+
+def _by_index(fault: Fault) -> tuple[bool, int]:
+    return fault.index is None, fault.index or 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +152,12 @@ class Findings:
     def wrong(self, step: int, where: str, what: str, index: int | None = None, change_id: str | None = None) -> None:
         """Note a fault."""
         self._wrong[step] = self._wrong.get(step, 0) + 1
-        kept = self._faults.setdefault(step, [])
-        if len(kept) < KEPT_FAULTS:
-            kept.append(Fault(step, where, what, index, change_id))
+        kept, fault = self._faults.setdefault(step, []), Fault(step, where, what, index, change_id)
+        if step == BY_DIGEST:
+            insort(kept, fault, key=_by_index)
+        else:
+            kept.append(fault)
+        del kept[KEPT_FAULTS:]
 
     @contextmanager
     def guard(self, step: int, where: str, index: int | None = None, change_id: str | None = None) -> Iterator[None]:
