@@ -176,19 +176,22 @@ def _bars(name: str, practice: int) -> tuple[Bar, ...]:
 
 
 def bars(results: Results) -> str:
-    """The bars, what each seed reached, and whether all of them did."""
+    """The bars, what each seed reached, and whether all of them did, or their mean."""
     vote = Bar(
         "`generator-vote` no gain on practice, lower end at most 0", _surely("generator-vote", "practice"), most=0
     )
     every = (*_bars("mass-gold", 20), *_bars("mass-verifier", 10), vote)
-    return _rows(["bar", *[f"seed {seed}" for seed in results.core], "reached"], [_bar(one, results) for one in every])
+    return _rows(["bar", *[f"seed {seed}" for seed in results.core], "mean", "reached"], [_bar(one, results) for one in every])
 
 
 def _bar(bar: Bar, results: Results) -> list[str]:
     found = [bar.figure(methods) for methods in results.core.values()]
     good = sum(bar.least <= value <= bar.most for value in found)
     verdict = "yes" if good == len(found) else f"**{good} of {len(found)} seeds**"
-    return [bar.text, *[f"{value:+.1f}" for value in found], verdict]
+    mean = fmean(found)
+    if good < len(found) and bar.least <= mean <= bar.most:
+        verdict += ", their mean is"
+    return [bar.text, *[f"{value:+.1f}" for value in found], f"{mean:+.1f}", verdict]
 
 
 def samples(results: Results) -> str:

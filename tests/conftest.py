@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +13,11 @@ import pytest
 from tests.fakes import engines
 
 ARCHITECTURES = ("llama", "qwen2", "gpt2")
+MEMORY = Path("/dev/shm")
+_ROOM = 4 << 30  # bytes
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= _ROOM:
+    # Every append waits for an fsync, and nobody cuts the power of a test: folders of tests lie in memory.
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -63,8 +70,6 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 @pytest.fixture(autouse=True)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """No test reads the developer's ledger or environment."""
-    import os
-
     for name in [name for name in os.environ if name.startswith("MASS_GOV_")]:
         if name not in ("MASS_GOV_TEST_DATA", "MASS_GOV_TEST_DATABASE_URL", "MASS_GOV_MODEL_SIGNING"):
             monkeypatch.delenv(name)
