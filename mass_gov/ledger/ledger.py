@@ -163,8 +163,12 @@ class Ledger(SubjectReader):
             InputError: an event is too large for the log.
             IntegrityError: an event contradicts itself, or the log below it is not sound.
             LedgerUnavailableError: the database or the checkpoint folder cannot be written.
+            KeyUnavailableError: this ledger was opened for reading.
         """
-        return self._sequencer.append(drafts) if drafts else []
+        if not drafts:
+            return []
+        self._required_keys()
+        return self._sequencer.append(drafts)
 
     def rebuild(self) -> int:
         """Drop the projections and derive them from the log again; returns the number of events."""

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.audit import VerificationReport, verify
-from tests.fakes.ledger_world import BOTH_SCOPES, LedgerWorld
+from mass_gov.flows.erase import hold
+from mass_gov.flows.keys import rotate
+from tests.fakes.ledger_world import BOB, BOTH_SCOPES, SUBJECT, LedgerWorld
 from tests.fakes.tamper import cells, contents, copy_of, flip
 
 TABLES = """
@@ -26,11 +28,13 @@ log_checkpoints size note
 artifacts digest stored
 registrations index kind digest name
 changes change_id index leaf_hash tenant deployment scope requester request_commitment base_model parent_state
-changes pointer_head policy suite state delta status activation_index rejection_index rollback_index
+changes pointer_head policy suite state delta status activation_index rejection_index rollback_index subject
 approvals index change_id meaning approver required self_approved
 pointers tenant deployment state change_id head_index
 pointer_moves index tenant deployment cause moved_by from_head from_state from_change to_state to_change
-responses response_id index change_id tenant deployment state served
+responses response_id index change_id tenant deployment state served subject
+log_keys key purpose public_key from_index to_index revoked_index compromised trusted_size
+subjects subject held_index erased_index
 """
 COLUMNS = [(line.split()[0], name) for line in TABLES.strip().splitlines() for name in line.split()[1:]]
 NO_LIMITS = settings(
@@ -52,6 +56,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     last = world.record("undone", scope="deployment")
     world.ledger.append([world.rollback(last)])
     world.ledger.append([world.unadapted("01890000-0000-7000-8000-000000000001")])
+    hold(world.ledger, SUBJECT, BOB, "A claim is pending.")
+    rotate(world.ledger, "delta", BOB)
     world.close()
     return folder
 

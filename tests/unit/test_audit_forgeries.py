@@ -228,7 +228,7 @@ def one_id_twice(events: list[Event]) -> None:
         (toy_suite, "it was tested on toy, and solo/v1 wants core-v1"),
         (part_of_the_suite, "40 cases were asked, and core-v1 has 39"),
         (served_although_none, "the base answer was served, and solo/v1 serves none while a change waits"),
-        (other_delta_key, "delta key has another key id"),
+        (other_delta_key, "Event 0 names the key efefefefefefefef and carries"),
         (one_id_twice, "is an earlier event's"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -189,7 +189,6 @@ def _part(name: str, **values: Any) -> Callable[[Any], Any]:
         (_part("synthesis", forced=True), 9, "forced"),
         (_part("regression", critical_n=3), 9, "critical cases"),
         (_part("update", loss_first=0.5), 9, "first and last loss"),
-        (_part("update", delta_key=digest("other")), 9, "signing key"),
         (_part("parents", config=digest("other")), 9, "artifact config: digest"),
         (_part("parents", fingerprint=digest("other")), 9, "artifact fingerprint: digest"),
         (_part("identity", request_commitment=digest("other")), 9, "task id's commitment"),
