@@ -28,6 +28,8 @@ CALLS: dict[str, list[str]] = {
     "changes rollback": ["APPLIED", "--reason", "no"],
     "pointers show": [],
     "pointers history": [],
+    "keys list": [],
+    "subjects list": [],
     "log checkpoint": [],
     "log prove": ["0"],
     "log rebuild": [],
@@ -38,9 +40,37 @@ CALLS: dict[str, list[str]] = {
 }
 
 
+ELSEWHERE = (
+    # below
+    "train base",
+    "train meta",
+    "evaluate",
+    # done once only, or with files: test_cli_keys, test_cli_subjects, test_cli_witness, test_restore, test_bundle
+    "keys export",
+    "keys rotate",
+    "keys revoke",
+    "subjects show",
+    "subjects hold",
+    "subjects release",
+    "subjects erase",
+    "witness init",
+    "witness follow",
+    "witness cosign",
+    "witness show",
+    "log backup",
+    "log cosign",
+    "log discard",
+    "log export",
+    "log import",
+    "log succeed",
+    "changes export",
+)
+
+
 def fields(name: str) -> set[str]:
-    """Fields that the page lists for a command."""
-    return first_table(sections()[f"mass-gov {name}"])
+    """Fields that the page lists for a command without options; what comes with one says so first."""
+    section = sections()[f"mass-gov {name}"]
+    return first_table("\n".join(line for line in section.splitlines() if "` | with `--" not in line))
 
 
 def first_table(text: str) -> set[str]:
@@ -51,7 +81,7 @@ def first_table(text: str) -> set[str]:
 
 
 def test_every_command_is_called_here() -> None:
-    others = {"mass-gov train base", "mass-gov train meta", "mass-gov evaluate"}
+    others = {f"mass-gov {name}" for name in ELSEWHERE}
     assert {f"mass-gov {name}" for name in CALLS} | others == commands().keys()
 
 
