@@ -181,7 +181,8 @@ def bars(results: Results) -> str:
         "`generator-vote` no gain on practice, lower end at most 0", _surely("generator-vote", "practice"), most=0
     )
     every = (*_bars("mass-gold", 20), *_bars("mass-verifier", 10), vote)
-    return _rows(["bar", *[f"seed {seed}" for seed in results.core], "mean", "reached"], [_bar(one, results) for one in every])
+    head = ["bar", *[f"seed {seed}" for seed in results.core], "mean", "reached"]
+    return _rows(head, [_bar(one, results) for one in every])
 
 
 def _bar(bar: Bar, results: Results) -> list[str]:
