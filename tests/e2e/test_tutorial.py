@@ -38,7 +38,7 @@ def test_the_tutorial(tmp_path: Path) -> None:
     assert change in said["mass-gov pointers show"]
     rollback = next(text for command, text in said.items() if command.startswith("mass-gov changes rollback"))
     assert f"{change} is rolled back" in rollback
-    served = re.findall(r"^\d+ +(adapted|parent) ", rollback, re.MULTILINE)
+    served = re.findall(r"^\d+ +(adapted|unadapted) ", rollback, re.MULTILINE)
     assert len(served) == 2, "its own answer and the one after it, which stood on its state"
     assert "What was checked holds; not checked: step 12 (witnesses)" in said["mass-gov verify"]
     assert said["mass-gov replay $CHANGE"].count("equal") >= 7
