@@ -21,6 +21,7 @@ from mass_gov.evidence.signing_keys import PURPOSES
 from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model, register_suite
 from mass_gov.ledger import Address, Ledger, ledger_exists
 from mass_gov.policy import Policy, load_policy
+from mass_gov.records.change import SCOPES
 from mass_gov.records.events import Actor, Role
 from mass_gov.records.settings import AdaptationSpec
 
@@ -167,7 +168,8 @@ def initialise(settings: Settings, policy: str | None) -> tuple[Ledger, Policy]:
     """
     chosen = find_policy(policy) if policy is not None else None
     if chosen is not None:
-        suite_bytes(chosen.document.suite)  # a policy whose suite nobody has could not be replaced once in force
+        for scope in SCOPES:  # a policy whose suite nobody has could not be replaced once in force
+            suite_bytes(chosen.document.suite_for(scope))
     ledger = open_ledger(settings, create=True)
     try:
         current = policy_in_force(ledger)
@@ -227,7 +229,7 @@ def open_workbench(
     if question is not None:
         learner.check_question(question, max_new_tokens=spec.answer.max_new_tokens)
     ledger, policy = (existing, _policy_of(existing)) if existing is not None else initialise(settings, None)
-    suite_source = suite_bytes(policy.document.suite)
+    suite_source = suite_bytes(policy.document.suites.instance)
     suite = parse_suite(suite_source)
     bench = Workbench(
         learner=learner,
@@ -245,7 +247,7 @@ def open_workbench(
         return bench
     where = (bench.actor, settings.tenant, settings.deployment)
     register_model(ledger, learner.base_digest, bench.template_digest, learner.parameter_count, *where)
-    register_suite(ledger, suite.digest, policy.document.suite, len(suite.cases), suite_source, *where)
+    register_suite(ledger, suite.digest, policy.document.suites.instance, len(suite.cases), suite_source, *where)
     return bench
 
 

@@ -24,10 +24,12 @@ def check(
 
     Exit status 0 if it validates, 2 with the line and the remedy if it does not. Nothing is activated.
     """
+    from mass_gov.records.change import SCOPES
     from mass_gov.wiring import find_policy, suite_bytes
 
     found = find_policy(policy)
-    suite_bytes(found.document.suite)
+    for scope in SCOPES:
+        suite_bytes(found.document.suite_for(scope))
     if as_json:
         emit({"valid": True, "policy": found.label, "digest": found.digest})
     else:
@@ -75,7 +77,7 @@ def _summary(policy: Policy, in_force: bool | None) -> Any:
         "says": one_line(document.description),
         "in force": {True: "yes", False: "no", None: "not looked up (a file or a name was given)"}[in_force],
         "digest": policy.digest,
-        "suite": document.suite,
+        "suites": f"{document.suites.instance} for one answer, {document.suites.deployment} for a pointer",
         "applies by itself": f"scope {', '.join(document.envelope.scopes) or 'none'}; step norm up to "
         f"{number(document.envelope.step_norm)}, cumulative norm up to {number(document.envelope.cumulative_norm)}",
         "approvals": f"{approvals.required}; the requester's own approval {own}",
@@ -86,9 +88,12 @@ def _summary(policy: Policy, in_force: bool | None) -> Any:
     return facts(rows)
 
 
-def _gates(gates: dict[str, dict[str, Any]]) -> Any:
+def _gates(gates: dict[str, Any]) -> Any:
     table = grid("gate", "limit", "if it fails")
     for name, gate in gates.items():
+        if gate == "unused":
+            table.add_row(name, "unused", "-")
+            continue
         limits = [f"{key} {number(value)}" for key, value in gate.items() if key != "on_fail"]
         table.add_row(name, ", ".join(limits) or "-", gate["on_fail"])
     return table

@@ -108,8 +108,9 @@ class DecisionCheck:
         where = f"event {entry.index}, regression"
         if suite is None:
             return  # step (8) says that it is not registered
-        if policy is not None and suite.name != policy.document.suite:
-            what = f"it was tested on {suite.name}, and {policy.label} wants {policy.document.suite}"
+        wanted = policy.document.suite_for(change.identity.scope) if policy is not None else suite.name
+        if policy is not None and suite.name != wanted:
+            what = f"it was tested on {suite.name}, and {policy.label} wants {wanted}"
             self._findings.wrong(10, where, what, entry.index, change.identity.change_id)
         if change.regression is not None and change.regression.n != suite.cases:
             what = f"{change.regression.n} cases were asked, and {suite.name} has {suite.cases}"

@@ -97,10 +97,10 @@ def under_policy_in_force(bench: Workbench) -> Workbench:
     if digest is None or digest == bench.policy.digest:
         return bench
     policy = load_policy(bench.ledger.policy_bytes(digest))
-    if policy.document.suite != bench.policy.document.suite:
+    if policy.document.suites != bench.policy.document.suites:
         raise StaleChangeError(
-            f"policy {policy.label} came into force meanwhile, and tests on suite {policy.document.suite!r}, not on "
-            f"{bench.policy.document.suite!r}. Run the command again."
+            f"policy {policy.label} came into force meanwhile, and tests on other suites than {bench.policy.label}. "
+            "Run the command again."
         )
     return replace(bench, policy=policy)
 

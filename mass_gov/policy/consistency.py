@@ -7,7 +7,8 @@ judged. Rules:
   2. no sample was kept <=> the outcome is `no_valid_samples`; then no step was taken
   3. every sample was either dropped for one reason or kept, and was written by the parent state; what the requester
      supplied was scored by nobody
-  4. each comparison's outcomes add up to the suite, and both comparisons have the same new state
+  4. a measure is in the catalogue and stands there once
+  5. each comparison's outcomes add up to the suite, and both comparisons have the same new state
 
 Times are no part of this: clocks jump. What this does not know: whether the counts are those of the artifacts
 (`mass_gov.flows.audit_change`), and whether they are true (`replay`).
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mass_gov.errors import IntegrityError
+from mass_gov.policy.measures import PARTS, STATISTICS
 from mass_gov.records.change import ChangeBody, PairedCounts, RegressionSummary, SynthesisSummary
 
 
@@ -37,8 +39,17 @@ def _faults(change: ChangeBody) -> Iterator[str]:
     yield from _samples(change.synthesis)
     if change.synthesis.generator != change.parents.parent_state:
         yield "its samples were written by another state than its parent"
+    yield from _measures(change)
     if change.regression is not None:
         yield from _regression(change.regression)
+
+
+def _measures(change: ChangeBody) -> Iterator[str]:
+    names = [measure.name for measure in change.measures or ()]
+    if unknown := sorted(set(names) - STATISTICS.keys() - set(PARTS)):
+        yield f"it has a measure {unknown[0]} that no gate of this release judges"
+    if len(set(names)) != len(names):
+        yield "it has two measures of one name"
 
 
 def _outcome(change: ChangeBody) -> Iterator[str]:
@@ -61,7 +72,8 @@ def _outcome(change: ChangeBody) -> Iterator[str]:
 
 
 def _samples(synthesis: SynthesisSummary) -> Iterator[str]:
-    dropped = synthesis.unparseable + synthesis.near_duplicate + synthesis.target_leakage
+    later = sum((synthesis.dropped or {}).values())
+    dropped = synthesis.unparseable + synthesis.near_duplicate + synthesis.target_leakage + later
     if synthesis.forced and synthesis.scorer is not None:
         yield "its samples were supplied by the requester, and it names a scorer of them"
     if dropped + synthesis.kept != synthesis.generated:

@@ -13,11 +13,12 @@ import re
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from mass_gov.errors import PolicyError
+from mass_gov.policy.gate_settings import LATER_GATES, Gates, Limit, Part
 from mass_gov.records.base import Slug
-from mass_gov.records.change import OnFail, Scope
+from mass_gov.records.change import Scope
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 8
@@ -26,64 +27,8 @@ _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|[-+]?\.
 """Numbers as everybody reads them: YAML 1.1 also has 010 (eight), 1_000, 0x1f and 1:30 (ninety)."""
 _PLAIN_TAGS = frozenset({"str", "int", "float", "bool", "null", "map", "seq"})
 
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
-Limit = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Natural = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ShareGate(_Part):
-    """A share of all samples that must stay at or below `limit`. Offending samples are dropped in any case."""
-
-    limit: Share
-    on_fail: OnFail
-
-
-class NearDuplicateGate(ShareGate):
-    """Samples whose estimated Jaccard similarity to an earlier sample reaches `similarity` are offending."""
-
-    similarity: Share
-
-
-class FiniteGate(_Part):
-    """Every loss and norm is a finite number."""
-
-    on_fail: Literal["hold", "reject"]
-
-
-class LimitGate(_Part):
-    """A number that must stay at or below `limit`."""
-
-    limit: Limit
-    on_fail: Literal["hold", "reject"]
-
-
-class MarginGate(_Part):
-    """The one-sided 95% lower bound of the paired difference must reach `-margin`."""
-
-    margin: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
-    on_fail: Literal["hold", "reject"]
-
-
-class Gates(_Part):
-    """The gates of this policy; every one of them is always judged."""
-
-    sample_format: ShareGate = Field(alias="sample.format")
-    sample_near_duplicate: NearDuplicateGate = Field(alias="sample.near_duplicate")
-    sample_target_leakage: ShareGate = Field(alias="sample.target_leakage")
-    update_finite: FiniteGate = Field(alias="update.finite")
-    update_steps: LimitGate = Field(alias="update.steps")
-    update_step_norm: LimitGate = Field(alias="update.step_norm")
-    update_cumulative_norm: LimitGate = Field(alias="update.cumulative_norm")
-    regression_previous: MarginGate = Field(alias="regression.previous")
-    regression_base: MarginGate = Field(alias="regression.base")
-    regression_critical: LimitGate = Field(alias="regression.critical")
-
-
-class Envelope(_Part):
+class Envelope(Part):
     """The pre-approved limits inside which an update applies by itself (the predetermined change)."""
 
     id: Slug
@@ -92,7 +37,7 @@ class Envelope(_Part):
     cumulative_norm: Limit
 
 
-class Approvals(_Part):
+class Approvals(Part):
     """What it takes when an update does not apply by itself."""
 
     required: Annotated[int, Field(ge=1, le=16, strict=True)]
@@ -100,22 +45,33 @@ class Approvals(_Part):
     """Whether the requester's own yes counts. Marked in every event where it does."""
 
 
-class PolicyDocument(_Part):
+class Suites(Part):
+    """Which regression suite tests an update, by the scope that was asked for: every update runs one."""
+
+    instance: Slug
+    deployment: Slug
+
+
+class PolicyDocument(Part):
     """The file, field by field."""
 
-    format: Literal[1]
+    format: Literal[2]
     name: Slug
     version: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
     description: Annotated[str, Field(max_length=2000)]
-    suite: Slug
+    suites: Suites
     envelope: Envelope
     gates: Gates
     approvals: Approvals
     while_pending: Literal["base", "parent", "none"]
     """Whose answer is served while a change is held, and after a reject."""
 
+    def suite_for(self, scope: Scope) -> str:
+        """Name of the suite that tests an update of this scope."""
+        return self.suites.instance if scope == "instance" else self.suites.deployment
 
-class Policy(_Part):
+
+class Policy(Part):
     """A validated policy with its digest and its bytes."""
 
     document: PolicyDocument
@@ -136,12 +92,24 @@ def load_policy(source: bytes, where: str = "policy") -> Policy:
     """
     tree = _compose(source, where)
     lines: dict[tuple[str, ...], int] = {}
-    data = _plain(tree, (), lines, where)
+    data = _as_format_2(_plain(tree, (), lines, where))
     try:
         document = PolicyDocument.model_validate(data)
     except ValidationError as error:
         raise PolicyError(_explain(error, lines, where)) from None
     return Policy(document=document, digest=hashlib.sha256(source).hexdigest(), source=source)
+
+
+def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
+    """Read a file of format 1, which had one suite and ten gates, as what it says in format 2: the later gates unused.
+
+    Logs hold such files, and what they decided has to be derived again (decision 0009).
+    """
+    if data.get("format") != 1 or not isinstance(data.get("gates"), dict):
+        return data
+    suite = {"suites": {"instance": data["suite"], "deployment": data["suite"]}} if "suite" in data else {}
+    rest = {name: value for name, value in data.items() if name != "suite"}
+    return rest | suite | {"format": 2, "gates": data["gates"] | dict.fromkeys(LATER_GATES, "unused")}
 
 
 def _compose(source: bytes, where: str) -> yaml.Node:

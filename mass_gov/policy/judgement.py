@@ -7,20 +7,24 @@ summaries, so whoever holds a leaf and the policy can judge again (`rederive`); 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from mass_gov.errors import IntegrityError
 from mass_gov.policy.bounds import paired_lower_bound
 from mass_gov.policy.consistency import consistent
 from mass_gov.policy.decision import decide
-from mass_gov.policy.document import Gates, Policy
+from mass_gov.policy.document import Policy
+from mass_gov.policy.gate_settings import LATER_GATES, AtLeastGate, BudgetGate, Gates
+from mass_gov.policy.measures import STATISTICS
 from mass_gov.records.change import (
     ChangeBody,
     Decision,
     GateLevel,
     GateResult,
     GateVerdict,
+    Measure,
     OnFail,
     PairedCounts,
     RegressionSummary,
@@ -32,22 +36,31 @@ from mass_gov.records.change import (
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is judged: three summaries of one change, and the scope that was asked for."""
+    """What is judged: three summaries of one change, its measures by name, and the scope that was asked for."""
 
     scope: Scope
     synthesis: SynthesisSummary
     update: UpdateSummary
     regression: RegressionSummary | None
+    measures: Mapping[str, Measure] = field(default_factory=dict)
+
+
+def facts_of(change: ChangeBody) -> Facts:
+    """What a recorded change says of itself."""
+    measures = {measure.name: measure for measure in change.measures or ()}
+    return Facts(change.identity.scope, change.synthesis, change.update, change.regression, measures)
 
 
 def judge(facts: Facts, policy: Policy) -> tuple[GateResult, ...]:
-    """Judge every gate that applies, in the order of the sentence: samples, update, regression."""
+    """Judge every gate that applies, in the order of the sentence: samples, update, regression; then the window."""
     gates = policy.document.gates
     results = list(_sample_gates(facts.synthesis, gates))
     if facts.update.outcome != "no_valid_samples":
+        results += _measured("update", facts.measures, gates)
         results += _update_gates(facts.update, gates)
     if facts.regression is not None:
         results += _regression_gates(facts.regression, gates)
+        results += _measured("window", facts.measures, gates)
     return tuple(results)
 
 
@@ -66,7 +79,7 @@ def rederive(change: ChangeBody, policy: Policy) -> tuple[tuple[GateResult, ...]
             ("base", change.regression.against_base, margins.regression_base.margin),
         ):
             _check_bound(name, counts, change.regression.n, margin)
-    facts = Facts(change.identity.scope, change.synthesis, change.update, change.regression)
+    facts = facts_of(change)
     gates = judge(facts, policy)
     return gates, decide(gates, facts.update, facts.scope, policy)
 
@@ -93,6 +106,44 @@ def _sample_gates(synthesis: SynthesisSummary, gates: Gates) -> Iterator[GateRes
     ):
         share = count / n if n else None
         yield _at_most(name, "sample", "share", share, gate.limit, n, gate.on_fail)
+    dropped = synthesis.dropped or {}
+    for name, later in _in_use("sample", gates):
+        share = dropped[name] / n if n and name in dropped else None
+        yield _at_most(name, "sample", "share", share, later.limit, n, later.on_fail)
+
+
+def _in_use(level: GateLevel, gates: Gates) -> Iterator[tuple[str, Any]]:
+    """The later gates of one level that this policy uses, by name, in the catalogue's order."""
+    for attribute, field_ in type(gates).model_fields.items():
+        settings, name = getattr(gates, attribute), str(field_.alias)
+        if name in LATER_GATES and name.startswith(f"{level}.") and settings != "unused":
+            yield name, settings
+
+
+def _measured(level: GateLevel, measures: Mapping[str, Measure], gates: Gates) -> Iterator[GateResult]:
+    """Gates that judge one measure of their own name: at most the limit, or at least."""
+    for name, settings in _in_use(level, gates):
+        if isinstance(settings, BudgetGate):
+            yield _budget(name, measures, settings)
+            continue
+        measure = measures.get(name)
+        value, n = (measure.value, measure.n) if measure is not None else (None, 0)
+        statistic = STATISTICS[name]
+        if isinstance(settings, AtLeastGate):
+            yield _at_least(name, level, statistic, value, settings.limit, n, settings.on_fail)
+        else:
+            yield _at_most(name, level, statistic, value, settings.limit, n, settings.on_fail)
+
+
+def _budget(name: str, measures: Mapping[str, Measure], settings: BudgetGate) -> GateResult:
+    """The larger share of what may be spent in an hour."""
+    spent = [measures.get(f"{name}.{what}") for what in ("changes", "flops")]
+    limits = (float(settings.changes_per_hour), settings.flops_per_hour)
+    values = [measure.value if measure is not None else None for measure in spent]
+    shares = [value / limit for value, limit in zip(values, limits, strict=True) if value is not None and limit > 0]
+    share = max(shares) if len(shares) == len(limits) else None
+    n = spent[0].n if spent[0] is not None else 0
+    return _at_most(name, "update", STATISTICS[name], share, 1.0, n, settings.on_fail)
 
 
 def _update_gates(update: UpdateSummary, gates: Gates) -> Iterator[GateResult]:
@@ -145,6 +196,13 @@ def _regression_gates(regression: RegressionSummary, gates: Gates) -> Iterator[G
         regression.critical_n,
         critical.on_fail,
     )
+    if gates.regression_power != "unused":
+        power = gates.regression_power
+        result = _at_least(
+            "regression.power", "regression", "cases", float(regression.n), power.limit, regression.n, power.on_fail
+        )
+        # A suite that is too small is not a failure of the change: it could not tell.
+        yield result if result.verdict == "pass" else result.model_copy(update={"verdict": "inconclusive"})
 
 
 def _non_inferior(counts: PairedCounts, n: int, margin: float) -> GateVerdict:
@@ -167,6 +225,23 @@ def _at_most(  # one argument per field of the record
         comparison="<=",
         n=n,
         verdict="pass" if usable is not None and usable <= limit else "fail",
+        on_fail=on_fail,
+    )
+
+
+def _at_least(
+    name: str, level: GateLevel, statistic: str, value: float | None, limit: float, n: int, on_fail: OnFail
+) -> GateResult:
+    usable = value if _usable(value) else None
+    return GateResult(
+        name=name,
+        level=level,
+        statistic=statistic,
+        value=usable,
+        limit=limit,
+        comparison=">=",
+        n=n,
+        verdict="pass" if usable is not None and usable >= limit else "fail",
         on_fail=on_fail,
     )
 

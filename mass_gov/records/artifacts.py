@@ -7,9 +7,11 @@ keeps every proof intact (DESIGN section 6). This module does not know how artif
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from mass_gov.records.base import BigInteger, Count, Digest, Finite, Record, Slug, SubjectHandle
+from pydantic import Field
+
+from mass_gov.records.base import BigInteger, Count, Digest, Finite, Record, Slug, SubjectHandle, not_said
 
 ArtifactRole = Literal[
     "request",
@@ -26,6 +28,7 @@ ArtifactRole = Literal[
     "policy",
     "suite",
     "reason",
+    "shown",
 ]
 
 
@@ -77,6 +80,8 @@ class SampleContent(Record):
     weight: Finite
     gates: tuple[SampleGateContent, ...]
     dropped_by: tuple[Slug, ...]
+    measures: Annotated[dict[Slug, Finite | None] | None, Field(exclude_if=not_said)] = None
+    """What a model found about this sample (`agreement`, `perplexity`), which its text alone does not tell."""
 
 
 class SamplesContent(Record):

@@ -55,6 +55,11 @@ Count = Annotated[int, Field(ge=0, le=MAX_SAFE_INTEGER, strict=True)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
+def not_said(value: object) -> bool:
+    """For `exclude_if`: a field of a later release is left out where it says nothing (ADR 0009)."""
+    return value is None
+
+
 class Record(BaseModel):
     """Base of every record: frozen, closed, finite."""
 

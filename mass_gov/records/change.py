@@ -7,7 +7,9 @@ fields of the leaf, which is how `verify` re-derives decisions with no model at 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
 
 from mass_gov.records.base import (
     BigInteger,
@@ -19,9 +21,11 @@ from mass_gov.records.base import (
     SubjectHandle,
     Timestamp,
     Uuid,
+    not_said,
 )
 
 Scope = Literal["instance", "deployment"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
 GateLevel = Literal["sample", "update", "regression", "window"]
 GateVerdict = Literal["pass", "fail", "inconclusive"]
 OnFail = Literal["drop", "hold", "reject"]
@@ -73,6 +77,19 @@ class SynthesisSummary(Record):
     """State whose weights wrote the samples."""
     scorer: Digest | None
     """Digest of the scorer's weights; None while every kept sample weighs the same."""
+    dropped: Annotated[dict[Slug, Count] | None, Field(exclude_if=not_said)] = None
+    """Samples dropped by each gate that has no count of its own above; None before there were such gates."""
+
+
+class Measure(Record):
+    """A statistic of the change that some gate judges and no other field of the leaf gives."""
+
+    name: Slug
+    """The gate that judges it, or what it is a part of; the catalogue is `mass_gov.policy.measures`."""
+    value: Finite | None
+    """None when it is not a finite number, which never passes."""
+    n: Count
+    """How many things were counted or averaged."""
 
 
 class UpdateSummary(Record):
@@ -185,3 +202,5 @@ class ChangeBody(Record):
     gates: tuple[GateResult, ...]
     decision: Decision
     cost: Cost
+    measures: Annotated[tuple[Measure, ...] | None, Field(exclude_if=not_said)] = None
+    """By name, each once; None before there were gates that need them."""

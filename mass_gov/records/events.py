@@ -12,15 +12,13 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from mass_gov.records.artifacts import ArtifactRef
-from mass_gov.records.base import BigInteger, Count, Digest, Record, Slug, SubjectHandle, Timestamp, Uuid
-from mass_gov.records.change import ChangeBody, Cost
+from mass_gov.records.base import BigInteger, Count, Digest, Record, Slug, SubjectHandle, Timestamp, Uuid, not_said
+from mass_gov.records.change import ChangeBody, Cost, RegressionSummary, Scope
 
 PREDICATE_TYPE = "urn:mass-gov:event:v1"
 
 RESERVED_TYPES: tuple[str, ...] = (
     "change.submitted",
-    "control.frozen",
-    "control.unfrozen",
     "export.made",
     "incident.opened",
     "incident.closed",
@@ -34,6 +32,10 @@ EVENT_FORMAT = 1
 Purpose = Literal["log", "delta"]
 """What a key signs: events and checkpoints, or deltas."""
 Role = Literal["requester", "operator", "auditor", "admin", "system"]
+PublicKey = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/=]{1,400}$")]
+"""SubjectPublicKeyInfo DER, base64."""
+Signature = Annotated[str, Field(pattern=r"^[A-Za-z0-9+/=]{88}$")]
+"""Ed25519 signature, base64."""
 Stage = Literal["samples", "gates", "delta", "regression", "decision", "answer"]
 
 
@@ -94,6 +96,19 @@ class PolicyActivated(Record):
     """The policy in force before; None for the first one. Compare-and-swap, so that no activation is overlooked."""
     approvers: tuple[Slug, ...]
     self_approved: bool
+    widens: Annotated[tuple[Slug, ...] | None, Field(exclude_if=not_said)] = None
+    """What it lets pass that the policy before did not (`mass_gov.policy.widening`); None before that was looked at."""
+
+
+class PolicyProposed(Record):
+    """One person's yes to a policy that needs two: the other activates it. The file is the artifact `policy`."""
+
+    type: Literal["policy.proposed"] = "policy.proposed"
+    policy: Digest
+    name: Slug
+    version: Count
+    replaces: Digest | None
+    widens: tuple[Slug, ...]
 
 
 class ChangeRecorded(Record):
@@ -119,14 +134,23 @@ class ChangeApproved(Record):
     approvals: Count
     """How many approvals the change has with this one."""
     required: Count
+    shown: Annotated[Digest | None, Field(exclude_if=not_said)] = None
+    """Commitment to the behaviour diff that the approver was shown (HMAC-SHA256 of its canonical bytes)."""
+    authenticated_at: Annotated[Timestamp | None, Field(exclude_if=not_said)] = None
+    """When the approver last proved who they are."""
+    signing_key: Annotated[Digest | None, Field(exclude_if=not_said)] = None
+    """The approver's own key; its signature covers the canonical bytes of this body without `signature`."""
+    signature: Annotated[Signature | None, Field(exclude_if=not_said)] = None
 
 
 class ChangeRejected(Record):
-    """A person's no."""
+    """A no: a person's, or that of the time in which nobody said yes."""
 
     type: Literal["change.rejected"] = "change.rejected"
     change_id: Uuid
     recorded: Digest
+    cause: Annotated[Literal["person", "expired"] | None, Field(exclude_if=not_said)] = None
+    """None before approvals could expire: a person's."""
 
 
 class ChangeActivated(Record):
@@ -152,6 +176,92 @@ class ChangeRolledBack(Record):
     cascade_of: Uuid | None
     """The change whose rollback took this one with it."""
     affected_responses: Count
+    cause: Annotated[Literal["person", "regression", "erasure"] | None, Field(exclude_if=not_said)] = None
+    """None before anything but a person could cause one."""
+
+
+class PointerRebased(Record):
+    """The pointer moved to another base model, explicitly and after a regression test; no delta carries over."""
+
+    type: Literal["pointer.rebased"] = "pointer.rebased"
+    expected_head: Count | None
+    from_model: Digest
+    from_state: Digest
+    to_model: Digest
+    to_state: Digest
+    """The new model's base state."""
+    policy: Digest
+    suite: Digest
+    regression: RegressionSummary
+    """New base against the pointer's state (previous) and against the old base."""
+
+
+class RegressionPerformed(Record):
+    """A suite was run on the pointer's state after it was activated."""
+
+    type: Literal["regression.performed"] = "regression.performed"
+    state: Digest
+    pointer_head: Count | None
+    policy: Digest
+    suite: Digest
+    regression: RegressionSummary
+    """The state against the one before its newest change (previous) and against the base."""
+    passed: bool
+
+
+class ControlFrozen(Record):
+    """Learning stops, serving goes on. Why is the artifact `reason`."""
+
+    type: Literal["control.frozen"] = "control.frozen"
+    extent: Literal["deployment", "everywhere"]
+    cause: Literal["operator", "monitor", "regression"]
+    monitor: Slug | None
+    """The window gate that raised the alarm."""
+    policy: Digest
+    """The policy in force."""
+
+
+class ControlUnfrozen(Record):
+    """Learning may go on. Why is the artifact `reason`."""
+
+    type: Literal["control.unfrozen"] = "control.unfrozen"
+    extent: Literal["deployment", "everywhere"]
+    frozen: Count
+    """Log index of the freeze that ends."""
+    policy: Digest
+
+
+class PrincipalRegistered(Record):
+    """Who may act, as what, and asking for which scopes; a later one of the same name takes its place."""
+
+    type: Literal["principal.registered"] = "principal.registered"
+    principal: Slug
+    roles: tuple[Role, ...]
+    """None of them: the principal may do nothing any more."""
+    scopes: tuple[Scope, ...]
+    """What it may ask for, within what its roles may."""
+    public_key: PublicKey | None
+    """Its own Ed25519 key, by which it signs approvals."""
+    policy: Digest
+
+
+class TokenIssued(Record):
+    """A bearer token of 256 random bits, by its hash."""
+
+    type: Literal["token.issued"] = "token.issued"
+    token_id: Uuid
+    principal: Slug
+    token_hash: Digest
+    """SHA-256 of the token."""
+    expires_at: Timestamp | None
+
+
+class TokenRevoked(Record):
+    """A bearer token that is not accepted any more."""
+
+    type: Literal["token.revoked"] = "token.revoked"
+    token_id: Uuid
+    token_hash: Digest
 
 
 class Unadapted(Record):
@@ -278,7 +388,15 @@ Body = Annotated[
     | KeyRevoked
     | SubjectErased
     | SubjectHeld
-    | SubjectReleased,
+    | SubjectReleased
+    | PolicyProposed
+    | PointerRebased
+    | RegressionPerformed
+    | ControlFrozen
+    | ControlUnfrozen
+    | PrincipalRegistered
+    | TokenIssued
+    | TokenRevoked,
     Field(discriminator="type"),
 ]
 
@@ -320,7 +438,7 @@ def subjects_of(body: Body) -> tuple[Subject, ...]:  # noqa: PLR0911, PLR0912 - 
             return (Subject(name="model", sha256=body.model),)
         case SuiteRegistered():
             return (Subject(name="suite", sha256=body.suite),)
-        case PolicyActivated():
+        case PolicyActivated() | PolicyProposed() | ControlFrozen() | ControlUnfrozen() | PrincipalRegistered():
             return (Subject(name="policy", sha256=body.policy),)
         case ChangeRecorded():
             return _change_subjects(body.change)
@@ -328,8 +446,12 @@ def subjects_of(body: Body) -> tuple[Subject, ...]:  # noqa: PLR0911, PLR0912 - 
             return (Subject(name="change", sha256=body.recorded),)
         case ChangeActivated() | ChangeRolledBack():
             return (Subject(name="state", sha256=body.to_state),)
-        case ResponseServed():
+        case ResponseServed() | RegressionPerformed():
             return (Subject(name="state", sha256=body.state),)
+        case PointerRebased():
+            return (Subject(name="state", sha256=body.to_state), Subject(name="model", sha256=body.to_model))
+        case TokenIssued() | TokenRevoked():
+            return (Subject(name="token", sha256=body.token_hash),)
         case AccessDenied():
             return (Subject(name="policy", sha256=body.policy),)
         case ReplayPerformed():

@@ -10,20 +10,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mass_gov.records.base import BigInteger, Digest, Record
+from mass_gov.records.base import BigInteger, Digest, Record, not_said
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0, le=1_000_000, strict=True)]
 StepSize = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-def _not_said(value: object) -> bool:
-    """Fields of a later release are left out where they say nothing, so that settings keep their digest (ADR 0009)."""
-    return value is None
-
-
-OptionalDigest = Annotated[Digest | None, Field(exclude_if=_not_said)]
-OptionalStepSizes = Annotated[dict[str, StepSize] | None, Field(exclude_if=_not_said)]
+OptionalDigest = Annotated[Digest | None, Field(exclude_if=not_said)]
+OptionalStepSizes = Annotated[dict[str, StepSize] | None, Field(exclude_if=not_said)]
 
 
 class SamplingSpec(Record):

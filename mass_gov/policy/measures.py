@@ -1,0 +1,30 @@
+"""The measures that later gates judge, by name: what each is, in which unit, and of what.
+
+Rules: a measure is a number that the leaf records and the leaf's other fields do not give; the gate of the same name
+judges it. Whoever computes one is named in docs/reference/gates.md.
+"""
+
+from __future__ import annotations
+
+STATISTICS: dict[str, str] = {
+    "update.distinct_2": "distinct_bigrams",
+    "update.self_bleu": "self_bleu",
+    "update.real_share": "anchor_share",
+    "update.generation_depth": "generations",
+    "update.spectral_norm": "max_relative_spectral",
+    "update.cumulative_spectral_norm": "max_relative_spectral",
+    "update.anchor_kl": "mean_kl_nats",
+    "update.anchor_kl_p99": "p99_kl_nats",
+    "update.loss_jump": "loss_after_minus_before",
+    "update.budget": "share_of_hourly_budget",
+    "update.cooldown": "seconds_since_rollback",
+    "window.flips": "e_value",
+    "window.distinct_2": "distinct_bigrams",
+    "window.tail_coverage": "covered_tail_share",
+    "window.density_ratio": "largest_mean_ratio",
+    "window.generation_depth": "mean_generations",
+}
+"""Gate by name to the statistic that its result names."""
+
+PARTS: tuple[str, ...] = ("update.budget.changes", "update.budget.flops", "window.flips.lost", "window.flips.gained")
+"""Measures that are parts of a gate's statistic: what was spent this hour, and the flips of this change's probe."""
