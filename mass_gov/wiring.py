@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import sys
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,12 @@ from mass_gov.config_data import data_folder
 from mass_gov.errors import InputError, MissingExtraError, NotFoundError, PolicyError
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.signing_keys import PURPOSES
+from mass_gov.flows.authority import Acting, Claim, identify
+from mass_gov.flows.expiry import expire
 from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model, register_suite
 from mass_gov.ledger import Address, Ledger, ledger_exists
 from mass_gov.policy import Policy, load_policy
+from mass_gov.policy.permissions import Action
 from mass_gov.records.change import SCOPES
 from mass_gov.records.events import Actor, Role
 from mass_gov.records.settings import AdaptationSpec
@@ -38,8 +42,19 @@ def now() -> dt.datetime:
 
 
 def actor(settings: Settings, role: Role = "operator") -> Actor:
-    """Return who acts on the command line."""
+    """Return the name that is self-asserted on the command line: it writes nothing once principals are registered."""
     return Actor(principal=settings.principal, role=role)
+
+
+def acting(settings: Settings, ledger: Ledger, action: Action, among: Collection[str] = ()) -> Acting:
+    """Return who acts on the command line, in a role that may take `action`: by token once principals are registered.
+
+    Raises:
+        PermissionRefusedError: no good token, or nobody who may.
+    """
+    token = settings.token.get_secret_value() if settings.token is not None else None
+    claim = Claim(settings.principal if "principal" in settings.model_fields_set else None, token)
+    return identify(ledger, claim, action, ledger.now(), among=among, fallback=settings.principal)
 
 
 def open_keys(settings: Settings, *, create: bool = False) -> KeyStore:
@@ -240,15 +255,23 @@ def open_workbench(
         spec=spec,
         tenant=settings.tenant,
         deployment=settings.deployment,
-        actor=actor(settings, "requester"),
+        actor=_benched(settings, ledger, existing),
         clock=now,
     )
     if existing is not None:
         return bench
+    expire(ledger)
     where = (bench.actor, settings.tenant, settings.deployment)
     register_model(ledger, learner.base_digest, bench.template_digest, learner.parameter_count, *where)
     register_suite(ledger, suite.digest, policy.document.suites.instance, len(suite.cases), suite_source, *where)
     return bench
+
+
+def _benched(settings: Settings, ledger: Ledger, existing: Ledger | None) -> Actor:
+    if existing is None:
+        return acting(settings, ledger, "solve").actor
+    # Reading takes no token here: whoever can read the file can read it by any program.
+    return acting(settings, ledger, "replay").actor if existing.writable else actor(settings, "auditor")
 
 
 def _policy_of(ledger: Ledger) -> Policy:

@@ -10,7 +10,7 @@ Rules that a log must keep, checked when an event is written and again by `verif
   tenant and deployment
 - a response serves a state of its change, and an adapted answer only while the change is applied or active; one with no
   change behind it serves its pointer's state under the policy in force
-- who may cause an event, whose its artifacts are, what it registers: `rules`
+- who may cause an event, whose its artifacts are, what it registers: `rules`; principals and tokens: `principal_rules`
 - which keys sign: `key_rules`; whose data is held or erased, and that nothing is made or served from what was erased:
   `subject_rules`
 - what becomes of a change afterwards: `transitions`
@@ -25,7 +25,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import IntegrityError, NotFoundError, RefusedError, StaleChangeError
 from mass_gov.evidence.state import state_digest
-from mass_gov.ledger import key_rules, rules, subject_rules, transitions
+from mass_gov.ledger import key_rules, principal_rules, rules, subject_rules, transitions
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import (
     active_policy,
@@ -53,12 +53,15 @@ from mass_gov.records.events import (
     LogOpened,
     ModelRegistered,
     PolicyActivated,
+    PrincipalRegistered,
     ReplayPerformed,
     ResponseServed,
     SubjectErased,
     SubjectHeld,
     SubjectReleased,
     SuiteRegistered,
+    TokenIssued,
+    TokenRevoked,
     Unadapted,
 )
 
@@ -73,6 +76,7 @@ def apply(connection: Connection, entry: Entry) -> None:
     """
     _check_opening(entry)
     rules.check_event(entry)
+    principal_rules.check_actor(connection, entry)
     match entry.predicate.body:
         case ModelRegistered() as body:
             rules.register_model(connection, entry, body)
@@ -114,6 +118,12 @@ def _control(connection: Connection, entry: Entry) -> None:
             subject_rules.release(connection, entry, body)
         case SubjectErased() as body:
             subject_rules.erase(connection, entry, body)
+        case PrincipalRegistered() as body:
+            principal_rules.register(connection, entry, body)
+        case TokenIssued() as body:
+            principal_rules.issue(connection, entry, body)
+        case TokenRevoked() as body:
+            principal_rules.revoke(connection, entry, body)
         case AccessDenied():
             pass  # nothing to query: they are read from the log itself
 

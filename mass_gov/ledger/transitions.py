@@ -21,6 +21,7 @@ from sqlalchemy import delete, insert, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import DependentsError, IntegrityError, RefusedError, StaleChangeError
+from mass_gov.ledger import principal_rules
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import affected_responses, approvers, change_row, later_active, move_row, pointer_row
 from mass_gov.ledger.schema import approvals, changes, pointer_moves, pointers
@@ -47,6 +48,7 @@ def approve(connection: Connection, entry: Entry, body: ChangeApproved) -> None:
     _check_bound(row, body)
     if moves_pointer(row, body):
         _check_not_stale(row, pointer_row(connection, row["tenant"], row["deployment"]))
+    principal_rules.check_approval(connection, entry, body)
     approver = entry.predicate.actor.principal
     _check_count(row, body, approver, approvers(connection, body.change_id, body.meaning))
     connection.execute(
@@ -114,8 +116,10 @@ def settle(connection: Connection, entries: Sequence[Entry]) -> None:
     """Check, at the end of an append, that nothing was left half done.
 
     Raises:
-        RefusedError: the last approval of a movement without the movement, or a cascade without what set it off.
+        RefusedError: the last approval of a movement without the movement, a cascade without what set it off, or a
+            ledger in which nobody could say who may act.
     """
+    principal_rules.settle(connection, entries)
     for entry in entries:
         body = entry.predicate.body
         cause = body.cascade_of if isinstance(body, ChangeRolledBack) else None
