@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(
         default=None, description="Bearer token of a registered principal; without any, names are self-asserted."
     )
+    signing_passphrase: SecretStr | None = Field(
+        default=None, description="Passphrase of the key that `--sign-with` names, where nobody is asked for it."
+    )
     webhook_url: str | None = Field(
         default=None, description="http(s) address that is told when something waits for a person (default: nobody)."
     )

@@ -22,6 +22,7 @@ from mass_gov.evidence.signing_keys import PURPOSES
 from mass_gov.flows.authority import Acting, Claim, identify
 from mass_gov.flows.expiry import expire
 from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model, register_suite
+from mass_gov.flows.notify import Outbox, Webhook
 from mass_gov.ledger import Address, Ledger, ledger_exists
 from mass_gov.policy import Policy, load_policy
 from mass_gov.policy.permissions import Action
@@ -68,6 +69,31 @@ def open_keys(settings: Settings, *, create: bool = False) -> KeyStore:
     if secret is None and sys.stdin is not None and sys.stdin.isatty() and KeyStore.is_protected(folder):
         secret = _asked(folder)
     return KeyStore.open(folder, passphrase=secret, create=create)
+
+
+def outbox(settings: Settings) -> Outbox | None:
+    """Return where what waits is told; None where nobody asked for it.
+
+    Raises:
+        SettingsError: the address or the secret cannot be used.
+    """
+    if settings.webhook_url is None:
+        return None
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret is not None else None
+    return Outbox(settings.notification_folder, Webhook.of(settings.webhook_url, secret))
+
+
+def signing_passphrase(settings: Settings, path: Path) -> bytes | None:
+    """Return the passphrase of an approver's own key: from the setting, or asked for where the file wants one."""
+    if settings.signing_passphrase is not None:
+        return settings.signing_passphrase.get_secret_value().encode()
+    try:
+        encrypted = b"ENCRYPTED" in path.read_bytes()[:4096]
+    except OSError:
+        return None  # whoever loads it says what is wrong
+    if encrypted and sys.stdin is not None and sys.stdin.isatty():
+        return getpass.getpass(f"Passphrase of {path}: ").encode()
+    return None
 
 
 @cache

@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from mass_gov.cli.change_contents import Contents
+from mass_gov.cli.change_why import why_panel
 from mass_gov.cli.output import BAD, FAINT, GOOD, UNSURE, bar, facts, grid, number, one_line, panel, styled, visible
 from mass_gov.ledger import ChangeView, ResponseView
 from mass_gov.policy import Policy
@@ -32,6 +33,7 @@ def print_change(
 ) -> None:
     """Print every part that there is."""
     console.print(panel(f"change {change.change_id}", _decision(change, contents.policy)))
+    console.print(panel("why, and what next", why_panel(change, contents.policy, contents.samples)))
     console.print(panel("task and answers", _answers(contents)))
     console.print(panel("gates", _gates(change.body.gates)))
     console.print(panel("samples", _samples(change.body, contents, full_samples)))
@@ -234,7 +236,7 @@ def _history(change: ChangeView, contents: Contents, responses: Sequence[Respons
         events[approval.index] = (f"{approval.meaning}: yes", f"{approval.approver}{mark}")
     for index, what, said in (
         (change.activation_index, "activated", "the pointer moved to its state"),
-        (change.rejection_index, "rejected", "by a person"),
+        (change.rejection_index, "rejected", "by a person, or by the time in which nobody said yes"),
         (change.rollback_index, "rolled back", "by a person"),
     ):
         if index is not None:

@@ -1,7 +1,7 @@
 """An approver's own signature: Ed25519 over the canonical bytes of an approval without its `signature`.
 
 Rules: what is signed names the recorded event by its leaf hash, so that a signature is good for one change in one log;
-it names the key, so that nobody else's signature can take its place. The reason is sealed in an artifact and not signed.
+it names the key, so that nobody else's signature can take its place. The reason lies sealed in an artifact, unsigned.
 
 This module does not know whose key a key is.
 """

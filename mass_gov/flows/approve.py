@@ -1,8 +1,8 @@
 """A person decides: approve or reject a held change, promote an applied one to the pointer's next state.
 
-Rules: an approval is bound to the recorded event, its parent state, the pointer head, the policy and the suite, and says
-which behaviour diff was shown (`flows.behaviour`), so that nobody approves what they did not see. Only the roles that
-the policy names count, each person once, and the requester's own yes only where the policy allows self-approval, marked.
+Rules: an approval is bound to the recorded event, its parent state, the pointer head, the policy and the suite, and
+says which behaviour diff was shown (`flows.behaviour`), so that nobody approves what they did not see. Only the roles
+that the policy names count, each person once; the requester's own yes only where the policy allows it, and marked.
 A policy may ask for a recent proof of identity and for the approver's own signature. Enough approvals apply the change
 in the same transaction; activation is compare-and-swap on the pointer's head. A change whose time is over, or that was
 made from weights which were rolled back since, is not approved any more. Needs no model and no torch.

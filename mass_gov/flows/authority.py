@@ -87,9 +87,7 @@ def identify(
     principal = ledger.principal(token.principal)
     roles = principal.roles if principal is not None else ()
     if claim.name not in (None, token.principal):
-        _refuse(
-            ledger, _unknown(), "authenticate", PLACE, f"the token is not {claim.name}'s. Use a token of their own."
-        )
+        _unproven(ledger, f"the token is not {claim.name}'s. Use a token of their own.")
     role = acting_as(roles, action, wanted) or acting_as(roles, action)
     if role is None:
         who = Actor(principal=token.principal, role=roles[0] if roles else "requester")
@@ -135,26 +133,19 @@ def authorise(
 
 def _token(ledger: Ledger, claim: Claim, now: dt.datetime) -> TokenView:
     if claim.token is None:
-        _refuse(
+        _unproven(
             ledger,
-            _unknown(),
-            "authenticate",
-            PLACE,
-            "principals are registered in this ledger, and a name alone is worth nothing. Set MASS_GOV_TOKEN to a token "
-            "of yours; an admin issues one: `mass-gov tokens issue`.",
+            "principals are registered in this ledger, and a name alone is worth nothing. Set MASS_GOV_TOKEN to a "
+            "token of yours; an admin issues one: `mass-gov tokens issue`.",
         )
     found = ledger.token_by_hash(token_hash(claim.token))
     if found is None:
-        _refuse(
-            ledger, _unknown(), "authenticate", PLACE, "the token is unknown here. Use one that this ledger issued."
-        )
+        _unproven(ledger, "the token is unknown here. Use one that this ledger issued.")
     expired = found.expires_at is not None and found.expires_at <= timestamp(now)
     if expired or found.revoked_index is not None:
         what = f"expired at {found.expires_at}" if expired else f"was revoked by event {found.revoked_index}"
-        why = (
-            f"the token {found.token_id} of {found.principal} {what}. An admin issues another: `mass-gov tokens issue`."
-        )
-        _refuse(ledger, _unknown(), "authenticate", PLACE, why)
+        who = f"the token {found.token_id} of {found.principal}"
+        _unproven(ledger, f"{who} {what}. An admin issues another: `mass-gov tokens issue`.")
     return found
 
 
@@ -193,5 +184,6 @@ def _refuse(
     raise PermissionRefusedError(why)
 
 
-def _unknown() -> Actor:
-    return Actor(principal=UNKNOWN, role="requester")
+def _unproven(ledger: Ledger, why: str) -> NoReturn:
+    """Refuse whoever did not show who they are: under no name, because a name that is only claimed is somebody's."""
+    _refuse(ledger, Actor(principal=UNKNOWN, role="requester"), "authenticate", PLACE, why)

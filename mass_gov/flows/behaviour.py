@@ -32,6 +32,8 @@ from mass_gov.records.change import ChangeBody
 from mass_gov.tasks.suites import Suite, parse_suite
 
 SHOWN_FORMAT = 1
+_IDENTITY = ("change_id", "scope", "tenant", "deployment", "requester")
+_PARENTS = ("parent_state", "pointer_head", "policy", "suite")
 NEEDED: tuple[ArtifactRole, ...] = ("request", "samples", "answer")
 """Contents without which nothing can be shown; `regression` too, where there was one."""
 
@@ -91,10 +93,8 @@ def behaviour_of(
     return {
         "format": SHOWN_FORMAT,
         "recorded": recorded,
-        "identity": {
-            name: leaf["identity"][name] for name in ("change_id", "scope", "tenant", "deployment", "requester")
-        },
-        "parents": {name: leaf["parents"][name] for name in ("parent_state", "pointer_head", "policy", "suite")},
+        "identity": {name: leaf["identity"][name] for name in _IDENTITY},
+        "parents": {name: leaf["parents"][name] for name in _PARENTS},
         "decision": leaf["decision"],
         "gates": leaf["gates"],
         "measures": leaf.get("measures"),

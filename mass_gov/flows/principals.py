@@ -2,8 +2,8 @@
 
 Rules: a token is 256 random bits behind the prefix `mgv_`, shown once and never stored: the log holds its SHA-256. The
 first principal is an admin and gets a token in the same append, because from then on nobody acts without one. Retiring
-somebody takes every role away and leaves their tokens worth nothing. All of it is for admins, and the ledger's rules see
-to it that one is left who can let others in.
+somebody takes every role away and leaves their tokens worth nothing. All of it is for admins, and the ledger's rules
+see to it that one is left who can let others in.
 """
 
 from __future__ import annotations

@@ -55,8 +55,8 @@ def check_actor(connection: Connection, entry: Entry) -> None:
         )
     if not may_cause(actor.role, body.type) or (actor.role == "system") != (actor.principal == SYSTEM):
         raise PermissionRefusedError(
-            f"Event {entry.index}: {actor.principal} acts as {actor.role}, who cannot cause a {body.type}. Let somebody "
-            "do it whose role allows it: docs/reference/permissions.md."
+            f"Event {entry.index}: {actor.principal} acts as {actor.role}, who cannot cause a {body.type}. Let "
+            "somebody do it whose role allows it: docs/reference/permissions.md."
         )
     if isinstance(body, ChangeRecorded):
         _check_request(connection, entry, body)

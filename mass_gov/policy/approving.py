@@ -13,7 +13,6 @@ import re
 
 from mass_gov.policy.document import Policy
 
-
 _FORMAT_1 = re.compile(rb"^format:[ \t]*1\b", re.MULTILINE)
 
 
