@@ -38,16 +38,17 @@ def diff(change_id: ChangeArgument, as_json: JsonFlag = False) -> None:
     Prints the digest that an approval names, so that what was looked at is what is approved.
     """
     from mass_gov.cli.diff_view import print_diff
+    from mass_gov.flows.approve import policy_of
     from mass_gov.flows.behaviour import read_behaviour
     from mass_gov.wiring import read_ledger
 
     with read_ledger(settings()) as ledger:
         change = ledger.change(identifier(change_id))
-        behaviour = read_behaviour(ledger, change)
+        behaviour, policy = read_behaviour(ledger, change), policy_of(ledger, change)
     if as_json:
         emit({"change_id": change.change_id, "status": change.status, "shown": behaviour.digest} | behaviour.document)
     else:
-        print_diff(out(), change, behaviour)
+        print_diff(out(), change, behaviour, policy)
 
 
 def approve(
@@ -153,10 +154,11 @@ def _say_yes(
 def _look(ledger: Ledger, change: ChangeView, meaning: str) -> str:
     """Show the diff to whoever sits at the terminal, and ask."""
     from mass_gov.cli.diff_view import print_diff
+    from mass_gov.flows.approve import policy_of
     from mass_gov.flows.behaviour import read_behaviour
 
     behaviour = read_behaviour(ledger, change)
-    print_diff(out(), change, behaviour)
+    print_diff(out(), change, behaviour, policy_of(ledger, change))
     if not typer.confirm(f"{meaning} this change?", err=True):
         raise RefusedError(f"you said no: nothing was decided. `mass-gov changes reject {change.change_id}` says so.")
     return behaviour.digest

@@ -11,16 +11,17 @@ from mass_gov.cli.change_why import violated
 from mass_gov.cli.output import BAD, FAINT, GOOD, UNSURE, facts, grid, number, one_line, panel, styled
 from mass_gov.flows.behaviour import Behaviour
 from mass_gov.ledger import ChangeView
+from mass_gov.policy import Policy
 
 _SHOWN = 12
 """Rows of a table; --json has them all."""
 
 
-def print_diff(console: Console, change: ChangeView, behaviour: Behaviour) -> None:
+def print_diff(console: Console, change: ChangeView, behaviour: Behaviour, policy: Policy) -> None:
     """Print the document, and the digest that an approval names."""
     document = behaviour.document
     console.print(panel(f"change {change.change_id}: what it does", _head(change, document)))
-    if (table := violated(change.body)) is not None:
+    if (table := violated(change.body, policy)) is not None:
         console.print(panel("what stood in the way", table))
     console.print(panel("the task's answer", _answers(document["task"])))
     console.print(panel("regression cases that flip", _flipped(document["flipped"])))
