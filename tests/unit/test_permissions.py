@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from mass_gov.policy.permissions import ACTIONS, ANYBODY, BY_POWER, PERMISSIONS, acting_as, may, may_cause
 from mass_gov.records.events import EVENT_TYPES
+from tests.contract.checkout import read
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,12 @@ def test_who_has_several_roles_acts_in_the_least_powerful_that_may() -> None:
     assert acting_as(("admin", "operator"), "approve") == "operator"
     assert acting_as(("admin", "operator"), "approve", ("admin",)) == "admin"
     assert acting_as(("requester",), "approve") is None
+
+
+def test_the_page_says_what_the_table_says() -> None:
+    rows = re.findall(r"^\| `([a-z]+)` \| ([a-z, ]+) \| (.+) \|$", read("docs/reference/permissions.md"), re.MULTILINE)
+    expected = [
+        (action, ", ".join(role for role in (*BY_POWER, "system") if role in one.roles), one.means)
+        for action, one in PERMISSIONS.items()
+    ]
+    assert rows == expected

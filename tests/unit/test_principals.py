@@ -21,7 +21,7 @@ from mass_gov.ledger import Ledger
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, PrincipalRegistered, TokenIssued
 from tests.fakes.engines import address_of
-from tests.fakes.ledger_world import ADA, BOB, EVE, LedgerWorld, shipped_policy
+from tests.fakes.ledger_world import ADA, BOB, LedgerWorld, shipped_policy
 
 pytestmark = pytest.mark.both_engines
 
