@@ -219,7 +219,7 @@ def _check_signature(body: ChangeApproved, principal: str, public_key: str) -> N
             "--sign-with KEYFILE."
         )
     key = approver_key(public_key)
-    if body.signing_key != key.keyid or not verify_approval(body.as_read(), body.signature, key):
+    if body.signing_key != key.keyid or not verify_approval(body.document(), body.signature, key):
         raise IntegrityError(
             f"The approval of {body.change_id} is not signed by the key that {principal} registered. Sign it with that "
             "key."
