@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from mass_gov.evidence.signing import VerificationKey
     from mass_gov.ledger import PrincipalView
 
+_T = TypeVar("_T", bound=str)
 app = typer.Typer(help="Who may act, and as what: list, register, retire.", no_args_is_help=True)
-RoleName = Literal["requester", "auditor", "operator", "admin"]
-ScopeName = Literal["instance", "deployment"]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="Name of the principal.")]
 
 
@@ -46,10 +45,15 @@ def list_principals(as_json: JsonFlag = False) -> None:
 @app.command()
 def register(
     name: NameArgument,
-    role: Annotated[list[RoleName], typer.Option("--role", help="What they may do; several times for several.")],
+    role: Annotated[
+        list[str],
+        typer.Option("--role", help="requester, auditor, operator or admin; several times for several."),
+    ],
     scope: Annotated[
-        list[ScopeName] | None,
-        typer.Option("--scope", help="What they may ask for (default: instance); several times for several."),
+        list[str] | None,
+        typer.Option(
+            "--scope", help="instance (default) or deployment: what they may ask for. Twice for both."
+        ),
     ] = None,
     public_key: Annotated[
         Path | None,
@@ -63,13 +67,16 @@ def register(
     The first one must be an admin and gets a token, printed once: from then on nobody acts without a token.
     """
     from mass_gov.flows.principals import register as register_principal
+    from mass_gov.policy.permissions import BY_POWER
+    from mass_gov.records.change import SCOPES
     from mass_gov.wiring import acting, open_ledger
 
     chosen = settings(principal=principal)
     key = _key(public_key) if public_key is not None else None
+    roles, scopes = _among(role, BY_POWER, "--role"), _among(scope or ["instance"], SCOPES, "--scope")
     with open_ledger(chosen) as ledger:
         who = acting(chosen, ledger, "principals").actor
-        done = register_principal(ledger, _name(name), who, roles=role, scopes=scope or ["instance"], public_key=key)
+        done = register_principal(ledger, _name(name), who, roles=roles, scopes=scopes, public_key=key)
     token = done.issued.token if done.issued is not None else None
     if as_json:
         issued = {"token": token, "token_id": done.issued.view.token_id} if done.issued is not None else {}
@@ -106,6 +113,17 @@ def document(one: PrincipalView) -> dict[str, Any]:
         "public_key": one.public_key,
         "index": one.index,
     }
+
+
+def _among(given: list[str], known: tuple[_T, ...], option: str) -> list[_T]:
+    """The named ones.
+
+    Raises:
+        InputError: one is not known.
+    """
+    if unknown := [one for one in given if one not in known]:
+        raise InputError(f"{option} {unknown[0][:40]!r} is none. Give {', '.join(map(str, known))}.")
+    return [one for one in known if one in given]
 
 
 def _name(name: str) -> str:
