@@ -51,9 +51,7 @@ def register(
     ],
     scope: Annotated[
         list[str] | None,
-        typer.Option(
-            "--scope", help="instance (default) or deployment: what they may ask for. Twice for both."
-        ),
+        typer.Option("--scope", help="instance (default) or deployment: what they may ask for. Twice for both."),
     ] = None,
     public_key: Annotated[
         Path | None,
