@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from mass_gov.errors import PolicyError
 from mass_gov.policy.gate_settings import LATER_GATES, Gates, Limit, Part, RelativeNorm, Share, Unused
@@ -47,6 +48,10 @@ class Envelope(Part):
     anchor_kl_p99: Annotated[Limit, Wider.HIGHER] | Unused
     loss_jump: Annotated[Limit, Wider.HIGHER] | Unused
     generation_depth: Annotated[Limit, Wider.HIGHER] | Unused
+
+
+MEASURED_LIMITS = tuple(name for name, field in Envelope.model_fields.items() if Unused in get_args(field.annotation))
+"""Limits of the envelope on a measure of the change; they joined with format 2 of the file."""
 
 
 class Update(Part):
@@ -203,13 +208,12 @@ def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
     rest = {name: value for name, value in data.items() if name != "suite"}
     parts = {
         "gates": data["gates"] | dict.fromkeys(LATER_GATES, "unused"),
-        "envelope": data["envelope"] | dict.fromkeys(_LATER_LIMITS, "unused"),
+        "envelope": data["envelope"] | dict.fromkeys(MEASURED_LIMITS, "unused"),
         "approvals": data["approvals"] | _BEFORE_APPROVALS,
     }
     return rest | suite | parts | _BEFORE | {"format": 2}
 
 
-_LATER_LIMITS = tuple(Envelope.model_fields)[4:]
 _BEFORE_APPROVALS = {
     "roles": ("requester", "operator", "admin"),
     "max_authentication_age_seconds": None,
@@ -295,15 +299,32 @@ def _mapping(
     return result
 
 
+_QUANTITY = re.compile(r"\s*[-+]?[0-9][0-9.,_]*\s*(%|[A-Za-z]{1,12}/?[A-Za-z]{0,12})\s*")
+"""A number with a unit behind it: 5%, 72h, 10 minutes."""
+
+
+_TYPE_NAME = re.compile(r"^[A-Z]|[[]|constrained")
+"""What pydantic puts between the keys of a path: which of several types it tried."""
+_REMEDIES = {
+    "extra_forbidden": "unknown key; remove it or mend its spelling",
+    "model_type": "settings are `key: value` in braces or indented; a gate that is not used says `unused`",
+}
+
+
+def _other_choice(fault: ErrorDetails) -> bool:
+    """Whether it only says that a gate with settings is not the word `unused`, which nobody meant."""
+    return fault["type"] == "literal_error" and not isinstance(fault["input"], str)
+
+
 def _explain(error: ValidationError, lines: dict[tuple[str, ...], int], where: str) -> str:
     # An unknown key comes first: a misspelt key is also reported as a missing one, which would mislead.
-    first = min(
-        error.errors(include_url=False, include_input=False, include_context=False),
-        key=lambda item: item["type"] != "extra_forbidden",
-    )
+    faults = [fault for fault in error.errors(include_url=False) if not _other_choice(fault)] or error.errors()
+    first = min(faults, key=lambda item: item["type"] != "extra_forbidden")
     path = tuple(str(part) for part in first["loc"])
     known = next(path[:n] for n in range(len(path), -1, -1) if path[:n] in lines)
-    dotted = " > ".join(path)
-    what = "unknown key; remove it or mend its spelling" if first["type"] == "extra_forbidden" else first["msg"]
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    dotted = " > ".join(part for part in path if not _TYPE_NAME.search(part))
+    what = _REMEDIES.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if isinstance(first["input"], str) and _QUANTITY.fullmatch(first["input"]):
+        what = f"{first['input']!r} carries a unit; the key says the unit, and the value is the number alone"
+    more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{where}, line {lines[known]}: {dotted}: {what}.{more} See docs/reference/policy.md."
