@@ -59,7 +59,7 @@ class Update(Part):
 
     projection: Annotated[Literal["never", "instance", "always"], Wider.LATER]
     """Whether a step outside the trust region is projected back into it: never, for scope instance, for both scopes."""
-    trust_radius: Annotated[RelativeNorm, Wider.HIGHER] | Unused
+    trust_radius: Annotated[RelativeNorm, Wider.GRANTED] | Unused
     """Largest relative Frobenius norm of a module's step after projection; `unused` if and only if never projected."""
 
     @model_validator(mode="after")
@@ -303,7 +303,7 @@ _QUANTITY = re.compile(r"\s*[-+]?[0-9][0-9.,_]*\s*(%|[A-Za-z]{1,12}/?[A-Za-z]{0,
 """A number with a unit behind it: 5%, 72h, 10 minutes."""
 
 
-_TYPE_NAME = re.compile(r"^[A-Z]|[[]|constrained")
+_TYPE_NAME = re.compile(r"^[A-Z]|\[|constrained")
 """What pydantic puts between the keys of a path: which of several types it tried."""
 _REMEDIES = {
     "extra_forbidden": "unknown key; remove it or mend its spelling",
