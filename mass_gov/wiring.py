@@ -145,19 +145,29 @@ def find_policy(name_or_path: str) -> Policy:
         PolicyError: the file does not validate, or cannot be read.
         NotFoundError: no such policy.
     """
+    return find_policy_file(name_or_path)[0]
+
+
+def find_policy_file(name_or_path: str) -> tuple[Policy, Path]:
+    """As `find_policy`, with where the file lies."""
     folder = data_folder("policies")
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         versions = sorted((folder / name_or_path).glob("v*.yaml"), key=lambda p: int(p.stem[1:] or 0))
         if "/" in name_or_path or not versions:
-            known = ", ".join(sorted(p.name for p in folder.iterdir() if any(p.glob("v*.yaml"))))
+            known = ", ".join(shipped_policies())
             raise NotFoundError(f"there is no policy {name_or_path!r}. Use one of {known}, or a path to a .yaml file.")
         path = versions[-1]
     try:
         source = path.read_bytes()
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}; give a readable policy file.") from None
-    return load_policy(source, str(path))
+    return load_policy(source, str(path)), path
+
+
+def shipped_policies() -> list[str]:
+    """Names of the policies that came with the program."""
+    return sorted(p.name for p in data_folder("policies").iterdir() if any(p.glob("v*.yaml")))
 
 
 def initialise(settings: Settings, policy: str | None) -> tuple[Ledger, Policy]:

@@ -35,6 +35,7 @@ from mass_gov.records.events import (
     ChangeRolledBack,
     KeyRevoked,
     PolicyActivated,
+    PolicyProposed,
     ResponseServed,
     SubjectErased,
     SubjectHeld,
@@ -97,8 +98,10 @@ class Contents:
             wanted += ("regression",) if body.change.regression is not None else ()
         elif isinstance(body, ResponseServed):
             wanted = _UNADAPTED if body.unadapted is not None else ()
-        elif isinstance(body, PolicyActivated | SuiteRegistered):
-            wanted = ("policy",) if isinstance(body, PolicyActivated) else ("suite",)
+        elif isinstance(body, PolicyActivated | PolicyProposed):
+            wanted = ("policy",)
+        elif isinstance(body, SuiteRegistered):
+            wanted = ("suite",)
         elif isinstance(body, _REASONED):
             wanted = ("reason",)
         lacking = [role for role in wanted if (role, 0) not in roles]
@@ -121,7 +124,7 @@ class Contents:
                 compare_change(body.change, self._suites.get(parents.suite), self.policies.get(parents.policy), check)
                 self._request(body.change, check)
                 self._delta(entry.index, body.change, check)
-            case PolicyActivated() if "policy" in plain:
+            case PolicyActivated() | PolicyProposed() if "policy" in plain:
                 with check.at("policy"):
                     policy = load_policy(plain["policy"])
                     document = policy.document

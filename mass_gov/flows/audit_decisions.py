@@ -17,11 +17,13 @@ from mass_gov.flows.audit_report import Findings
 from mass_gov.ledger import Entry
 from mass_gov.ledger.notebook import Notebook
 from mass_gov.policy import Policy, load_policy, rederive
+from mass_gov.policy.widening import widens
 from mass_gov.records.change import ChangeBody
 from mass_gov.records.events import (
     ChangeApproved,
     ChangeRecorded,
     PolicyActivated,
+    PolicyProposed,
     ResponseServed,
     SuiteRegistered,
 )
@@ -50,6 +52,8 @@ class DecisionCheck:
                 self._approval(entry, approval)
             case PolicyActivated() as activated:
                 self._activation(entry, activated)
+            case PolicyProposed() as proposed if proposed.replaces is not None:
+                self._widening(entry, proposed, proposed.replaces, ())
             case SuiteRegistered() as registered:
                 self._suites[registered.suite] = registered
             case ResponseServed(change_id=str()) as response if response.served != "adapted":
@@ -65,6 +69,29 @@ class DecisionCheck:
             )
         if activated.self_approved:
             self._findings.warn(f"Policy {name} (event {entry.index}) was activated by {who} alone.")
+        if before is not None:
+            self._widening(entry, activated, before.policy, activated.approvers)
+
+    def _widening(
+        self, entry: Entry, said: PolicyActivated | PolicyProposed, replaced: str, approvers: tuple[str, ...]
+    ) -> None:
+        """(10) What a new policy widens is what the two files say, and more than one person stands behind it."""
+        old, new = self._policy(replaced, entry.index), self._policy(said.policy, entry.index)
+        if old is None or new is None:
+            return
+        self._findings.checked(10)
+        where, wider = f"event {entry.index}, policy", widens(old.document, new.document)
+        if said.widens is not None and said.widens != wider:
+            what = f"it says that it widens {', '.join(said.widens) or 'nothing'}, and the files say "
+            self._findings.wrong(10, where, f"{what}{', '.join(wider) or 'nothing'}", entry.index)
+        if wider and len(approvers) == 1:
+            if not old.document.approvals.self_approval:
+                what = f"{approvers[0]} alone widened {old.label} by {', '.join(wider)}, which takes two people"
+                self._findings.wrong(10, where, what, entry.index)
+            else:
+                self._findings.warn(
+                    f"{approvers[0]} alone widened policy {old.label} by {', '.join(wider)} (event {entry.index})."
+                )
 
     def _served(self, entry: Entry, response: ResponseServed) -> None:
         """(10) Where a change does not stand, what is served is what its policy says, or the one now in force."""

@@ -41,6 +41,16 @@ def active_policy(connection: Connection) -> str | None:
     return _text(connection.execute(query.order_by(registrations.c.index.desc()).limit(1)).scalar())
 
 
+def proposers(connection: Connection, policy: str) -> dict[str, int]:
+    """Who proposed a policy in the place of the one in force, and by which event."""
+    in_force = select(func.max(registrations.c.index)).where(registrations.c.kind == "policy").scalar_subquery()
+    wanted = (registrations.c.kind == "proposal") & (registrations.c.digest == policy)
+    rows = connection.execute(
+        select(registrations.c.name, registrations.c.index).where(wanted & (registrations.c.index > in_force))
+    )
+    return {str(name): int(index) for name, index in rows}
+
+
 def registration_index(connection: Connection, kind: str, digest: str, before: int | None = None) -> int | None:
     """Log index of the last event, `before` a given one or of all, that registered a model, a suite or a policy."""
     wanted = (registrations.c.kind == kind) & (registrations.c.digest == digest)

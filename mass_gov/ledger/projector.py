@@ -53,6 +53,7 @@ from mass_gov.records.events import (
     LogOpened,
     ModelRegistered,
     PolicyActivated,
+    PolicyProposed,
     ReplayPerformed,
     ResponseServed,
     SubjectErased,
@@ -80,6 +81,8 @@ def apply(connection: Connection, entry: Entry) -> None:
             rules.register_suite(connection, entry, body)
         case PolicyActivated() as body:
             rules.activate_policy(connection, entry, body)
+        case PolicyProposed() as body:
+            rules.propose_policy(connection, entry, body)
         case ChangeRecorded() as body:
             _record(connection, entry, body.change)
         case ChangeApproved() as body:
