@@ -101,7 +101,7 @@ def load_policy(source: bytes, where: str = "policy") -> Policy:
 
 
 def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
-    """Read a file of format 1, which had one suite and ten gates, as what it says in format 2: the later gates unused.
+    """Read a file of format 1, which had one suite, ten gates and Tango's bound, as what it says in format 2.
 
     Logs hold such files, and what they decided has to be derived again (decision 0009).
     """
@@ -109,7 +109,13 @@ def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
         return data
     suite = {"suites": {"instance": data["suite"], "deployment": data["suite"]}} if "suite" in data else {}
     rest = {name: value for name, value in data.items() if name != "suite"}
-    return rest | suite | {"format": 2, "gates": data["gates"] | dict.fromkeys(LATER_GATES, "unused")}
+    tango = {
+        name: {"bound": "tango"} | data["gates"][name]
+        for name in ("regression.previous", "regression.base")
+        if isinstance(data["gates"].get(name), dict)
+    }
+    gates = data["gates"] | tango | dict.fromkeys(LATER_GATES, "unused")
+    return rest | suite | {"format": 2, "gates": gates}
 
 
 def _compose(source: bytes, where: str) -> yaml.Node:

@@ -12,6 +12,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mass_gov.policy.bounds import Method
 from mass_gov.records.change import OnFail
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
@@ -57,6 +58,18 @@ class MarginGate(Part):
     """The one-sided 95% lower bound of the paired difference must reach `-margin`."""
 
     margin: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
+    bound: Method = "corrected"
+    """How the bound is computed (`mass_gov.policy.bounds`); files of format 1 meant `tango`."""
+    on_fail: Literal["hold", "reject"]
+
+
+class PowerGate(Part):
+    """The suite has as many cases as it takes (`mass_gov.policy.power`) that a model that is truly as good, and answers
+    a share of `discordance` of the cases otherwise, reaches the narrower of the two margins with probability `power`.
+    """
+
+    discordance: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
+    power: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True)]
     on_fail: Literal["hold", "reject"]
 
 
@@ -136,7 +149,7 @@ class Gates(Part):
     regression_previous: MarginGate = Field(alias="regression.previous")
     regression_base: MarginGate = Field(alias="regression.base")
     regression_critical: LimitGate = Field(alias="regression.critical")
-    regression_power: AtLeastGate | Unused = Field(alias="regression.power")
+    regression_power: PowerGate | Unused = Field(alias="regression.power")
     window_flips: WindowGate | Unused = Field(alias="window.flips")
     window_distinct_2: WindowAtLeastGate | Unused = Field(alias="window.distinct_2")
     window_tail_coverage: WindowAtLeastGate | Unused = Field(alias="window.tail_coverage")
