@@ -82,7 +82,8 @@ def gates(documents: dict[str, Any]) -> RenderableType:
         if gate == "unused":
             table.add_row(name, Text("unused", style=FAINT), "-", "-")
             continue
-        limits = [f"{key} {number(value)}" for key, value in gate.items() if key not in ("on_fail", "scopes")]
+        settings = {key: value for key, value in gate.items() if key not in ("on_fail", "scopes")}
+        limits = [f"{key} {value if isinstance(value, str) else number(value)}" for key, value in settings.items()]
         scopes = "all" if len(gate["scopes"]) > 1 else gate["scopes"][0]
         table.add_row(name, ", ".join(limits) or "-", scopes, gate["on_fail"])
     return table

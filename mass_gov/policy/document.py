@@ -187,7 +187,7 @@ def load_policy(source: bytes, where: str = "policy") -> Policy:
 
 
 def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
-    """Read a file of format 1, which had one suite, ten gates and no rules, as what it says in format 2.
+    """Read a file of format 1, which had one suite, ten gates, Tango's bound and no rules, as what it says in format 2.
 
     Logs hold such files, and what they decided has to be derived again (decision 0009).
     """
@@ -197,8 +197,13 @@ def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
         return data
     suite = {"suites": {"instance": data["suite"], "deployment": data["suite"]}} if "suite" in data else {}
     rest = {name: value for name, value in data.items() if name != "suite"}
+    tango = {
+        name: {"bound": "tango"} | data["gates"][name]
+        for name in ("regression.previous", "regression.base")
+        if isinstance(data["gates"].get(name), dict)
+    }
     parts = {
-        "gates": data["gates"] | dict.fromkeys(LATER_GATES, "unused"),
+        "gates": data["gates"] | tango | dict.fromkeys(LATER_GATES, "unused"),
         "envelope": data["envelope"] | dict.fromkeys(MEASURED_LIMITS, "unused"),
         "approvals": data["approvals"] | _BEFORE_APPROVALS,
     }

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mass_gov.policy.bounds import Method
 from mass_gov.policy.wider import Wider
 from mass_gov.records.change import SCOPES, OnFail, Scope
 
@@ -75,6 +76,18 @@ class MarginGate(GatePart):
     """The one-sided 95% lower bound of the paired difference must reach `-margin`."""
 
     margin: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), Wider.HIGHER]
+    bound: Method = "corrected"
+    """How the bound is computed (`mass_gov.policy.bounds`); files of format 1 meant `tango`."""
+    on_fail: StopOnFail
+
+
+class PowerGate(GatePart):
+    """The suite has as many cases as it takes (`mass_gov.policy.power`) that a model that is truly as good, and answers
+    a share of `discordance` of the cases otherwise, reaches the narrower of the two margins with probability `power`.
+    """
+
+    discordance: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), Wider.LOWER]
+    power: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True), Wider.LOWER]
     on_fail: StopOnFail
 
 
@@ -166,7 +179,7 @@ class Gates(Part):
     regression_previous: MarginGate = Field(alias="regression.previous")
     regression_base: MarginGate = Field(alias="regression.base")
     regression_critical: LimitGate = Field(alias="regression.critical")
-    regression_power: AtLeastGate | Unused = Field(alias="regression.power")
+    regression_power: PowerGate | Unused = Field(alias="regression.power")
     window_flips: WindowGate | Unused = Field(alias="window.flips")
     window_distinct_2: WindowAtLeastGate | Unused = Field(alias="window.distinct_2")
     window_tail_coverage: WindowAtLeastGate | Unused = Field(alias="window.tail_coverage")

@@ -13,6 +13,7 @@ from mass_gov.mass.prompting import parse_answer
 from mass_gov.mass.values import Adapter
 from mass_gov.policy.bounds import paired_lower_bound
 from mass_gov.policy.document import Policy
+from mass_gov.policy.gate_settings import MarginGate
 from mass_gov.records.artifacts import CaseContent, RegressionContent
 from mass_gov.records.change import PairedCounts, RegressionSummary
 from mass_gov.records.settings import AnswerSpec
@@ -85,15 +86,15 @@ def summarise(content: RegressionContent, policy: Policy) -> RegressionSummary:
     critical = [case for case in cases if case.critical]
     return RegressionSummary(
         n=len(cases),
-        against_previous=_paired([(c.before, c.after) for c in cases], gates.regression_previous.margin),
-        against_base=_paired([(c.base, c.after) for c in cases], gates.regression_base.margin),
+        against_previous=_paired([(c.before, c.after) for c in cases], gates.regression_previous),
+        against_base=_paired([(c.base, c.after) for c in cases], gates.regression_base),
         critical_n=len(critical),
         # Against the base as well, or a critical case could be lost in one change and forgotten in the next.
         critical_lost=sum((case.before or case.base) and not case.after for case in critical),
     )
 
 
-def _paired(pairs: list[tuple[bool, bool]], margin: float) -> PairedCounts:
+def _paired(pairs: list[tuple[bool, bool]], gate: MarginGate) -> PairedCounts:
     n = len(pairs)
     gained, lost = pairs.count((False, True)), pairs.count((True, False))
     return PairedCounts(
@@ -102,6 +103,6 @@ def _paired(pairs: list[tuple[bool, bool]], margin: float) -> PairedCounts:
         gained=gained,
         both_wrong=pairs.count((False, False)),
         difference=(gained - lost) / n if n else 0.0,
-        lower_bound=paired_lower_bound(gained, lost, n),
-        margin=margin,
+        lower_bound=paired_lower_bound(gained, lost, n, gate.bound),
+        margin=gate.margin,
     )
