@@ -2,8 +2,8 @@
 
 Rules:
 
-- a pointer moves to the base state of another registered model, by compare-and-swap on its head, never while learning is
-  frozen, and only by an operator or an admin. No delta carries over: the changes that were active are retired, which
+- a pointer moves to the base state of another registered model, by compare-and-swap on its head, never while learning
+  is frozen, and only by an operator or an admin. No delta carries over: the changes that were active are retired, which
   means that they cannot be undone one by one any more. The way back is another move
 - a test after activation is of the state that the pointer has now
 - what a failed test undoes is undone by the system, in the append that records the test, and the test failed on the
