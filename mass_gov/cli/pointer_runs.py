@@ -18,7 +18,6 @@ from mass_gov.records.change import GateResult
 from mass_gov.wiring import (
     actor,
     open_deployment_runner,
-    open_ledger,
     open_model,
     open_workbench,
     read_ledger,
@@ -146,9 +145,10 @@ def run_blame(
 @contextmanager
 def _bench(settings: Settings) -> Iterator[Workbench]:
     """A bench on a ledger that is there, with an operator at it."""
-    with open_ledger(settings) as ledger:
-        with err().status("opening the model…"):
-            bench = open_workbench(settings, recommended_spec(settings), existing=ledger)
+    read_ledger(settings).close()  # which says so where there is none: nothing is made here
+    with err().status("opening the model…"):
+        bench = open_workbench(settings, recommended_spec(settings))
+    with bench.ledger:
         yield replace(bench, actor=actor(settings))
 
 
@@ -187,7 +187,7 @@ _SAID = {
     "right now": "The present state has it right: there is nothing to blame.",
     "never right": "No state ever had it right.",
     "wrong on the base": (
-        "The base has it wrong already, and so has the present state. What lies between was not looked at: --every does."
+        "The base has it wrong already, and so has the present state. What is between was not looked at: --every does."
     ),
     "no history": "The pointer stands on its base model: there is no change to blame.",
 }

@@ -1,4 +1,7 @@
-"""`mass-gov pointers`: where deployments stand and stood, and what moves them back or on. No torch but to run a model."""
+"""`mass-gov pointers`: where deployments stand and stood, and what moves them back or on.
+
+No torch but where a model is run.
+"""
 
 from __future__ import annotations
 
