@@ -23,6 +23,7 @@ Natural = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 RelativeNorm = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True)]
 """A norm of a weight change over the norm of the weights: 0.6 is 60%, and whoever writes 60 means a percentage."""
+Margin = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
 StopOnFail = Annotated[Literal["hold", "reject"], Wider.EARLIER]
 Unused = Literal["unused"]
 
@@ -75,7 +76,10 @@ class NormGate(LimitGate):
 class MarginGate(GatePart):
     """The one-sided 95% lower bound of the paired difference must reach `-margin`."""
 
-    margin: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), Wider.HIGHER]
+    margin: Annotated[Margin, Wider.HIGHER]
+    instance_margin: Margin | None = None
+    """What holds for scope instance in its place: such an update answers one task and is gone, whereas a pointer's
+    state answers everything after it."""
     bound: Method = "corrected"
     """How the bound is computed (`mass_gov.policy.bounds`); files of format 1 meant `tango`."""
     on_fail: StopOnFail
@@ -195,12 +199,14 @@ class Gates(Part):
         return self
 
     def for_scope(self, scope: Scope) -> Gates:
-        """The gates as a change of this scope meets them: what is not for it is unused."""
-        others = {
-            attribute: "unused"
-            for attribute in type(self).model_fields
-            if isinstance(settings := getattr(self, attribute), GatePart) and scope not in settings.scopes
-        }
+        """The gates as a change of this scope meets them: its own margins, and what is not for it unused."""
+        others: dict[str, object] = {}
+        for attribute in type(self).model_fields:
+            settings = getattr(self, attribute)
+            if isinstance(settings, GatePart) and scope not in settings.scopes:
+                others[attribute] = "unused"
+            elif isinstance(settings, MarginGate) and scope == "instance" and settings.instance_margin is not None:
+                others[attribute] = settings.model_copy(update={"margin": settings.instance_margin})
         return self.model_copy(update=others) if others else self
 
 
