@@ -14,7 +14,9 @@ from typer.main import get_command
 from mass_gov import __version__
 from mass_gov.cli import (
     approving,
+    blaming,
     changes,
+    control,
     evaluation,
     keys,
     logs,
@@ -44,7 +46,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (solve.solve, setup.init, setup.doctor, replays.replay, verification.verify, evaluation.evaluate):
+for command in (
+    solve.solve,
+    setup.init,
+    setup.doctor,
+    replays.replay,
+    verification.verify,
+    evaluation.evaluate,
+    control.freeze,
+    control.unfreeze,
+    blaming.blame,
+):
     app.command()(command)
 app.command()(notifications.notify)
 for decision in (approving.diff, approving.approve, approving.promote, approving.reject, approving.expire):
