@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from mass_gov.errors import IntegrityError
 from mass_gov.evidence.merkle import EMPTY_ROOT, Frontier, GetNode, Node, peaks
 from mass_gov.ledger.entries import Entry
-from mass_gov.ledger.log_writer import EventRow, log_writer
+from mass_gov.ledger.log_writer import EventRow, LogEnd, log_writer
 from mass_gov.ledger.schema import log_checkpoints, log_events, log_nodes
 
 # Made once: building a statement takes longer than running it.
@@ -74,13 +74,18 @@ def node_reader(connection: Connection) -> GetNode:
     return get_node
 
 
-def current_head(connection: Connection, known: LogHead | None) -> LogHead:
+def log_end(connection: Connection) -> LogEnd:
+    """What a writer asks first, under the write lock: where the log ends and which keys sign next."""
+    return log_writer(connection).end(connection)
+
+
+def current_head(connection: Connection, known: LogHead | None, end: LogEnd) -> LogHead:
     """The head of the log, from `known` where the last event still states it: nobody else has appended since.
 
     Raises:
         IntegrityError: as `load_head`.
     """
-    if known is not None and last_root(connection) == (known.size, known.root):
+    if known is not None and (end.size, end.root) == (known.size, known.root):
         return known
     return load_head(connection)
 
