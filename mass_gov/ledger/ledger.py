@@ -27,6 +27,7 @@ import datetime as dt
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -52,7 +53,7 @@ from mass_gov.ledger.migrate import check_revision, make_schema, revision_of, up
 from mass_gov.ledger.outside import OutsideCheckpoints
 from mass_gov.ledger.schema import OLDER_REVISIONS, PROJECTIONS, log_events
 from mass_gov.ledger.sequencer import Sequencer, Turn
-from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed, load_head, log_end, node_reader
+from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed, load_head, log_end, over_nodes
 from mass_gov.ledger.subject_reader import SubjectReader
 from mass_gov.ledger.writing import Writer
 from mass_gov.records.drafts import EventDraft
@@ -336,7 +337,7 @@ class Ledger(SubjectReader):
             raise
         if size < checkpoint.size or checkpoint.size != stated:
             raise self._older(stated, size)
-        if root_at(checkpoint.size, node_reader(connection)) != checkpoint.root:
+        if over_nodes(connection, partial(root_at, checkpoint.size)) != checkpoint.root:
             raise IntegrityError(
                 f"The log in {self.address} is another than the one whose head of size {checkpoint.size} stands in "
                 f"{self.checkpoints}. Restore the genuine database; `mass-gov verify` names the first difference."

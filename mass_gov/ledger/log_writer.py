@@ -50,6 +50,9 @@ class LogWriter(Protocol):
     def end(self, connection: Connection) -> LogEnd:
         """Where the log ends. Call it under the write lock."""
 
+    def nodes(self, connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        """The tree nodes at (level, position), as far as they are there, in one statement."""
+
     def mark(self, connection: Connection, again: bool) -> None:
         """Set a savepoint to which `undo` goes back; `again` where one was set before in this transaction."""
 
@@ -110,6 +113,17 @@ class _Rows(_Savepoints):
         size, root = driver.execute(_LAST).fetchone() or (0, EMPTY_ROOT)
         return LogEnd(size, root, dict(driver.execute(_KEYS).fetchall()))
 
+    def nodes(self, connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        # A join that says which side is looked up in which: as a list of alternatives the whole table is read.
+        wanted = ", ".join(["(?, ?)"] * len(places))
+        query = (
+            f"WITH wanted (level, position) AS (VALUES {wanted}) "  # noqa: S608 - question marks
+            "SELECT n.level, n.position, n.hash FROM wanted CROSS JOIN log_nodes AS n "
+            "WHERE n.level = wanted.level AND n.position = wanted.position"
+        )
+        rows = _driver(connection).execute(query, [number for place in places for number in place])
+        return {(level, position): digest for level, position, digest in rows}
+
     def artifact(self, connection: Connection, digest: bytes, stored: bytes) -> None:
         connection.execute(self._artifact, {"digest": digest, "stored": stored})
 
@@ -139,6 +153,10 @@ _EVENTS = (
     "SELECT append('{}', '{}', %s, %s::bytea[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[], %s::bytea[], "
     "%s, %s)"
 )
+_NODES = (
+    'SELECT level, "position", n.hash FROM unnest(%s::bigint[], %s::bigint[]) AS wanted (level, "position") '
+    'JOIN log_nodes AS n USING (level, "position")'
+)
 
 
 class _Calls(_Savepoints):
@@ -150,6 +168,11 @@ class _Calls(_Savepoints):
             rows = _driver(connection).execute(END_QUERY, binary=True).fetchall()
         size, root = rows[0][:2] if rows and rows[0][0] is not None else (0, EMPTY_ROOT)
         return LogEnd(size, bytes(root), {purpose: key for _, _, purpose, key in rows if key is not None})
+
+    def nodes(self, connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        levels, positions = (list(column) for column in zip(*places, strict=True))
+        rows = _driver(connection).execute(_NODES, (levels, positions), binary=True)
+        return {(level, position): digest for level, position, digest in rows}
 
     _append = text(
         "SELECT append(:digests, :stored, :first, :leaves, :prev_roots, :roots, :levels, :positions, :hashes, "
