@@ -93,31 +93,38 @@ def by_many(home: Home, each: int) -> None:
         list(pool.map(lambda _: [home.ledger.append([DRAFT]) for _ in range(each)], range(PRODUCERS)))
 
 
+def alternated(first: Callable[[], object], second: Callable[[], object], times: int) -> tuple[float, float]:
+    """Wall seconds of one call of each, in turns, so that whatever else the machine does falls on both alike."""
+    pairs = [(seconds(first), seconds(second)) for _ in range(times)]
+    return sum(one for one, _ in pairs) / times, sum(other for _, other in pairs) / times
+
+
 def appends(engine: Engine, fsync: float, rounds: int) -> list[Figure]:
-    """Throughput of appends, in turns: bare, one producer, many producers, batches."""
+    """Throughput of appends, in turns: bare and one producer event by event, then many producers and batches."""
     home = engine.home("appends")
     bare = engine.baseline(home.keys.log_signer)
-    works: dict[str, tuple[int, Callable[[], object]]] = {
-        "bare": (20, lambda: [bare(1) for _ in range(20)]),
-        "one": (20, lambda: [home.ledger.append([DRAFT]) for _ in range(20)]),
-        "many": (PRODUCERS * 8, lambda: by_many(home, 8)),
-        "batch": (BATCH, lambda: home.ledger.append([DRAFT] * BATCH)),
-    }
-    taken: dict[str, list[float]] = {name: [] for name in works}
+    taken: dict[str, list[float]] = {"bare": [], "one": [], "many": [], "batch": []}
     for number in range(rounds + 1):
-        for name, (events, work) in works.items():
-            spent = seconds(work) / events
+        spent = {}
+        spent["bare"], spent["one"] = alternated(lambda: bare(1), lambda: home.ledger.append([DRAFT]), 20)
+        spent["many"] = seconds(lambda: by_many(home, 8)) / (PRODUCERS * 8)
+        spent["batch"] = seconds(lambda: home.ledger.append([DRAFT] * BATCH)) / BATCH
+        for name, each in spent.items():
             if number:  # the first round warms up
-                taken[name].append(spent)
+                taken[name].append(each)
     home.ledger.close()
-    each = {name: statistics.median(spent) for name, spent in taken.items()}
+
+    def ratio(slow: str, fast: str) -> float:
+        """Median of what the rounds say: each compares what ran beside each other."""
+        return statistics.median(one / other for one, other in zip(taken[slow], taken[fast], strict=True))
+
     bar = 8.0 if fsync >= SLOW_DISK else None
     return [
-        Figure(engine.name, "1 producer, bare INSERTs", 1 / each["bare"], "events/s"),
-        Figure(engine.name, "1 producer", 1 / each["one"], "events/s"),
-        Figure(engine.name, "1 producer / bare INSERTs", each["bare"] / each["one"], "x", 0.5),
-        Figure(engine.name, f"{PRODUCERS} producers / 1 producer", each["one"] / each["many"], "x", bar),
-        Figure(engine.name, f"batches of {BATCH} / 1 producer", each["one"] / each["batch"], "x", bar),
+        Figure(engine.name, "1 producer, bare INSERTs", 1 / statistics.median(taken["bare"]), "events/s"),
+        Figure(engine.name, "1 producer", 1 / statistics.median(taken["one"]), "events/s"),
+        Figure(engine.name, "1 producer / bare INSERTs", ratio("bare", "one"), "x", 0.5),
+        Figure(engine.name, f"{PRODUCERS} producers / 1 producer", ratio("one", "many"), "x", bar),
+        Figure(engine.name, f"batches of {BATCH} / 1 producer", ratio("one", "batch"), "x", bar),
     ]
 
 
