@@ -1,4 +1,7 @@
-"""`mass-gov changes`: list, show and export changes; approve, reject, promote and roll them back. No torch."""
+"""`mass-gov changes`: list, show and export changes; undo them, make them again. What decides about them: `approving`.
+
+No torch but in `rebase`, which runs a model.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from mass_gov.cli.options import (
     AsOption,
     ChangeArgument,
     JsonFlag,
+    ModelOption,
     ReasonOption,
     clean_reason,
     identifier,
@@ -19,11 +23,11 @@ from mass_gov.cli.options import (
 from mass_gov.cli.output import WIDE, emit, grid, one_line, out, say, styled
 
 if TYPE_CHECKING:
-    from mass_gov.flows.approve import Decided
+    from mass_gov.flows.rollback import RolledBack
     from mass_gov.ledger import ResponseView
 
 app = typer.Typer(help="List, show, export, approve, reject, promote and roll back changes.", no_args_is_help=True)
-StatusName = Literal["applied", "held", "pending", "rejected", "active", "rolled_back"]
+StatusName = Literal["applied", "held", "pending", "rejected", "active", "rolled_back", "retired"]
 
 
 @app.command("list")
@@ -136,42 +140,6 @@ def export(
 
 
 @app.command()
-def approve(
-    change_id: ChangeArgument, reason: ReasonOption, principal: AsOption = None, as_json: JsonFlag = False
-) -> None:
-    """Approve a held change; with enough approvals it applies.
-
-    The approval binds what was recorded. Whether the requester's own approval counts is the policy's decision.
-    """
-    _say_yes("approve", change_id, reason, principal, as_json)
-
-
-@app.command()
-def promote(
-    change_id: ChangeArgument, reason: ReasonOption, principal: AsOption = None, as_json: JsonFlag = False
-) -> None:
-    """Make an applied change of scope `instance` the pointer's next state."""
-    _say_yes("promote", change_id, reason, principal, as_json)
-
-
-@app.command()
-def reject(
-    change_id: ChangeArgument, reason: ReasonOption, principal: AsOption = None, as_json: JsonFlag = False
-) -> None:
-    """Reject a held change for good."""
-    from mass_gov.flows.approve import reject as reject_change
-    from mass_gov.wiring import actor, open_ledger
-
-    chosen, why = settings(principal=principal), clean_reason(reason)
-    with open_ledger(chosen) as ledger:
-        change = reject_change(ledger, identifier(change_id), actor(chosen), why)
-    if as_json:
-        emit({"change_id": change.change_id, "status": change.status})
-    else:
-        out().print(f"{change.change_id} is rejected. Nothing of it is served.")
-
-
-@app.command()
 def rollback(
     change_id: ChangeArgument,
     reason: ReasonOption,
@@ -182,35 +150,58 @@ def rollback(
     as_json: JsonFlag = False,
 ) -> None:
     """Undo a change: the pointer moves back, or the answer is withdrawn; says what was served under what is undone."""
-    from mass_gov.cli.change_document import response_document
     from mass_gov.flows.rollback import rollback as roll_back
-    from mass_gov.wiring import actor, open_ledger
+    from mass_gov.wiring import acting, open_ledger
 
     chosen, why = settings(principal=principal), clean_reason(reason)
     with open_ledger(chosen) as ledger:
         asked = ledger.change(identifier(change_id))
-        done = roll_back(ledger, asked.change_id, actor(chosen), why, cascade=cascade)
+        done = roll_back(ledger, asked.change_id, acting(chosen, ledger, "rollback").actor, why, cascade=cascade)
         identity = asked.body.identity
         state = ledger.pointer(identity.tenant, identity.deployment).state
     if as_json:
-        emit(
-            {
-                "change_id": asked.change_id,
-                "already": done.already,
-                "rolled_back": [change.change_id for change in done.changes],
-                "pointer_state": state,
-                "standing": [change.change_id for change in done.standing],
-                "served": [response_document(response) for response in done.responses],
-            }
-        )
+        emit({"change_id": asked.change_id, "already": done.already} | rolled_back_document(done, state))
         return
     if done.already:
         say(f"note: {asked.change_id} was rolled back before; nothing changed.")
+    print_rolled_back(done, f"{identity.tenant}/{identity.deployment}", state)
+
+
+@app.command()
+def rebase(
+    change_id: ChangeArgument,
+    reason: ReasonOption,
+    principal: AsOption = None,
+    model: ModelOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a stale change again: its pointer moved since it was made, and nobody can approve it any more.
+
+    The same request adapts from where the pointer stands now and is gated again, as a new change; the old one is
+    rejected in the same append. Whoever asked stays the requester.
+    """
+    from mass_gov.cli.pointer_runs import run_rebase
+
+    run_rebase(settings(principal=principal, model=model), identifier(change_id), clean_reason(reason), as_json)
+
+
+def rolled_back_document(done: RolledBack, state: str | None) -> dict[str, object]:
+    """What a rollback did, as JSON; `state` is where the pointer stands now."""
+    from mass_gov.cli.change_document import response_document
+
+    return {
+        "rolled_back": [change.change_id for change in done.changes],
+        "pointer_state": state,
+        "standing": [change.change_id for change in done.standing],
+        "served": [response_document(response) for response in done.responses],
+    }
+
+
+def print_rolled_back(done: RolledBack, pointer: str, state: str | None) -> None:
+    """What a rollback did, for people."""
     for change in done.changes:
         out().print(f"{change.change_id} is rolled back.", soft_wrap=True)
-    out().print(
-        f"The pointer {identity.tenant}/{identity.deployment} stands on {state or 'the base model'}.", soft_wrap=True
-    )
+    out().print(f"The pointer {pointer} stands on {state or 'the base model'}.", soft_wrap=True)
     for change in done.standing:
         out().print(
             f"{change.change_id} was made from the undone state: its adapted answer is not served any more. "
@@ -218,48 +209,6 @@ def rollback(
             soft_wrap=True,
         )
     _print_served(done.responses)
-
-
-def _say_yes(
-    meaning: Literal["approve", "promote"], change_id: str, reason: str, principal: str | None, as_json: bool
-) -> None:
-    from mass_gov.flows import approve as flow
-    from mass_gov.wiring import actor, open_ledger
-
-    chosen, why = settings(principal=principal), clean_reason(reason)
-    with open_ledger(chosen) as ledger:
-        decide = flow.approve if meaning == "approve" else flow.promote
-        decided = decide(ledger, ledger.change(identifier(change_id)).change_id, actor(chosen), why)
-    if as_json:
-        emit(
-            {
-                "change_id": decided.change.change_id,
-                "status": decided.change.status,
-                "approvals": decided.approvals,
-                "required": decided.required,
-                "self_approved": decided.self_approved,
-                "state_digest": decided.change.body.update.state,
-            }
-        )
-    else:
-        _print_decided(decided)
-
-
-def _print_decided(decided: Decided) -> None:
-    change = decided.change
-    if decided.self_approved:
-        say("note: you approved your own request; the event is marked as a self-approval.")
-    out().print(
-        f"{change.change_id} has {decided.approvals} of {decided.required} approvals and is "
-        f"{change.status.replace('_', ' ')}.",
-        soft_wrap=True,
-    )
-    if change.status == "active":
-        identity = change.body.identity
-        out().print(
-            f"The pointer {identity.tenant}/{identity.deployment} stands on state {change.body.update.state}.",
-            soft_wrap=True,
-        )
 
 
 def _print_served(responses: tuple[ResponseView, ...]) -> None:

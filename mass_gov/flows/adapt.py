@@ -17,9 +17,10 @@ from collections.abc import Sequence
 
 from uuid6 import uuid7
 
-from mass_gov.errors import RefusedError, StaleChangeError, TaskError
+from mass_gov.errors import FrozenError, RefusedError, StaleChangeError, TaskError
 from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows.approve import undone_parent
+from mass_gov.flows.authority import authorise
 from mass_gov.flows.drafting import Timed, change_drafts, response_body, served_text
 from mass_gov.flows.exchange import Answered, Outcome, Request
 from mass_gov.flows.handles import task_commitment
@@ -52,12 +53,19 @@ def adapt(request: Request, bench: Workbench) -> Answered:
     """Adapt to one request, record it, and answer.
 
     Raises:
+        PermissionRefusedError: whoever asks may not ask for this; nothing is served.
         TaskError: the question cannot be posed to this model, or its task id was used for another question.
+        FrozenError: learning is frozen (`flows.respond.adapt_or_respond` answers un-adapted then).
         StaleChangeError: the pointer moved while this ran, for scope instance twice; nothing was written or served.
         OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
     """
+    place = (bench.tenant, bench.deployment)
+    authorise(
+        bench.ledger, bench.actor, "solve", place, scope=request.scope, policy=under_policy_in_force(bench).policy
+    )
     if (known := recall(request, bench)) is not None:
         return known
+    _refuse_frozen(bench)  # before any work is done; the ledger refuses it again when it is written
     seed, requested_at = _seed(request), timestamp(bench.clock())
     try:
         return _adapt_once(request, seed, requested_at, under_policy_in_force(bench))
@@ -65,6 +73,15 @@ def adapt(request: Request, bench: Workbench) -> Answered:
         if request.scope != "instance":
             raise  # where a pointer is to move from is for the person who asked to look at again
         return _adapt_once(request, seed, requested_at, under_policy_in_force(bench))
+
+
+def _refuse_frozen(bench: Workbench) -> None:
+    frozen = bench.ledger.frozen(bench.tenant, bench.deployment)
+    if frozen is not None:
+        raise FrozenError(
+            f"learning is frozen for {bench.tenant}/{bench.deployment} since event {frozen.index}. An operator ends "
+            "that by `mass-gov unfreeze`."
+        )
 
 
 def _adapt_once(request: Request, seed: int, requested_at: str, bench: Workbench) -> Answered:
@@ -120,7 +137,7 @@ def compute(
         if learned is None:
             learned = take_steps(bench.learner, samples, origin.start, origin.state, bench.spec.update)
     with stage("regression"):
-        regression = _regress(origin, learned, bench) if learned.files is not None else None
+        regression = _regress(scope, origin, learned, bench) if learned.files is not None else None
     with stage("decision"):
         facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None)
         gates, decision = decide_change(facts, bench.policy)
@@ -172,10 +189,12 @@ def _due(change: ChangeView, answer: AnswerContent, bench: Workbench) -> tuple[s
     return ("none", None) if policy.document.while_pending == "none" else ("base", answer.base.text)
 
 
-def _regress(origin: Origin, learned: Learned, bench: Workbench) -> tuple[RegressionContent, RegressionSummary]:
+def _regress(
+    scope: Scope, origin: Origin, learned: Learned, bench: Workbench
+) -> tuple[RegressionContent, RegressionSummary]:
     states = ((bench.base_state, None), (origin.state, origin.adapter), (learned.summary.state, learned.adapter))
     try:
-        return compare(bench.runner, states, bench.policy)
+        return compare(bench.runner, states, bench.policy.document.gates_for(scope))
     finally:
         bench.runner.forget(learned.summary.state)
 

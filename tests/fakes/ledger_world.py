@@ -21,9 +21,11 @@ from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.model_signing import delta_digest, sign_folder
 from mass_gov.evidence.state import state_digest
+from mass_gov.flows.behaviour import read_behaviour
 from mass_gov.flows.handles import SYSTEM_SUBJECT, task_commitment
 from mass_gov.ledger import ChangeView, Entry, Ledger
 from mass_gov.policy import Facts, Policy, decide, judge, load_policy
+from mass_gov.policy.approving import must_be_shown
 from mass_gov.policy.bounds import paired_lower_bound
 from mass_gov.records.artifacts import (
     AnswerContent,
@@ -58,6 +60,8 @@ from mass_gov.records.events import (
     ChangeRecorded,
     ChangeRejected,
     ChangeRolledBack,
+    ControlFrozen,
+    ControlUnfrozen,
     ModelRegistered,
     PolicyActivated,
     ResponseServed,
@@ -273,6 +277,8 @@ class LedgerWorld:
             "approvals": sum(given.meaning == meaning for given in change.approvals) + 1,
             "required": self.policy.document.approvals.required,
         }
+        if must_be_shown(self.policy) and "shown" not in overrides and actor.role in ("operator", "admin"):
+            fields["shown"] = read_behaviour(self.ledger, change).digest
         return self.draft(ChangeApproved(**(fields | overrides)), actor, REASON)
 
     def activation(
@@ -307,6 +313,16 @@ class LedgerWorld:
             "affected_responses": sum(r.served != "base" for r in under),
         }
         return self.draft(ChangeRolledBack(**(fields | overrides)), BOB, REASON)
+
+    def freeze(self, actor: Actor = BOB, **overrides: Any) -> EventDraft:
+        """Draft a freeze of this deployment."""
+        fields = {"extent": "deployment", "cause": "operator", "monitor": None, "policy": self.policy.digest}
+        return self.draft(ControlFrozen(**(fields | overrides)), actor, REASON)
+
+    def unfreeze(self, frozen: int, actor: Actor = BOB, **overrides: Any) -> EventDraft:
+        """Draft the end of the freeze that the event `frozen` made."""
+        fields = {"extent": "deployment", "frozen": frozen, "policy": self.policy.digest}
+        return self.draft(ControlUnfrozen(**(fields | overrides)), actor, REASON)
 
     def promote(self, change: ChangeView) -> Entry:
         """Approve and activate an applied change, as `changes promote` does where one approval is enough."""
