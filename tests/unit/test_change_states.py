@@ -19,7 +19,7 @@ import pytest
 from mass_gov.errors import DependentsError, FrozenError, MassGovError, RefusedError, StaleChangeError
 from mass_gov.evidence.state import state_digest
 from mass_gov.ledger import ChangeView, Ledger
-from mass_gov.records.change import SCOPES, RegressionSummary
+from mass_gov.records.change import SCOPES
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import (
     Actor,
@@ -39,6 +39,7 @@ from tests.fakes.ledger_world import (
     TEMPLATE,
     LedgerWorld,
     digest,
+    regression_run,
 )
 
 pytestmark = pytest.mark.both_engines
@@ -250,10 +251,9 @@ ACTIONS: dict[str, Callable[[Scene], list[EventDraft]]] = {
 
 
 def base_move(world: LedgerWorld, to_model: str) -> EventDraft:
-    """A move of the world's pointer to another model; the counts are those of a recorded change."""
+    """A move of the world's pointer to another model."""
     pointer = world.ledger.pointer(world.tenant, world.deployment)
-    regression = next(one.body.regression for one in world.ledger.changes() if one.body.regression is not None)
-    assert isinstance(regression, RegressionSummary)
+    content, regression = regression_run()
     model = pointer.base_model or BASE_MODEL
     body = PointerRebased(
         expected_head=pointer.head_index,
@@ -265,7 +265,7 @@ def base_move(world: LedgerWorld, to_model: str) -> EventDraft:
         suite=SUITE,
         regression=regression,
     )
-    return world.draft(body, BOB, REASON)
+    return world.draft(body, BOB, REASON, ("regression", content))
 
 
 def scene_of(world: LedgerWorld, status: str, scope: str, situation: str) -> Scene:
@@ -284,7 +284,7 @@ def scene_of(world: LedgerWorld, status: str, scope: str, situation: str) -> Sce
 
 
 def _standing(world: LedgerWorld, status: str, scope: str) -> ChangeView:
-    step_norm = {"held": 0.7, "rejected": 0.9}.get(status, 0.05)
+    step_norm = {"held": 0.7, "rejected": 1.5}.get(status, 0.05)
     drafts = world.change_drafts("task", scope=scope, step_norm=step_norm, consequences=status != "pending")  # type: ignore[arg-type]
     world.ledger.append(drafts)
     change = world.ledger.changes()[0]
