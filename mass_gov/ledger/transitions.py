@@ -167,7 +167,7 @@ def settle(connection: Connection, entries: Sequence[Entry]) -> None:
             raise RefusedError(f"A change is rolled back for the sake of {cause}, which is not. Append both together.")
         if isinstance(body, ChangeApproved) and body.approvals == body.required:
             row = change_row(connection, body.change_id)
-            if moves_pointer(row, body) and row["status"] not in ("active", "rolled_back"):
+            if moves_pointer(row, body) and row["status"] not in ("active", "retired", "rolled_back"):
                 raise RefusedError(
                     f"The last approval of {body.change_id} comes without its activation. Append both together."
                 )
