@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from mass_gov.errors import IntegrityError
@@ -34,6 +35,9 @@ from mass_gov.records.change import (
     SynthesisSummary,
     UpdateSummary,
 )
+
+_bound = lru_cache(maxsize=4096)(paired_lower_bound)
+"""Of counts that were met before: a backtest meets the same few many times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,7 @@ def _regression_gates(regression: RegressionSummary, gates: Gates) -> Iterator[G
             name=name,
             level="regression",
             statistic="lower_bound_95",
-            value=paired_lower_bound(counts.gained, counts.lost, regression.n),
+            value=_bound(counts.gained, counts.lost, regression.n),
             limit=-gate.margin,
             comparison=">=",
             n=regression.n,
@@ -211,7 +215,7 @@ def _regression_gates(regression: RegressionSummary, gates: Gates) -> Iterator[G
 
 def _non_inferior(counts: PairedCounts, n: int, margin: float) -> GateVerdict:
     """Pass on the bound; fail when even the estimate is below the margin; otherwise the suite could not tell."""
-    if paired_lower_bound(counts.gained, counts.lost, n) >= -margin:
+    if _bound(counts.gained, counts.lost, n) >= -margin:
         return "pass"
     return "fail" if n == 0 or (counts.gained - counts.lost) / n < -margin else "inconclusive"
 
