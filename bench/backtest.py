@@ -4,8 +4,8 @@
 
 A ledger of N changes is built with real keys and signatures; their facts are drawn with a seed, and the policy default
 decided about each. A stricter candidate (half the envelope, another margin, one rule in CEL) is then replayed over all
-of them by a process of its own, whose seconds (also of CPU alone) and peak memory are measured: at N = 1,000 and, in the
-same ledger, at 10,000 (with --quick at 100 and 300). What stays constant is the interpreter with its libraries.
+of them by a process of its own, whose seconds (also of CPU alone) and peak memory are measured: at N = 1,000 and, in
+the same ledger, at 10,000 (with --quick at 100 and 300). What stays constant is the interpreter with its libraries.
 """
 
 from __future__ import annotations
