@@ -53,7 +53,7 @@ def test_a_policy_without_examples_is_not_called_tested(tmp_path: Path, cli: Com
 def test_a_rule_that_does_not_type_check_is_refused_with_file_and_line(tmp_path: Path, cli: Command) -> None:
     rule = "rules:\n  - {name: mine, require: step_norm < 1, on_fail: hold, why: x}"
     file = edited(tmp_path, ("rules: []", rule))
-    line = file.read_text().splitlines().index("  - {name: mine, require: step_norm < 1, on_fail: hold, why: x}") + 1
+    line = next(i for i, text in enumerate(file.read_text().splitlines(), 1) if "name: mine" in text)
     ran = cli("policy", "check", file)
     assert ran.status == 2
     assert f"v2.yaml, line {line}:" in ran.err.replace("\n", " ")
@@ -98,7 +98,7 @@ def test_a_backtest_says_which_decisions_flip(recorded: Recorded, tmp_path: Path
     (flip,) = [one for one in ran.json["outcomes"] if one["recorded"] != one["candidate"]]
     assert (flip["recorded"], flip["candidate"], flip["change_ids"]) == ("apply", "hold", [recorded.applied])
     assert flip["reasons"] == {"envelope.scopes": 1}
-    assert recorded.applied in cli("policy", "backtest", closed).out.replace("\n", "")
+    assert recorded.applied in cli("policy", "backtest", closed).out
     assert cli("policy", "backtest", closed, "--since", "2999-01-01", "--json").json["changes"] == 0
     assert cli("policy", "backtest", closed, "--since", "soon").status == 2
     unknown = edited(tmp_path, ("update.anchor_kl: unused", "update.anchor_kl: {limit: 0.5, on_fail: hold}"))
