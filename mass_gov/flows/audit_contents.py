@@ -20,6 +20,7 @@ from mass_gov.evidence.sealing import unseal
 from mass_gov.flows.audit_change import Comparison, compare_change, compare_settings
 from mass_gov.flows.audit_report import Findings
 from mass_gov.flows.audit_subjects import SubjectCheck
+from mass_gov.flows.audit_windows import compare_window
 from mass_gov.flows.handles import task_commitment
 from mass_gov.ledger import Entry, RawLedger
 from mass_gov.ledger.notebook import Notebook
@@ -33,6 +34,8 @@ from mass_gov.records.events import (
     ChangeRecorded,
     ChangeRejected,
     ChangeRolledBack,
+    ControlFrozen,
+    ControlUnfrozen,
     KeyRevoked,
     PolicyActivated,
     ResponseServed,
@@ -50,12 +53,14 @@ _REASONED = (
     ChangeApproved,
     ChangeRejected,
     ChangeRolledBack,
+    ControlFrozen,
+    ControlUnfrozen,
     KeyRevoked,
     SubjectErased,
     SubjectHeld,
     SubjectReleased,
 )
-"""A person decided, and said why."""
+"""A person decided, or a monitor raised an alarm, and it is said why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,10 @@ class Contents:
         match body:
             case ChangeRecorded():
                 parents = body.change.parents
-                compare_change(body.change, self._suites.get(parents.suite), self.policies.get(parents.policy), check)
+                policy = self.policies.get(parents.policy)
+                compare_change(body.change, self._suites.get(parents.suite), policy, check)
+                if policy is not None:
+                    compare_window(body.change, policy, check)
                 self._request(body.change, check)
                 self._delta(entry.index, body.change, check)
             case PolicyActivated() if "policy" in plain:

@@ -14,6 +14,7 @@ from mass_gov.config_data import data_folder
 from mass_gov.errors import PolicyError
 from mass_gov.flows.audit_contents import Contents
 from mass_gov.flows.audit_report import Findings
+from mass_gov.flows.audit_windows import WindowCheck
 from mass_gov.ledger import Entry
 from mass_gov.ledger.notebook import Notebook
 from mass_gov.policy import Policy, load_policy, rederive
@@ -36,6 +37,7 @@ class DecisionCheck:
         self._notes = notes if notes is not None else Notebook()
         self._suites: dict[str, SuiteRegistered] = {}
         self._in_force: PolicyActivated | None = None
+        self._windows = WindowCheck()
 
     def look(self, entry: Entry, change_id: str | None) -> None:
         """(10) Derive again what an event decided; list what a person did alone, and samples that were supplied."""
@@ -46,6 +48,7 @@ class DecisionCheck:
                 if change.synthesis.forced:
                     self._findings.warn(f"Change {change_id} (event {entry.index}) learned from supplied samples.")
                 self._decision(entry, change)
+                self._windows.remember(entry.index, change)
             case ChangeApproved() as approval:
                 self._approval(entry, approval)
             case PolicyActivated() as activated:
@@ -101,6 +104,8 @@ class DecisionCheck:
             if change.decision != decision:
                 what = f"recorded {change.decision.verdict} ({change.decision.reason}), {policy.label} gives "
                 self._findings.wrong(10, where, f"{what}{decision.verdict} ({decision.reason})", entry.index, change_id)
+            for fault in self._windows.faults(change, policy):
+                self._findings.wrong(10, f"event {entry.index}, window", fault, entry.index, change_id)
 
     def _tested(self, entry: Entry, change: ChangeBody) -> None:
         """(10) The suite is the one that the policy names, and all of it was asked."""

@@ -21,6 +21,7 @@ from sqlalchemy import delete, insert, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import DependentsError, IntegrityError, RefusedError, StaleChangeError
+from mass_gov.ledger.alarm_rules import check_alarms
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import affected_responses, approvers, change_row, later_active, move_row, pointer_row
 from mass_gov.ledger.schema import approvals, changes, pointer_moves, pointers
@@ -114,8 +115,10 @@ def settle(connection: Connection, entries: Sequence[Entry]) -> None:
     """Check, at the end of an append, that nothing was left half done.
 
     Raises:
-        RefusedError: the last approval of a movement without the movement, or a cascade without what set it off.
+        RefusedError: the last approval of a movement without the movement, a cascade without what set it off, or a
+            monitor's alarm without the freeze.
     """
+    check_alarms(entries)
     for entry in entries:
         body = entry.predicate.body
         cause = body.cascade_of if isinstance(body, ChangeRolledBack) else None
