@@ -53,7 +53,7 @@ def facts_of(change: ChangeBody) -> Facts:
 
 def judge(facts: Facts, policy: Policy) -> tuple[GateResult, ...]:
     """Judge every gate that applies, in the order of the sentence: samples, update, regression; then the window."""
-    gates = policy.document.gates
+    gates = policy.document.gates_for(facts.scope)
     results = list(_sample_gates(facts.synthesis, gates))
     if facts.update.outcome != "no_valid_samples":
         results += _measured("update", facts.measures, gates)
