@@ -1,13 +1,15 @@
 """Do the window monitors alarm in time, and only then? Simulated streams, judged by the product's own lines.
 
-    python bench/monitors.py [--streams 200] [--changes 1000] [--parts recursion,healthy,power] [--bank 480] [--json]
+    python bench/monitors.py [--streams 200] [--changes 1000] [--parts recursion,healthy,power] [--bank 480]
+                             [--processes 1] [--json]
     python bench/monitors.py --pool      count the reference pool again and compare it with the shipped table
 
 recursion  a learner that is trained on what it writes (`recursive_learner`), without and with a real share of 0.2: when
-           the first window monitor alarms, when accuracy has fallen by 10 points, and by how many changes the alarm leads
-healthy    streams in which nothing is wrong: samples as the shipped core writes them for fresh hard tasks, of all domains
-           or of one, and probes at several discordance rates, balanced or losing exactly the tolerance. The share of
-           streams with an alarm of any monitor within `--changes` changes, with its exact one-sided 95% upper bound
+           the first window monitor alarms, when accuracy has fallen by 10 points, and by how many changes the alarm
+           leads
+healthy    streams in which nothing is wrong: samples as the shipped core writes them for fresh hard tasks, of all
+           domains or of one, and probes at several discordance rates, balanced or losing exactly the tolerance. The
+           share of streams with an alarm of any monitor within `--changes` changes, with its exact 95% upper bound
 power      a state that loses a little with every change: after how many of them the e-process alarms
 
 Limits are those of GATES, which `policies/default` has. Exit status 1 if a promise does not hold: alarms lead in at
@@ -18,12 +20,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
-import statistics
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -32,13 +32,12 @@ from typing import Any
 import numpy as np
 from recursive_learner import DOMAIN, RecursiveLearner, World
 from rich.console import Console
-from rich.table import Table
 from scipy.stats import beta
 
 from mass_gov.mass.batched_learner import BatchedLearner
 from mass_gov.mass.prompting import ParsedSample, parse_sample
 from mass_gov.mass.reference_model import trained_folder
-from mass_gov.policy import Policy, load_policy
+from mass_gov.policy import load_policy
 from mass_gov.policy.gate_settings import AtLeastGate, Gates
 from mass_gov.policy.monitors.coverage import shown_by
 from mass_gov.policy.monitors.distinct import distinct_bigrams
@@ -51,14 +50,14 @@ from mass_gov.tasks.task import META_SEEDS
 
 GATES = {
     "window.flips": "{window: 50, limit: 40, cases: 50, tolerance: 0.01, on_fail: hold}",
-    "window.distinct_2": "{window: 50, limit: 0.45, on_fail: hold}",
+    "window.distinct_2": "{window: 50, limit: 0.35, on_fail: hold}",
     "window.tail_coverage": "{window: 50, limit: 0.60, on_fail: hold}",
-    "window.density_ratio": "{window: 50, limit: 9.0, on_fail: hold}",
+    "window.density_ratio": "{window: 50, limit: 8.0, on_fail: hold}",
 }
 JUDGED = tuple(GATES)
 FALL = 0.10
 """Accuracy that is lost when a stream counts as collapsed."""
-STEPS = 500
+STEPS = 300
 REAL_SHARE = 0.2
 RATES = (0.01, 0.03, 0.08)
 DRIFTS = (0.005, 0.01, 0.02, 0.05)
@@ -122,16 +121,27 @@ def probed(cases: int, previous: tuple[int, int], base: tuple[int, int]) -> Own:
     )
 
 
+_processes = 1
+
+
+def spread(work: Callable[[Any], Any], jobs: Sequence[Any]) -> Iterator[Any]:
+    """Do the jobs, on several processes where asked for, and give the results in their order."""
+    if _processes == 1:
+        yield from map(work, jobs)
+        return
+    with multiprocessing.get_context("fork").Pool(_processes) as pool:
+        yield from pool.imap(work, jobs)
+
+
 # ---- recursion ----
 
 
 def recursion(streams: int, share: float, settings: Gates, say: Callable[[str], None]) -> dict[str, Any]:
     """Streams of recursive self-training: when they alarm, and when accuracy has fallen."""
-    world = World.make()
     found = []
-    for seed in range(streams):
-        found.append(_recursive_stream(RecursiveLearner(world, seed, share), Stream(settings)))
-        say(f"recursion, real share {share}: {seed + 1}/{streams}")
+    for one in spread(_recursive_job, [(seed, share, settings) for seed in range(streams)]):
+        found.append(one)
+        say(f"recursion, real share {share}: {len(found)}/{streams}")
     collapsed = [one for one in found if one.fell is not None]
     leads = [one.fell - one.alarm for one in collapsed if one.alarm is not None and one.fell is not None]
     return {
@@ -146,7 +156,7 @@ def recursion(streams: int, share: float, settings: Gates, say: Callable[[str], 
         "lead": _quantiles(leads),
         "alarm_at": _quantiles([one.alarm for one in found if one.alarm is not None]),
         "fall_at": _quantiles([one.fell for one in collapsed if one.fell is not None]),
-        "accuracy_at_end": _quantiles([one.end for one in found]),
+        "accuracy_in_the_end": _quantiles([one.end for one in found]),
         "accuracy_at_start": found[0].start,
     }
 
@@ -163,6 +173,14 @@ class Recursive:
     fell: int | None
 
 
+_world = cache(World.make)
+
+
+def _recursive_job(job: tuple[int, float, Gates]) -> Recursive:
+    seed, share, settings = job
+    return _recursive_stream(RecursiveLearner(_world(), seed, share), Stream(_of_samples(settings)))
+
+
 def _recursive_stream(learner: RecursiveLearner, stream: Stream) -> Recursive:
     start = accuracy = learner.accuracy()
     alarm: int | None = None
@@ -172,14 +190,15 @@ def _recursive_stream(learner: RecursiveLearner, stream: Stream) -> Recursive:
     for place in range(1, STEPS + 1):
         kept = learner.step()
         own = sampled({DOMAIN: [kind for _, kind in kept]}, [text for text, _ in kept])
-        failed = [name for name in stream.alarms(stream.change((*own, *probed(1, (0, 0), (0, 0))))) if name != "window.flips"]
+        failed = stream.alarms(stream.change(own))
         if failed and alarm is None:
             alarm, which = place, failed[0]
         if "window.tail_coverage" in failed and tail is None:
             tail = place
         accuracy = learner.accuracy()
-        if fell is None and accuracy < start - FALL:
+        if accuracy < start - FALL:
             fell = place
+            break  # what comes after the fall is of no interest
     return Recursive(start, accuracy, alarm, which, tail, fell)
 
 
@@ -215,24 +234,24 @@ def healthy(
     streams: int, changes: int, bank: Sequence[tuple[str, Own]], settings: Gates, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """Streams in which nothing is wrong: which of them alarm all the same."""
-    mixes: list[str | None] = [None, *DOMAINS]
     conditions = [(rate, edge) for rate in RATES for edge in (False, True)]
-    alarms: Counter[str] = Counter()
-    by_mix: Counter[str] = Counter()
-    extremes: dict[str, list[float]] = {name: [] for name in JUDGED}
-    alarmed = 0
+    jobs, mixes = [], []
     for seed in range(streams):
         # Half of the streams have every domain, the others one each.
-        mix = None if seed % 2 == 0 else mixes[1 + seed // 2 % len(DOMAINS)]
-        rate, edge = conditions[seed % len(conditions)]
-        failed, worst = _healthy_stream(seed, changes, [own for name, own in bank if mix in (None, name)], rate, edge, settings)
+        mix = None if seed % 2 == 0 else list(DOMAINS)[seed // 2 % len(DOMAINS)]
+        owns = [own for name, own in bank if mix in (None, name)]
+        jobs.append((seed, changes, owns, *conditions[seed // 2 % len(conditions)], settings))
+        mixes.append(mix or "all domains")
+    alarms, by_mix = Counter[str](), Counter[str]()
+    extremes: dict[str, list[float]] = {name: [] for name in JUDGED}
+    for done, (mix, (failed, worst)) in enumerate(zip(mixes, spread(_healthy_job, jobs), strict=True), start=1):
         for name, value in worst.items():
             extremes[name].append(value)
         if failed is not None:
-            alarmed += 1
             alarms[failed] += 1
-            by_mix[mix or "all domains"] += 1
-        say(f"healthy: {seed + 1}/{streams}, {alarmed} alarmed")
+            by_mix[mix] += 1
+        say(f"healthy: {done}/{streams}, {alarms.total()} alarmed")
+    alarmed = alarms.total()
     return {
         "streams": streams,
         "changes": changes,
@@ -244,6 +263,10 @@ def healthy(
         "bank": len(bank),
         "worst": {name: _quantiles(values) for name, values in extremes.items()},
     }
+
+
+def _healthy_job(job: tuple[int, int, Sequence[Own], float, bool, Gates]) -> tuple[str | None, dict[str, float]]:
+    return _healthy_stream(*job)
 
 
 def _healthy_stream(
@@ -274,12 +297,16 @@ def power(streams: int, settings: Gates, say: Callable[[str], None]) -> list[dic
     found = []
     for rate in RATES[:2]:
         for drift in DRIFTS:
-            at = [_drift(seed, rate, drift, settings) for seed in range(streams)]
+            at = list(spread(_drift_job, [(seed, rate, drift, settings) for seed in range(streams)]))
             caught = [one for one in at if one is not None]
             say(f"power: {rate}, {drift}")
             row = {"discordance": rate, "lost_per_change": drift, "streams": streams, "caught": len(caught)}
             found.append(row | {"after": _quantiles(caught)})
     return found
+
+
+def _drift_job(job: tuple[int, float, float, Gates]) -> int | None:
+    return _drift(*job)
 
 
 def _drift(seed: int, rate: float, drift: float, settings: Gates, before: int = 100, limit: int = 200) -> int | None:
@@ -289,12 +316,20 @@ def _drift(seed: int, rate: float, drift: float, settings: Gates, before: int = 
     assert gate != "unused"
     for place in range(1, before + limit + 1):
         fallen = max(0, place - before)
-        rates = [(rate + (drift if fallen else 0), rate), (min(0.9, rate + drift * fallen), rate * max(0.0, 1 - drift * fallen))]
+        rates = [
+            (rate + (drift if fallen else 0), rate),
+            (min(0.9, rate + drift * fallen), rate * max(0.0, 1 - drift * fallen)),
+        ]
         flips = [rng.multinomial(gate.cases, (lost, gained, 1 - lost - gained)) for lost, gained in rates]
         probe = probed(gate.cases, *((int(one[0]), int(one[1])) for one in flips))
         if stream.alarms(stream.change(probe)):
             return fallen or None
     return None
+
+
+def _of_samples(settings: Gates) -> Gates:
+    """Without the flips: would the samples alone have told?"""
+    return settings.model_copy(update={"window_flips": "unused"})
 
 
 @cache
@@ -342,7 +377,10 @@ def main() -> int:
     parser.add_argument("--parts", default="recursion,healthy,power")
     parser.add_argument("--pool", action="store_true")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
+    global _processes  # noqa: PLW0603 - read by `spread`
+    _processes = options.processes
     if options.pool:
         same = pool_counts() == COUNTS
         print("the pool gives the shipped table" if same else "the pool gives another table than the shipped one")

@@ -1,11 +1,11 @@
 """A small learner that is trained on what it writes: for `bench/monitors.py`, no part of the product.
 
-It practises the domain `largest`. Its generator is a character n-gram model with back-off to the longest context that it
-has seen (prediction by partial matching: Cleary & Witten 1984), fitted on a memory of problems; what it writes goes into
-the memory, and the oldest goes. Its solver is a softmax regression on character n-grams (`mass.rivals.ngrams`), fitted on
-real problems to begin with; every step it takes one gradient step on what was written, with the answers that it gives
-itself, and forgets a little (weight decay). With a real share, that part of every step is real problems with gold
-answers, for generator and solver alike. Accuracy is on real problems that neither was fitted on.
+It practises the domain `largest`. Its generator is a character n-gram model with back-off to the longest context that
+it has seen (prediction by partial matching: Cleary & Witten 1984), fitted on a memory of problems; what it writes goes
+into the memory, and the oldest goes. Its solver is a softmax regression on character n-grams (`mass.rivals.ngrams`),
+fitted on real problems to begin with; every step it takes one gradient step on what was written, with the answers that
+it gives itself, and forgets a little (weight decay). With a real share, that part of every step is real problems with
+gold answers, for generator and solver alike. Accuracy is on real problems that neither was fitted on.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from mass_gov.tasks.registry import DOMAINS
 from mass_gov.tasks.task import META_SEEDS, Task
 
 DOMAIN = "largest"
-MEMORY, TEMPERATURE = 400, 0.9
-STEP, DECAY = 6.0, 0.004
+MEMORY, TEMPERATURE = 150, 1.0
+STEP, DECAY = 12.0, 0.005
 SAMPLES = 8
 ANSWERS = 10
-_END = "\n"
-_ORDER = 8
+_BEGIN, _END = "\r", "\n"
+_ORDER = 6
 _LONGEST = 48
 Matrix = npt.NDArray[np.float32]
 
@@ -56,7 +56,7 @@ class Generator:
         return "".join(self._letters())
 
     def _letters(self) -> Iterator[str]:
-        text = ""
+        text = _BEGIN
         for _ in range(_LONGEST):
             seen = self._seen(text)
             weights = [count ** (1 / TEMPERATURE) for count in seen.values()]
@@ -76,8 +76,8 @@ class Generator:
         return Counter({_END: 1})
 
     def _put(self, text: str, sign: int) -> None:
-        whole = text + _END
-        for end in range(len(whole)):
+        whole = _BEGIN + text + _END
+        for end in range(1, len(whole)):
             for start in range(max(0, end - _ORDER), end + 1):
                 context, letter = whole[start:end], whole[end]
                 seen = self._counts[context]
@@ -128,12 +128,13 @@ class RecursiveLearner:
         """Write, learn, and return (question, kind) of what parsed."""
         kept = [(text, kind) for text in (self._generator.write() for _ in range(SAMPLES)) if (kind := _kind(text))]
         texts = [text for text, _ in kept]
-        answers = list(np.argmax(self._world.features(texts) @ self._solver, axis=1)) if texts else []
-        for task in self._anchors(len(kept)):
-            texts.append(task.question)
-            answers.append(int(task.answer))
+        anchors = self._anchors(len(kept))
+        texts += [task.question for task in anchors]
         if texts:
-            gradient = _gradient(self._solver, self._world.features(texts), np.asarray(answers))
+            features = self._world.features(texts)
+            answers = np.argmax(features @ self._solver, axis=1)
+            answers[len(kept) :] = [int(task.answer) for task in anchors]
+            gradient = _gradient(self._solver, features, answers)
             self._solver = self._solver * np.float32(1 - DECAY) - np.float32(STEP) * gradient
             self._generator.learn(texts)
         return kept

@@ -13,7 +13,8 @@ Recursive self-training loses the tails of a distribution first (Shumailov et al
 recursively generated data", Nature 2024), while accuracy on what is common still stands.
 
 Density ratio: the histogram estimate (Sugiyama, Suzuki & Kanamori 2012, section 2.2) of generated over real: in how
-many changes a kind was shown over in how many it would be, PRIOR added to both. The statistic is the largest one.
+many changes a kind was shown over in how many it would be, PRIOR added to both. The statistic is the largest one; `other` has
+no density.
 
 Where the window holds no sample of a known domain both are 1: of a model with other tasks these monitors know nothing.
 Decimal arithmetic, so that an auditor's machine finds the same bits.
@@ -88,7 +89,7 @@ def density_ratio(window: Mapping[str, Iterable[Shown]]) -> float:
             for bits, n in changes:
                 sizes[n] += 1
                 seen.update(bit for bit in range(bits.bit_length()) if bits >> bit & 1)
-            for bit in seen:
+            for bit in seen.keys() - {OTHER}:
                 expected = sum((count * _chance(domain, n)[bit] for n, count in sizes.items()), Decimal(0))
                 ratios.append((PRIOR + seen[bit]) / (PRIOR + expected))
         return float(max(ratios))

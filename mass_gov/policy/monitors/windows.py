@@ -17,10 +17,10 @@ The learner and `verify` call the same `measures_of`. What this does not know: s
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fractions import Fraction
 
 from mass_gov.policy.gate_settings import FlipsGate, Gates, Unused, WindowAtLeastGate, WindowGate
 from mass_gov.policy.measures import KINDS, OWN
@@ -181,12 +181,12 @@ def _values(name: str, own: Mapping[str, Measure], window: Sequence[Past]) -> li
 
 
 def _mean(name: str, values: Sequence[float], prior: int) -> list[Measure]:
-    """The mean, exactly rounded; with fewer than `prior` values the missing ones are 1."""
+    """The mean of an exactly rounded sum (the same bits everywhere); below `prior` values the missing ones are 1."""
     n = len(values)
     if n == 0:
         return []
     whole = max(n, prior)
-    return [Measure(name=name, value=float((sum(map(Fraction, values)) + whole - n) / whole), n=n)]
+    return [Measure(name=name, value=math.fsum([*values, whole - n]) / whole, n=n)]
 
 
 def _shown(own: Mapping[str, Measure], window: Sequence[Past]) -> tuple[dict[str, list[coverage.Shown]], int]:
