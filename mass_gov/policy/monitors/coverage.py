@@ -13,8 +13,8 @@ Recursive self-training loses the tails of a distribution first (Shumailov et al
 recursively generated data", Nature 2024), while accuracy on what is common still stands.
 
 Density ratio: the histogram estimate (Sugiyama, Suzuki & Kanamori 2012, section 2.2) of generated over real: in how
-many changes a kind was shown over in how many it would be, PRIOR added to both. The statistic is the largest one; `other` has
-no density.
+many changes a kind was shown over in how many it would be, PRIOR added to both. The statistic is the largest one;
+`other` has no density.
 
 Where the window holds no sample of a known domain both are 1: of a model with other tasks these monitors know nothing.
 Decimal arithmetic, so that an auditor's machine finds the same bits.
