@@ -17,7 +17,7 @@ from mass_gov.evidence.keyring import KeyRing
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.model_signing import DELTA_FILES, delta_digest, verify_folder
 from mass_gov.evidence.sealing import unseal
-from mass_gov.flows.audit_change import Comparison, compare_change, compare_settings
+from mass_gov.flows.audit_change import Comparison, compare_change, compare_regression, compare_settings
 from mass_gov.flows.audit_report import Findings
 from mass_gov.flows.audit_subjects import SubjectCheck
 from mass_gov.flows.audit_windows import compare_window
@@ -37,7 +37,9 @@ from mass_gov.records.events import (
     ControlFrozen,
     ControlUnfrozen,
     KeyRevoked,
+    PointerRebased,
     PolicyActivated,
+    RegressionPerformed,
     ResponseServed,
     SubjectErased,
     SubjectHeld,
@@ -104,6 +106,8 @@ class Contents:
             wanted = _UNADAPTED if body.unadapted is not None else ()
         elif isinstance(body, PolicyActivated | SuiteRegistered):
             wanted = ("policy",) if isinstance(body, PolicyActivated) else ("suite",)
+        elif isinstance(body, PointerRebased | RegressionPerformed):
+            wanted = ("reason", "regression") if isinstance(body, PointerRebased) else ("regression",)
         elif isinstance(body, _REASONED):
             wanted = ("reason",)
         lacking = [role for role in wanted if (role, 0) not in roles]
@@ -144,6 +148,9 @@ class Contents:
                     self._suites[suite.digest] = suite
             case ResponseServed():
                 self._unadapted(body, check)
+            case PointerRebased() | RegressionPerformed():
+                check.record("reason", ReasonContent)
+                compare_regression(body.regression, body.suite, self._suites.get(body.suite), check)
             case _:
                 check.record("reason", ReasonContent)
 

@@ -17,12 +17,14 @@ from mass_gov.flows.audit_report import Findings
 from mass_gov.flows.audit_windows import WindowCheck
 from mass_gov.ledger import Entry
 from mass_gov.ledger.notebook import Notebook
-from mass_gov.policy import Policy, load_policy, rederive
+from mass_gov.policy import Policy, judge_regression, load_policy, rederive, regression_passed
 from mass_gov.records.change import ChangeBody
 from mass_gov.records.events import (
     ChangeApproved,
     ChangeRecorded,
+    PointerRebased,
     PolicyActivated,
+    RegressionPerformed,
     ResponseServed,
     SuiteRegistered,
 )
@@ -51,12 +53,34 @@ class DecisionCheck:
                 self._windows.remember(entry.index, change)
             case ChangeApproved() as approval:
                 self._approval(entry, approval)
+            case PointerRebased() | RegressionPerformed() as tested:
+                self._regression(entry, tested)
             case PolicyActivated() as activated:
                 self._activation(entry, activated)
             case SuiteRegistered() as registered:
                 self._suites[registered.suite] = registered
             case ResponseServed(change_id=str()) as response if response.served != "adapted":
                 self._served(entry, response)
+
+    def _regression(self, entry: Entry, body: PointerRebased | RegressionPerformed) -> None:
+        """(10) A test of a pointer, or of another base model, came out as the policy judges its counts."""
+        policy, suite = self._policy(body.policy, entry.index), self._suites.get(body.suite)
+        if policy is None:
+            return
+        self._findings.checked(10)
+        where = f"event {entry.index}, regression"
+        with self._findings.guard(10, where, entry.index):
+            passed = regression_passed(
+                judge_regression(body.regression, policy), whole=isinstance(body, PointerRebased)
+            )
+            recorded = body.passed if isinstance(body, RegressionPerformed) else True
+            if recorded != passed:
+                what = f"it is said to have {_outcome(recorded)}, and by {policy.label} it has {_outcome(passed)}"
+                self._findings.wrong(10, where, what, entry.index)
+        wanted = policy.document.suite_for("deployment")
+        if suite is not None and (suite.name, suite.cases) != (wanted, body.regression.n):
+            what = f"{body.regression.n} cases of {suite.name} were asked, and {policy.label} wants all of {wanted}"
+            self._findings.wrong(10, where, what, entry.index)
 
     def _activation(self, entry: Entry, activated: PolicyActivated) -> None:
         """Whoever may change the limits is as powerful as whoever decides: every such change is shown."""
@@ -152,6 +176,10 @@ class DecisionCheck:
             what = f"policy {digest[:16]} cannot be read, although the key store is at hand; restore it"
             self._findings.wrong(10, f"event {index}, policy", what, index)
         return policy
+
+
+def _outcome(passed: bool) -> str:
+    return "passed" if passed else "failed"
 
 
 @cache

@@ -35,6 +35,17 @@ def move_row(connection: Connection, index: int) -> RowMapping | None:
     return connection.execute(select(pointer_moves).where(pointer_moves.c.index == index)).mappings().first()
 
 
+def newest_of_task(connection: Connection, tenant: str, deployment: str, commitment: str) -> RowMapping | None:
+    """The newest change of a task; None when it was never asked."""
+    wanted = (
+        (changes.c.tenant == tenant)
+        & (changes.c.deployment == deployment)
+        & (changes.c.request_commitment == commitment)
+    )
+    query = select(changes).where(wanted).order_by(changes.c.index.desc()).limit(1)
+    return connection.execute(query).mappings().first()
+
+
 def active_policy(connection: Connection) -> str | None:
     """Digest of the policy that decides now."""
     query = select(registrations.c.digest).where(registrations.c.kind == "policy")
@@ -74,6 +85,13 @@ def later_active(connection: Connection, row: RowMapping) -> list[str]:
     )
     query = select(changes.c.change_id).where(wanted).order_by(changes.c.activation_index.desc())
     return [str(change_id) for change_id in connection.execute(query).scalars()]
+
+
+def last_rollback(connection: Connection, tenant: str, deployment: str) -> int | None:
+    """Log index of the newest rollback of a deployment; None when nothing of it was ever undone."""
+    wanted = (changes.c.tenant == tenant) & (changes.c.deployment == deployment)
+    index = connection.execute(select(func.max(changes.c.rollback_index)).where(wanted)).scalar()
+    return None if index is None else int(index)
 
 
 def affected_responses(connection: Connection, state: str) -> int:

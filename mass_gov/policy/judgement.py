@@ -13,7 +13,7 @@ from typing import Any
 
 from mass_gov.errors import IntegrityError
 from mass_gov.policy.bounds import paired_lower_bound
-from mass_gov.policy.consistency import consistent
+from mass_gov.policy.consistency import consistent, consistent_regression
 from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Policy
 from mass_gov.policy.gate_settings import LATER_GATES, AtLeastGate, BudgetGate, Gates
@@ -72,16 +72,37 @@ def rederive(change: ChangeBody, policy: Policy) -> tuple[tuple[GateResult, ...]
             give, or a margin is not the policy's.
     """
     consistent(change)
-    margins = policy.document.gates
     if change.regression is not None:
-        for name, counts, margin in (
-            ("previous", change.regression.against_previous, margins.regression_previous.margin),
-            ("base", change.regression.against_base, margins.regression_base.margin),
-        ):
-            _check_bound(name, counts, change.regression.n, margin)
+        _check_bounds(change.regression, policy)
     facts = facts_of(change)
     gates = judge(facts, policy)
     return gates, decide(gates, facts.update, facts.scope, policy)
+
+
+def judge_regression(regression: RegressionSummary, policy: Policy) -> tuple[GateResult, ...]:
+    """Judge a regression run that no change stands behind: of a pointer's state, or of another base model.
+
+    Raises:
+        IntegrityError: it contradicts itself, or a recorded bound or margin is not what counts and policy give.
+    """
+    consistent_regression(regression, "The regression run")
+    _check_bounds(regression, policy)
+    return tuple(_regression_gates(regression, policy.document.gates))
+
+
+def regression_passed(gates: tuple[GateResult, ...], *, whole: bool) -> bool:
+    """Whether a run passed. What already serves passes unless a gate fails; with `whole` (what is to serve next) every
+    gate has to pass, and one that could not tell has not."""
+    return all(gate.verdict == "pass" if whole else gate.verdict != "fail" for gate in gates)
+
+
+def _check_bounds(regression: RegressionSummary, policy: Policy) -> None:
+    margins = policy.document.gates
+    for name, counts, margin in (
+        ("previous", regression.against_previous, margins.regression_previous.margin),
+        ("base", regression.against_base, margins.regression_base.margin),
+    ):
+        _check_bound(name, counts, regression.n, margin)
 
 
 def _check_bound(name: str, counts: PairedCounts, n: int, margin: float) -> None:
