@@ -11,18 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mass_gov.evidence.canonical import canonical_bytes
-from mass_gov.flows.handles import SYSTEM_SUBJECT
+from mass_gov.flows.freeze import SYSTEM, freeze_draft
 from mass_gov.flows.own_measures import flip_measures, own_measures
 from mass_gov.flows.workbench import Origin, Workbench
-from mass_gov.ledger import SYSTEM, Ledger
+from mass_gov.ledger import Ledger
 from mass_gov.mass.prompting import parse_answer
 from mass_gov.mass.values import Adapter
 from mass_gov.policy.monitors.windows import HEAD, History, Reach, alarm_of, measures_of, past_of, reach_of
-from mass_gov.records.artifacts import CaseContent, ReasonContent, SamplesContent
+from mass_gov.records.artifacts import CaseContent, SamplesContent
 from mass_gov.records.change import ChangeBody, GateResult, Measure, Scope
-from mass_gov.records.drafts import ArtifactDraft, EventDraft
-from mass_gov.records.events import ControlFrozen
+from mass_gov.records.drafts import EventDraft
 from mass_gov.stages.update import Learned
 from mass_gov.tasks.probes import probe_cases
 
@@ -115,10 +113,8 @@ def freeze_after(body: ChangeBody, bench: Workbench) -> list[EventDraft]:
     if alarm is None:
         return []
     gate = next(gate for gate in body.gates if gate.name == alarm)
-    frozen = ControlFrozen(extent="deployment", cause="monitor", monitor=alarm, policy=body.parents.policy)
-    reason = canonical_bytes(ReasonContent(text=_why(body.identity.change_id, gate)).document())
-    artifacts = (ArtifactDraft("reason", reason, SYSTEM_SUBJECT),)
-    return [EventDraft(SYSTEM, bench.tenant, bench.deployment, frozen, artifacts)]
+    why, place = _why(body.identity.change_id, gate), (bench.tenant, bench.deployment)
+    return [freeze_draft(bench.ledger, SYSTEM, why, *place, cause="monitor", monitor=alarm)]
 
 
 def _why(change_id: str, gate: GateResult) -> str:

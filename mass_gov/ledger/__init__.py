@@ -5,7 +5,7 @@
 
 from mass_gov.ledger.address import Address
 from mass_gov.ledger.entries import Entry
-from mass_gov.ledger.ledger import SYSTEM, Ledger
+from mass_gov.ledger.ledger import Ledger
 from mass_gov.ledger.migrate import ledger_exists
 from mass_gov.ledger.raw import RawLedger, Replica
 from mass_gov.ledger.subject_reader import SubjectView
@@ -22,7 +22,6 @@ from mass_gov.ledger.views import (
 )
 
 __all__ = [
-    "SYSTEM",
     "Address",
     "ApprovalView",
     "ChangeView",
