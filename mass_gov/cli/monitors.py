@@ -1,4 +1,4 @@
-"""`mass-gov monitors`: each window statistic of a deployment over its last changes, and whether it may learn. No torch."""
+"""`mass-gov monitors`: each window statistic over the last changes, and whether a deployment may learn. No torch."""
 
 from __future__ import annotations
 

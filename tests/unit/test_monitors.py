@@ -111,12 +111,6 @@ def test_a_window_forgets_what_lies_further_back() -> None:
     found = follow(*[own(depth=9.0)] * 2, *[own(depth=1.0)] * 3)
     depths = [one["window.generation_depth"].value for one in found]
     assert depths == [9, 9, pytest.approx(19 / 3), pytest.approx(11 / 3), 1]
-        9,
-        9,
-        pytest.approx(19 / 3),
-        pytest.approx(11 / 3),
-        1,
-    ]
 
 
 def test_a_fresh_deployment_is_not_stopped_by_its_first_change() -> None:
