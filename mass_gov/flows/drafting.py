@@ -44,12 +44,12 @@ class Timed:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time one stage."""
+        """Time one stage; what it took before is added to."""
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = round(time.perf_counter() - started, 6)
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 6)
 
 
 def served_text(status: str, answer: AnswerContent, policy: Policy) -> tuple[str, str | None]:
@@ -98,6 +98,7 @@ def change_drafts(
         gates=outcome.gates,
         decision=outcome.decision,
         cost=Cost(flops=str(timed.cost.flops), generated_tokens=timed.cost.generated_tokens, seconds=timed.seconds),
+        measures=outcome.measures or None,
     )
     artifacts = _artifacts(request, outcome, subject, _older(origin, subject, bench), bench)
     recorded = _draft(ChangeRecorded(change=body), bench, artifacts)
