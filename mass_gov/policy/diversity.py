@@ -16,6 +16,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 from mass_gov.policy.gate_settings import Gates
@@ -30,6 +31,9 @@ MEASURED = ("update.distinct_2", "update.self_bleu", "update.real_share")
 
 def sample_measures(judged: Sequence[SampleContent], gates: Gates) -> tuple[Measure, ...]:
     """The measures of this module that the gates ask for, of judged and weighed samples."""
+    used = [name for name in MEASURED if getattr(gates, name.replace(".", "_")) != "unused"]
+    if not used:
+        return ()
     kept = [sample for sample in judged if not sample.dropped_by]
     questions = [sample.question or "" for sample in kept if not sample.real]
     found = {
@@ -37,7 +41,6 @@ def sample_measures(judged: Sequence[SampleContent], gates: Gates) -> tuple[Meas
         "update.self_bleu": (self_bleu(questions), len(questions)),
         "update.real_share": (real_share_of(judged), len(kept)),
     }
-    used = [name for name in MEASURED if getattr(gates, name.replace(".", "_")) != "unused"]
     return tuple(Measure(name=name, value=found[name][0], n=found[name][1]) for name in used)
 
 
@@ -56,33 +59,47 @@ def self_bleu(texts: Sequence[str]) -> float | None:
     """Mean BLEU of each text with the others as references, in [0, 1]; None for fewer than two texts."""
     if len(texts) < 2:
         return None
-    split = [tokens(text) for text in texts]
-    values = [bleu(one, [*split[:i], *split[i + 1 :]]) for i, one in enumerate(split)]
+    counted = [_Counted.of(tokens(text)) for text in texts]
+    values = [_bleu(one, [*counted[:i], *counted[i + 1 :]]) for i, one in enumerate(counted)]
     return round(math.fsum(values) / len(values), 12)
 
 
 def bleu(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """Sentence BLEU in [0, 1]: Papineni et al., 2002, over the orders that the hypothesis is long enough for.
 
-    Smoothing 3 of Chen and Cherry (2014): the k-th order without a match counts 1 / 2^k matches.
+    The k-th order without a match counts 1 / 2^k matches (smoothing 3 of Chen and Cherry, 2014).
     """
-    length, missed, logs = len(hypothesis), 0, list[float]()
-    for order in range(1, min(ORDER, length) + 1):
-        have, total = _ngrams(hypothesis, order), length - order + 1
-        most: Counter[tuple[str, ...]] = Counter()
-        for reference in references:
-            most |= _ngrams(reference, order)
-        matched = float((have & most).total())
+    return _bleu(_Counted.of(hypothesis), [_Counted.of(reference) for reference in references])
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A text's length in tokens, and its n-grams of order 1 to 4 with how often each stands there."""
+
+    length: int
+    orders: tuple[Counter[tuple[str, ...]], ...]
+
+    @classmethod
+    def of(cls, text: Sequence[str]) -> _Counted:
+        grams = ((tuple(text[i : i + n]) for i in range(len(text) - n + 1)) for n in range(1, ORDER + 1))
+        return cls(len(text), tuple(Counter(order) for order in grams))
+
+
+def _bleu(hypothesis: _Counted, references: Sequence[_Counted]) -> float:
+    length, missed, logs = hypothesis.length, 0, list[float]()
+    for place in range(min(ORDER, length)):
+        matched = float(_matched(hypothesis.orders[place], [reference.orders[place] for reference in references]))
         if matched == 0:
             missed += 1
             matched = 2.0**-missed
-        logs.append(math.log(matched / total))
+        logs.append(math.log(matched / (length - place)))
     if not logs or missed == len(logs):
         return 0.0
-    closest = min((abs(len(reference) - length), len(reference)) for reference in references)[1]
+    closest = min((abs(reference.length - length), reference.length) for reference in references)[1]
     brevity = 1.0 if length >= closest else math.exp(1 - closest / length)
     return brevity * math.exp(math.fsum(logs) / len(logs))
 
 
-def _ngrams(text: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(text[i : i + order]) for i in range(len(text) - order + 1))
+def _matched(mine: Counter[tuple[str, ...]], theirs: Sequence[Counter[tuple[str, ...]]]) -> int:
+    """How many of the n-grams stand in a reference, each as often as in the one that has it most."""
+    return sum(min(count, max((other[gram] for other in theirs), default=0)) for gram, count in mine.items())
