@@ -27,6 +27,8 @@ from mass_gov.records.settings import AdaptationSpec
 
 if TYPE_CHECKING:
     from mass_gov.flows.workbench import Workbench
+    from mass_gov.mass.learner import Learner
+    from mass_gov.stages.regression import RegressionRunner
 
 FIRST_POLICY = "solo"
 """What a laptop gets on first use."""
@@ -145,19 +147,29 @@ def find_policy(name_or_path: str) -> Policy:
         PolicyError: the file does not validate, or cannot be read.
         NotFoundError: no such policy.
     """
+    return find_policy_file(name_or_path)[0]
+
+
+def find_policy_file(name_or_path: str) -> tuple[Policy, Path]:
+    """As `find_policy`, with where the file lies."""
     folder = data_folder("policies")
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         versions = sorted((folder / name_or_path).glob("v*.yaml"), key=lambda p: int(p.stem[1:] or 0))
         if "/" in name_or_path or not versions:
-            known = ", ".join(sorted(p.name for p in folder.iterdir() if any(p.glob("v*.yaml"))))
+            known = ", ".join(shipped_policies())
             raise NotFoundError(f"there is no policy {name_or_path!r}. Use one of {known}, or a path to a .yaml file.")
         path = versions[-1]
     try:
         source = path.read_bytes()
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}; give a readable policy file.") from None
-    return load_policy(source, str(path))
+    return load_policy(source, str(path)), path
+
+
+def shipped_policies() -> list[str]:
+    """Names of the policies that came with the program."""
+    return sorted(p.name for p in data_folder("policies").iterdir() if any(p.glob("v*.yaml")))
 
 
 def initialise(settings: Settings, policy: str | None) -> tuple[Ledger, Policy]:
@@ -249,6 +261,35 @@ def open_workbench(
     register_model(ledger, learner.base_digest, bench.template_digest, learner.parameter_count, *where)
     register_suite(ledger, suite.digest, policy.document.suites.instance, len(suite.cases), suite_source, *where)
     return bench
+
+
+def open_deployment_runner(bench: Workbench, *, register: bool = True) -> RegressionRunner:
+    """Return what runs the suite that the policy in force names for deployments, on the bench's model.
+
+    Arguments:
+        register: also register the suite where the ledger does not know it yet; else nothing is written.
+    """
+    from mass_gov.stages.regression import RegressionRunner  # noqa: PLC0415 - only where a bench is open
+    from mass_gov.tasks.suites import parse_suite  # noqa: PLC0415
+
+    name = _policy_of(bench.ledger).document.suites.deployment
+    source = suite_bytes(name)
+    suite = parse_suite(source)
+    if register:
+        where = (bench.actor, bench.tenant, bench.deployment)
+        register_suite(bench.ledger, suite.digest, name, len(suite.cases), source, *where)
+    return RegressionRunner(bench.learner, suite, bench.spec.answer)
+
+
+def open_model(settings: Settings) -> Learner:
+    """Open the base model that the settings name, and nothing else.
+
+    Raises:
+        ModelError: the model folder cannot be loaded safely.
+    """
+    from mass_gov.executors.inline import InlineExecutor  # noqa: PLC0415 - torch stays off the auditor's side
+
+    return InlineExecutor(settings.threads).learner(model_folder(settings))
 
 
 def _policy_of(ledger: Ledger) -> Policy:

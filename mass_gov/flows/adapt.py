@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager
 
 from uuid6 import uuid7
 
-from mass_gov.errors import RefusedError, StaleChangeError, TaskError
+from mass_gov.errors import FrozenError, RefusedError, StaleChangeError, TaskError
 from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows.approve import undone_parent
 from mass_gov.flows.drafting import Timed, change_drafts, response_body, served_text
@@ -58,11 +58,13 @@ def adapt(request: Request, bench: Workbench) -> Answered:
 
     Raises:
         TaskError: the question cannot be posed to this model, or its task id was used for another question.
+        FrozenError: learning is frozen (`flows.respond.adapt_or_respond` answers un-adapted then).
         StaleChangeError: the pointer moved while this ran, for scope instance twice; nothing was written or served.
         OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
     """
     if (known := recall(request, bench)) is not None:
         return known
+    _refuse_frozen(bench)  # before any work is done; the ledger refuses it again when it is written
     seed, requested_at = _seed(request), timestamp(bench.clock())
     try:
         return _adapt_once(request, seed, requested_at, under_policy_in_force(bench))
@@ -70,6 +72,15 @@ def adapt(request: Request, bench: Workbench) -> Answered:
         if request.scope != "instance":
             raise  # where a pointer is to move from is for the person who asked to look at again
         return _adapt_once(request, seed, requested_at, under_policy_in_force(bench))
+
+
+def _refuse_frozen(bench: Workbench) -> None:
+    frozen = bench.ledger.frozen(bench.tenant, bench.deployment)
+    if frozen is not None:
+        raise FrozenError(
+            f"learning is frozen for {bench.tenant}/{bench.deployment} since event {frozen.index}. An operator ends "
+            "that by `mass-gov unfreeze`."
+        )
 
 
 def _adapt_once(request: Request, seed: int, requested_at: str, bench: Workbench) -> Answered:
@@ -127,7 +138,7 @@ def compute(
         if learned is None:
             learned = take_steps(bench.learner, samples, origin.start, origin.state, bench.spec.update)
     with stage("regression"):
-        regression = _regress(origin, learned, bench) if learned.files is not None else None
+        regression = _regress(scope, origin, learned, bench) if learned.files is not None else None
     with stage("decision"):
         by_name = {measure.name: measure for measure in measures}
         facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None, by_name)
@@ -203,10 +214,12 @@ def _due(change: ChangeView, answer: AnswerContent, bench: Workbench) -> tuple[s
     return ("none", None) if policy.document.while_pending == "none" else ("base", answer.base.text)
 
 
-def _regress(origin: Origin, learned: Learned, bench: Workbench) -> tuple[RegressionContent, RegressionSummary]:
+def _regress(
+    scope: Scope, origin: Origin, learned: Learned, bench: Workbench
+) -> tuple[RegressionContent, RegressionSummary]:
     states = ((bench.base_state, None), (origin.state, origin.adapter), (learned.summary.state, learned.adapter))
     try:
-        return compare(bench.runner, states, bench.policy)
+        return compare(bench.runner, states, bench.policy.document.gates_for(scope))
     finally:
         bench.runner.forget(learned.summary.state)
 

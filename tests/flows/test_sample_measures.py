@@ -160,7 +160,8 @@ def test_verdicts_that_the_samples_do_not_give_are_found_without_a_model(
     monkeypatch.undo()
     report = verify(bench.ledger)
     assert not report.ok
-    assert any(said in fault.what for fault in report.faults if fault.change_id == answered.change.change_id)
+    faults = [fault for step in report.steps for fault in step.faults]
+    assert any(said in fault.what for fault in faults if fault.change_id == answered.change.change_id)
 
 
 @pytest.mark.parametrize("name", ["update.distinct_2", "update.self_bleu", "update.real_share"])
@@ -177,7 +178,8 @@ def test_a_measure_of_the_leaf_that_the_samples_do_not_give_is_found_without_a_m
     solve(bench)
     monkeypatch.undo()
     report = verify(bench.ledger)
-    assert not report.ok and any("measures" in fault.what for fault in report.faults)
+    faults = [fault for step in report.steps for fault in step.faults]
+    assert not report.ok and any("measures" in fault.what for fault in faults)
 
 
 @pytest.mark.parametrize(
