@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,21 @@ from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows import adapt as adapt_flow
 from mass_gov.flows.adapt import adapt
 from mass_gov.flows.audit import verify
+from mass_gov.flows.calibration_samples import sample_statistics
 from mass_gov.flows.exchange import Answered, Request
 from mass_gov.flows.replay import replay
 from mass_gov.flows.replay_report import Start
 from mass_gov.flows.workbench import Workbench
 from mass_gov.mass.learner import Learner
 from mass_gov.mass.values import Generation
+from mass_gov.policy.sample_gates import personal_data, secrets
+from mass_gov.policy.sample_gates.recognising import look
 from mass_gov.records.artifacts import SampleContent, SamplesContent
 from mass_gov.records.settings import AdaptationSpec, AnswerSpec, SamplingSpec, UpdateSpec
-from mass_gov.stages.synthesis import ForcedSample
-from mass_gov.tasks.anchors import shipped_pool
-from mass_gov.wiring import initialise, open_workbench
+from mass_gov.stages.synthesis import ForcedSample, synthesise
+from mass_gov.tasks.anchors import parse_pool, shipped_pool
+from mass_gov.tasks.registry import sample_tasks
+from mass_gov.wiring import initialise, open_workbench, recommended_spec
 from tests.fakes.policies import policy_source
 
 SPEC = AdaptationSpec(
@@ -235,3 +240,35 @@ def test_surprise_counts_question_and_solution_and_not_the_template(open_bench: 
     assert len(together) == 2 and all(value > 0 for value in together)
     assert together != [pytest.approx(sum(row) / len(row)) for row in nll]  # the question counts too
     assert learner.surprise([]) == []
+
+
+def test_a_change_with_other_anchors_than_are_at_hand_is_said_to_be_unreadable(open_bench: Open) -> None:
+    bench = open_bench()
+    answered = solve(bench)
+    other = parse_pool(b'{"question": "1+1", "working": "", "answer": "2"}')
+    for start in STARTS:
+        replayed = replay(answered.change.change_id, start, replace(bench, anchors=other))
+        assert (replayed.verdict, replayed.first_difference) == ("differs", "samples")
+
+
+def test_calibration_sees_what_the_gates_would_on_the_shipped_model(tmp_path: Path) -> None:
+    settings = load_settings(home=tmp_path / "home", principal="alice")
+    bench = open_workbench(settings, recommended_spec(settings))
+    try:
+        found = sample_statistics(bench, sample_tasks(6, 17), resolves=2)
+        written = [
+            sample
+            for place, task in enumerate(sample_tasks(6, 17))
+            for sample in synthesise(bench.learner, task.question, None, place, bench.spec.sampling).samples
+            if sample.question is not None
+        ]
+    finally:
+        bench.ledger.close()
+    assert len(found["distinct_2"]) == len(found["self_bleu"]) == len(found["perplexity.real"]) == 6
+    assert len(found["perplexity"]) == len(found["agreement"]) == len(found["density_ratio"]) == len(written)
+    assert sum(found["agreement.right"]) / len(found["agreement.right"]) > 0.9
+    assert sum(found["agreement.wrong"]) / len(found["agreement.wrong"]) < 0.7
+    # Recognisers are silent about what this model really writes.
+    assert [
+        s.question for s in written if look(s, personal_data.RECOGNISERS).value or look(s, secrets.RECOGNISERS).value
+    ] == []
