@@ -39,7 +39,7 @@ class Outcome:
     decision: Decision
     answer: AnswerContent
     measures: tuple[Measure, ...] = ()
-    """What gates judge beyond the summaries."""
+    """What gates judged that no other field of the leaf gives."""
 
 
 @dataclass(frozen=True, slots=True)
