@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING
 from mass_gov.config import Settings
 from mass_gov.config_data import data_folder
 from mass_gov.errors import InputError, MissingExtraError, NotFoundError, PolicyError
-from mass_gov.evidence.keystore import KeyStore
+from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
+from mass_gov.evidence.keystore import SYSTEM_SUBJECT, KeyStore
 from mass_gov.evidence.signing_keys import PURPOSES
-from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model, register_suite
+from mass_gov.evidence.state import state_digest
+from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model
 from mass_gov.ledger import Address, Ledger, ledger_exists
 from mass_gov.policy import Policy, load_policy
 from mass_gov.records.change import SCOPES
@@ -26,7 +28,9 @@ from mass_gov.records.events import Actor, Role
 from mass_gov.records.settings import AdaptationSpec
 
 if TYPE_CHECKING:
+    from mass_gov.flows.outcomes import OutcomeStore
     from mass_gov.flows.workbench import Workbench
+    from mass_gov.mass.learner import Learner
 
 FIRST_POLICY = "solo"
 """What a laptop gets on first use."""
@@ -218,9 +222,8 @@ def open_workbench(
     """
     try:
         from mass_gov.executors.inline import InlineExecutor  # noqa: PLC0415 - torch stays off the auditor's side
-        from mass_gov.flows.workbench import Workbench  # noqa: PLC0415
-        from mass_gov.stages.regression import RegressionRunner  # noqa: PLC0415
-        from mass_gov.tasks.suites import parse_suite  # noqa: PLC0415
+        from mass_gov.flows.suite_runs import SuiteRunners  # noqa: PLC0415
+        from mass_gov.flows.workbench import Workbench, register_suites  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"this command needs the learner, and {error.name} is not installed. Run `pip install 'mass-gov[ml]'`."
@@ -229,14 +232,15 @@ def open_workbench(
     if question is not None:
         learner.check_question(question, max_new_tokens=spec.answer.max_new_tokens)
     ledger, policy = (existing, _policy_of(existing)) if existing is not None else initialise(settings, None)
-    suite_source = suite_bytes(policy.document.suites.instance)
-    suite = parse_suite(suite_source)
+    keys = ledger.keys or open_keys(settings)  # one store: it follows a rotation by another process
+    # A bench laid over a ledger as it is computes everything again: it takes no remembered outcome on trust.
+    outcomes = _outcomes(settings, learner, ledger, keys) if existing is None else None
     bench = Workbench(
         learner=learner,
         ledger=ledger,
-        keys=ledger.keys or open_keys(settings),  # one store: it follows a rotation by another process
+        keys=keys,
         policy=policy,
-        runner=RegressionRunner(learner, suite, spec.answer),
+        runners=SuiteRunners(learner, suite_bytes, outcomes),
         spec=spec,
         tenant=settings.tenant,
         deployment=settings.deployment,
@@ -247,8 +251,24 @@ def open_workbench(
         return bench
     where = (bench.actor, settings.tenant, settings.deployment)
     register_model(ledger, learner.base_digest, bench.template_digest, learner.parameter_count, *where)
-    register_suite(ledger, suite.digest, policy.document.suites.instance, len(suite.cases), suite_source, *where)
+    register_suites(bench)
     return bench
+
+
+def _outcomes(settings: Settings, learner: Learner, ledger: Ledger, keys: KeyStore) -> OutcomeStore:
+    """Where the answers of recorded states to the suites outlive the process: HOME/outcomes."""
+    from mass_gov.flows.outcomes import OutcomeStore  # noqa: PLC0415
+
+    base = state_digest(learner.base_digest, None)
+
+    def owner(state: str) -> str | None:
+        if state == base:
+            return SYSTEM_SUBJECT  # nobody's data
+        change = ledger.change_of_state(state)
+        return change.body.identity.subject if change is not None else None
+
+    fingerprint = sha256_hex(canonical_bytes(learner.fingerprint()))
+    return OutcomeStore(settings.home / "outcomes", keys, settings.tenant, fingerprint, owner)
 
 
 def _policy_of(ledger: Ledger) -> Policy:
@@ -259,10 +279,15 @@ def _policy_of(ledger: Ledger) -> Policy:
 
 
 def suite_bytes(name: str) -> bytes:
-    """Return the file of a shipped suite by the name that policies use, `core-v1`."""
+    """Return the file of a shipped suite by the name that policies use, `instance-v1`.
+
+    Raises:
+        InputError: there is none of that name; the message lists those that there are.
+    """
     from importlib.resources import files  # noqa: PLC0415
 
-    resource = files("mass_gov.tasks") / "suites" / f"{name}.jsonl"
-    if not resource.is_file():
-        raise InputError(f"there is no regression suite {name!r}. Name one that ships with this release: core-v1.")
-    return resource.read_bytes()
+    folder = files("mass_gov.tasks") / "suites"
+    known = sorted(one.name.removesuffix(".jsonl") for one in folder.iterdir() if one.name.endswith(".jsonl"))
+    if name not in known:
+        raise InputError(f"there is no regression suite {name!r}. Name one that ships: {', '.join(known)}.")
+    return (folder / f"{name}.jsonl").read_bytes()

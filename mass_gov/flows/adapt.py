@@ -120,7 +120,7 @@ def compute(
         if learned is None:
             learned = take_steps(bench.learner, samples, origin.start, origin.state, bench.spec.update)
     with stage("regression"):
-        regression = _regress(origin, learned, bench) if learned.files is not None else None
+        regression = _regress(scope, origin, learned, bench) if learned.files is not None else None
     with stage("decision"):
         facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None)
         gates, decision = decide_change(facts, bench.policy)
@@ -172,12 +172,15 @@ def _due(change: ChangeView, answer: AnswerContent, bench: Workbench) -> tuple[s
     return ("none", None) if policy.document.while_pending == "none" else ("base", answer.base.text)
 
 
-def _regress(origin: Origin, learned: Learned, bench: Workbench) -> tuple[RegressionContent, RegressionSummary]:
+def _regress(
+    scope: Scope, origin: Origin, learned: Learned, bench: Workbench
+) -> tuple[RegressionContent, RegressionSummary]:
     states = ((bench.base_state, None), (origin.state, origin.adapter), (learned.summary.state, learned.adapter))
+    runner = bench.runner_for(scope)
     try:
-        return compare(bench.runner, states, bench.policy)
+        return compare(runner, states, bench.policy)
     finally:
-        bench.runner.forget(learned.summary.state)
+        runner.forget(learned.summary.state)
 
 
 def _answers(question: str, origin: Origin, learned: Learned, bench: Workbench) -> AnswerContent:

@@ -45,7 +45,6 @@ from mass_gov.records.change import ChangeBody, Decision, GateResult
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, ReplayPerformed, Stage
 from mass_gov.records.settings import AdaptationSpec
-from mass_gov.stages.regression import RegressionRunner
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.stages.update import Learned
 from mass_gov.tasks.suites import parse_suite
@@ -131,14 +130,12 @@ def _as_recorded(change: ChangeView, record: _Record, bench: Workbench) -> Workb
         policy = load_policy(bench.ledger.policy_bytes(parents.policy))
     except MassGovError as error:
         raise UnreadableError("gates", f"policy {parents.policy[:12]}: {error}") from error
-    runner = bench.runner
-    if (runner.suite.digest, runner.spec) != (parents.suite, record.spec.answer):
-        try:
-            suite = parse_suite(bench.ledger.suite_bytes(parents.suite))
-        except MassGovError as error:
-            raise UnreadableError("regression", f"suite {parents.suite[:12]}: {error}") from error
-        runner = RegressionRunner(bench.learner, suite, record.spec.answer)
-    return replace(bench, spec=record.spec, policy=policy, runner=runner)
+    try:
+        suite = parse_suite(bench.ledger.suite_bytes(parents.suite))
+    except MassGovError as error:
+        raise UnreadableError("regression", f"suite {parents.suite[:12]}: {error}") from error
+    runner = bench.runners.again(suite, record.spec.answer)
+    return replace(bench, spec=record.spec, policy=policy, recorded_runner=runner)
 
 
 def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench) -> Outcome:

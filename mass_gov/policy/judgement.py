@@ -94,7 +94,8 @@ def _check_bound(name: str, counts: PairedCounts, n: int, gate: MarginGate) -> N
         raise IntegrityError(f"regression against {name}: the recorded bound is not what its counts give. Restore it.")
     if counts.margin != gate.margin:
         raise IntegrityError(
-            f"regression against {name}: the recorded margin is {counts.margin}, the policy's {gate.margin}. Restore it."
+            f"regression against {name}: the recorded margin is {counts.margin}, the policy's is {gate.margin}. "
+            "Restore it."
         )
 
 

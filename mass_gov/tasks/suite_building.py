@@ -76,7 +76,8 @@ def describe(
 
 def suite_bytes(cases: Sequence[SuiteCase], header: SuiteHeader | None = None) -> bytes:
     """The file of a suite: one JSON object a line, keys sorted, the header first."""
-    lines = [asdict(one) for one in ((header, *cases) if header is not None else cases)]
+    lines = [asdict(header)] if header is not None else []
+    lines += [asdict(case) for case in cases]
     return "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode("ascii")
 
 

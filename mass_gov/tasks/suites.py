@@ -149,7 +149,9 @@ def _borne_out(header: SuiteHeader, cases: tuple[SuiteCase, ...], where: str) ->
     for name, value in held.items():
         if getattr(header, name) != value:
             said = getattr(header, name)
-            raise TaskError(f"{where}: the header says {name} {said}, and its cases have {value}. Build the suite anew.")
+            raise TaskError(
+                f"{where}: the header says {name} {said}, and its cases have {value}. Build the suite anew."
+            )
 
 
 def _case(raw: dict[str, Any], where: str) -> SuiteCase:

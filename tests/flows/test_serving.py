@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from mass_gov.config import Settings, load_settings
-from mass_gov.errors import IntegrityError, KeyUnavailableError, NotRetainedError, RefusedError, StaleChangeError
+from mass_gov.errors import (
+    InputError,
+    IntegrityError,
+    KeyUnavailableError,
+    NotRetainedError,
+    RefusedError,
+    StaleChangeError,
+)
 from mass_gov.evidence.keystore import SYSTEM_SUBJECT
 from mass_gov.flows import adapt as adapt_flow
 from mass_gov.flows import drafting, initialise
@@ -285,7 +292,7 @@ def test_a_policy_with_another_suite_is_not_judged_on_the_old_one(open_bench: Op
     bench = open_bench()
     source = bench.policy.source.replace(b"\nversion: 1\n", b"\nversion: 2\n")
     _activate(bench, load_policy(source.replace(b"suite: core-v1", b"suite: core-v2")), replaces=bench.policy.digest)
-    with pytest.raises(StaleChangeError, match="core-v2"):
+    with pytest.raises(InputError, match="core-v2"):
         practise(bench, "8")
 
 
