@@ -1,16 +1,19 @@
 """What the regression gates let through, exactly: error, power and the ratchet. `--json` prints one object.
 
-Four tables, all of the shipped suites' sizes and margins:
+Five tables, of the shipped suites' sizes and margins:
 
 - *error*: how likely a change passes whose true difference is exactly minus the margin, over a grid of discordance
   rates, by Tango's bound and by the corrected one; and the largest over the whole nuisance
 - *worst*: the largest error of each bound over many suite sizes and margins
 - *power*: how likely a truly equal model passes, at the declared discordance and others, at the suite's size and at the
   number of cases that its header declares
-- *ratchet*: chains of promotions that each truly lose half a point, judged by the real policy on the deployment suite:
-  how many pass and what is lost by then, with both comparisons and with the previous state alone
+- *ratchet*: chains of promotions that each truly lose half a point, judged by the real policy on the deployment suite,
+  with both comparisons and with the previous state alone: how many pass in a row until the first is stopped, and how
+  many in all where whoever asks goes on asking. The latter is luck on a suite that stays the same, which no comparison
+  on that suite can see: window.flips asks fresh cases, and update.generation_depth bounds the chain
+- *speed*: bounds a second in pure Python
 
-The first three enumerate the trinomial and draw nothing. The last simulates, from seeds.
+The first three enumerate the trinomial and draw nothing. The ratchet simulates, from seeds.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import json
 import random
 import statistics
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,7 +60,7 @@ def largest_error(n: int, margin: float, method: Method, points: int = 24) -> tu
     span = 1 - margin
     inner = {margin + span * i / points for i in range(points + 1)}
     ends = {margin + span * 2.0**-i for i in range(5, 14)} | {1 - span * 2.0**-i for i in range(5, 14)}
-    return max((error(n, margin, rate, method), rate) for rate in sorted(inner | ends))
+    return max((error(n, margin, min(rate, 1.0), method), rate) for rate in sorted(inner | ends))
 
 
 def error_table() -> list[dict[str, Any]]:
@@ -112,36 +116,38 @@ def ratchet(seed: int, policy: Policy, n: int, *, both: bool, attempts: int = 60
         both: whether the comparison with the base counts; otherwise the previous state's alone.
 
     Returns:
-        promoted: updates that passed; points: what they lost in truth, in points; idle: attempts at the end of which
-        none passed.
+        promoted: updates that passed; points: what they lost in truth, in points; first: how many passed in a row before
+        the first that did not.
     """
     rng = random.Random(seed)  # noqa: S311 - a simulation
     base = [rng.random() < RIGHT for _ in range(n)]
-    previous, promoted, last = base, 0, 0
-    for attempt in range(1, attempts + 1):
+    previous, promoted, first = base, 0, attempts
+    for attempt in range(attempts):
         right = RIGHT - 0.005 * promoted  # in truth, of the state that the pointer stands on
         lose, gain = 0.0175 / right, 0.0125 / (1 - right)
         new = [not (rng.random() < lose) if was else rng.random() < gain for was in previous]
         if _passes(base, previous, new, policy, both=both):
-            previous, promoted, last = new, promoted + 1, attempt
-    return {"promoted": promoted, "points": 0.5 * promoted, "idle": attempts - last}
+            previous, promoted = new, promoted + 1
+        else:
+            first = min(first, attempt)
+    return {"promoted": promoted, "points": 0.5 * promoted, "first": first}
 
 
 def _passes(base: list[bool], previous: list[bool], new: list[bool], policy: Policy, *, both: bool) -> bool:
     gates = policy.document.gates
     summary = RegressionSummary(
         n=len(new),
-        against_previous=_paired(previous, new, gates.regression_previous),
-        against_base=_paired(base, new, gates.regression_base),
+        against_previous=paired(previous, new, gates.regression_previous),
+        against_base=paired(base, new, gates.regression_base),
         critical_n=0,
         critical_lost=0,
     )
     wanted = ("regression.previous", "regression.base") if both else ("regression.previous",)
-    verdicts = {gate.name: gate.verdict for gate in judge(Facts("deployment", _SYNTHESIS, _UPDATE, summary), policy)}
+    verdicts = {gate.name: gate.verdict for gate in judge(Facts("deployment", SYNTHESIS, UPDATE, summary), policy)}
     return all(verdicts[name] == "pass" for name in wanted)
 
 
-def _paired(before: list[bool], after: list[bool], gate: MarginGate) -> PairedCounts:
+def paired(before: list[bool], after: list[bool], gate: MarginGate) -> PairedCounts:
     pairs = list(zip(before, after, strict=True))
     gained, lost = pairs.count((False, True)), pairs.count((True, False))
     return PairedCounts(
@@ -155,7 +161,7 @@ def _paired(before: list[bool], after: list[bool], gate: MarginGate) -> PairedCo
     )
 
 
-_SYNTHESIS = SynthesisSummary(
+SYNTHESIS = SynthesisSummary(
     generated=6,
     unparseable=0,
     near_duplicate=0,
@@ -165,7 +171,7 @@ _SYNTHESIS = SynthesisSummary(
     generator="00" * 32,
     scorer=None,
 )
-_UPDATE = UpdateSummary(
+UPDATE = UpdateSummary(
     outcome="stepped",
     steps=1,
     modules=1,
@@ -204,6 +210,8 @@ def ratchet_table(chains: int = 20, attempts: int = 60) -> list[dict[str, Any]]:
                 "compared": "previous and base" if both else "previous alone",
                 "chains": chains,
                 "attempts": attempts,
+                "in_a_row_median": statistics.median(run["first"] for run in runs),
+                "in_a_row_most": max(run["first"] for run in runs),
                 "promoted_median": statistics.median(run["promoted"] for run in runs),
                 "promoted_most": max(run["promoted"] for run in runs),
                 "points_lost_median": statistics.median(run["points"] for run in runs),
@@ -213,12 +221,26 @@ def ratchet_table(chains: int = 20, attempts: int = 60) -> list[dict[str, Any]]:
     return rows
 
 
+def speed_table(n: int = 320) -> list[dict[str, Any]]:
+    """Bounds a second, of counts that were not met before: what a verification derives again."""
+    counts = [(gained, lost) for gained in range(40) for lost in range(40)]
+    rows = []
+    for method in METHODS:
+        paired_lower_bound.cache_clear()
+        started = time.process_time()
+        for gained, lost in counts:
+            paired_lower_bound(gained, lost, n, method)
+        rows.append({"method": method, "bounds_per_second": len(counts) / (time.process_time() - started)})
+    return rows
+
+
 def tables() -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """All four, by name."""
+    """All of them, by name."""
     yield "error", error_table()
     yield "worst", worst_table()
     yield "power", power_table()
     yield "ratchet", ratchet_table()
+    yield "speed", speed_table()
 
 
 def main() -> None:
