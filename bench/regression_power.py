@@ -116,10 +116,10 @@ def ratchet(seed: int, policy: Policy, n: int, *, both: bool, attempts: int = 60
         both: whether the comparison with the base counts; otherwise the previous state's alone.
 
     Returns:
-        promoted: updates that passed; points: what they lost in truth, in points; first: how many passed in a row before
-        the first that did not.
+        promoted: updates that passed; points: what they lost in truth, in points; first: how many passed in a row
+        before the first that did not.
     """
-    rng = random.Random(seed)  # noqa: S311 - a simulation
+    rng = random.Random(seed)
     base = [rng.random() < RIGHT for _ in range(n)]
     previous, promoted, first = base, 0, attempts
     for attempt in range(attempts):
