@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from mass_gov.flows.outcomes import OutcomeStore
     from mass_gov.flows.workbench import Workbench
     from mass_gov.mass.learner import Learner
+    from mass_gov.stages.regression import RegressionRunner
 
 FIRST_POLICY = "solo"
 """What a laptop gets on first use."""
@@ -149,19 +151,29 @@ def find_policy(name_or_path: str) -> Policy:
         PolicyError: the file does not validate, or cannot be read.
         NotFoundError: no such policy.
     """
+    return find_policy_file(name_or_path)[0]
+
+
+def find_policy_file(name_or_path: str) -> tuple[Policy, Path]:
+    """As `find_policy`, with where the file lies."""
     folder = data_folder("policies")
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         versions = sorted((folder / name_or_path).glob("v*.yaml"), key=lambda p: int(p.stem[1:] or 0))
         if "/" in name_or_path or not versions:
-            known = ", ".join(sorted(p.name for p in folder.iterdir() if any(p.glob("v*.yaml"))))
+            known = ", ".join(shipped_policies())
             raise NotFoundError(f"there is no policy {name_or_path!r}. Use one of {known}, or a path to a .yaml file.")
         path = versions[-1]
     try:
         source = path.read_bytes()
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}; give a readable policy file.") from None
-    return load_policy(source, str(path))
+    return load_policy(source, str(path)), path
+
+
+def shipped_policies() -> list[str]:
+    """Names of the policies that came with the program."""
+    return sorted(p.name for p in data_folder("policies").iterdir() if any(p.glob("v*.yaml")))
 
 
 def initialise(settings: Settings, policy: str | None) -> tuple[Ledger, Policy]:
@@ -269,6 +281,32 @@ def _outcomes(settings: Settings, learner: Learner, ledger: Ledger, keys: KeySto
 
     fingerprint = sha256_hex(canonical_bytes(learner.fingerprint()))
     return OutcomeStore(settings.home / "outcomes", keys, settings.tenant, fingerprint, owner)
+
+
+def open_deployment_runner(bench: Workbench, *, register: bool = True) -> RegressionRunner:
+    """Return what runs the suite that the policy in force names for deployments, on the bench's model.
+
+    Arguments:
+        register: also register the suite where the ledger does not know it yet; else nothing is written.
+    """
+    from mass_gov.flows.workbench import register_suites  # noqa: PLC0415 - only where a bench is open
+
+    policy = _policy_of(bench.ledger)
+    if register:
+        register_suites(replace(bench, policy=policy))
+    # Whoever tests what is in use already takes no remembered outcome on trust.
+    return bench.runners.again(bench.runners.suite(policy.document.suites.deployment), bench.spec.answer)
+
+
+def open_model(settings: Settings) -> Learner:
+    """Open the base model that the settings name, and nothing else.
+
+    Raises:
+        ModelError: the model folder cannot be loaded safely.
+    """
+    from mass_gov.executors.inline import InlineExecutor  # noqa: PLC0415 - torch stays off the auditor's side
+
+    return InlineExecutor(settings.threads).learner(model_folder(settings))
 
 
 def _policy_of(ledger: Ledger) -> Policy:

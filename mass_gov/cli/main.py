@@ -13,7 +13,9 @@ from typer.main import get_command
 
 from mass_gov import __version__
 from mass_gov.cli import (
+    blaming,
     changes,
+    control,
     evaluation,
     keys,
     logs,
@@ -40,7 +42,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (solve.solve, setup.init, setup.doctor, replays.replay, verification.verify, evaluation.evaluate):
+for command in (
+    solve.solve,
+    setup.init,
+    setup.doctor,
+    replays.replay,
+    verification.verify,
+    evaluation.evaluate,
+    control.freeze,
+    control.unfreeze,
+    blaming.blame,
+):
     app.command()(command)
 for name, part in (
     ("backup", restoring.backup),

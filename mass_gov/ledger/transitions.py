@@ -3,14 +3,17 @@
     recorded ──apply, instance────> applied ──promote──┐
        │                              ^                v
        ├─────apply, deployment─> pending ──────────> active ──> rolled_back
-       │                              │ (instance)     ^            ^
-       ├─────hold──────────────> held ┴─approved───────┘   applied ─┘
-       └─────reject────────────> rejected <── held, pending
+       │                              │ (instance)     ^ │          ^
+       ├─────hold──────────────> held ┴─approved───────┘ │ applied ─┤
+       └─────reject────────────> rejected <── held,      v          │
+                                              pending   retired ────┘
 
 Rules: an approval binds what the approver saw and counts once per person; the last one of a deployment-scope change or
 a promotion is followed by the activation in the same append, so that no approved change is left standing. Activation
 is compare-and-swap: the pointer must still be where the change read it. Only the newest active change of a pointer can
-be rolled back; a cascade rolls back newest first in one append.
+be rolled back; a cascade rolls back newest first in one append. Active changes are retired when their pointer moves to
+another base model (`pointer_rules`): rolling one back then moves nothing and withdraws its answer. A change that waits
+and is stale gives up its place to one that was made again, in one append.
 """
 
 from __future__ import annotations
@@ -21,10 +24,19 @@ from sqlalchemy import delete, insert, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import DependentsError, IntegrityError, RefusedError, StaleChangeError
+from mass_gov.ledger.control_rules import refuse_frozen
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import affected_responses, approvers, change_row, later_active, move_row, pointer_row
+from mass_gov.ledger.pointer_rules import settle_regressions
 from mass_gov.ledger.schema import approvals, changes, pointer_moves, pointers
-from mass_gov.records.events import ChangeActivated, ChangeApproved, ChangeRejected, ChangeRolledBack
+from mass_gov.records.change import Identity
+from mass_gov.records.events import (
+    ChangeActivated,
+    ChangeApproved,
+    ChangeRecorded,
+    ChangeRejected,
+    ChangeRolledBack,
+)
 
 _ALLOWED = {
     "held": "It can be approved or rejected",
@@ -32,6 +44,7 @@ _ALLOWED = {
     "applied": "It can be promoted or rolled back",
     "active": "It can be rolled back",
     "rejected": "Nothing further can happen to it; submit the task under a new id",
+    "retired": "Its pointer moved to another base model; it can be rolled back, which withdraws its answer",
     "rolled_back": "Nothing further can happen to it; submit the task under a new id",
 }
 _WAITING = ("held", "pending")
@@ -44,6 +57,7 @@ def approve(connection: Connection, entry: Entry, body: ChangeApproved) -> None:
     row = _row_of(connection, entry, body.change_id)
     if row["status"] not in (_WAITING if body.meaning == "apply" else ("applied",)):
         raise not_allowed(row, "be approved" if body.meaning == "apply" else "be promoted")
+    refuse_frozen(connection, row["tenant"], row["deployment"], f"The approval of {body.change_id}")
     _check_bound(row, body)
     if moves_pointer(row, body):
         _check_not_stale(row, pointer_row(connection, row["tenant"], row["deployment"]))
@@ -79,6 +93,7 @@ def activate(connection: Connection, entry: Entry, body: ChangeActivated) -> Non
     row = _row_of(connection, entry, body.change_id)
     if row["status"] not in _ACTIVATED_FROM[body.cause] or row["scope"] != _SCOPE_OF[body.cause]:
         raise not_allowed(row, f"be activated by {body.cause}")
+    refuse_frozen(connection, row["tenant"], row["deployment"], f"The activation of {body.change_id}")
     _check_approved(connection, row, body)
     pointer = pointer_row(connection, row["tenant"], row["deployment"])
     _check_not_stale(row, pointer)
@@ -91,7 +106,7 @@ def activate(connection: Connection, entry: Entry, body: ChangeActivated) -> Non
 def roll_back(connection: Connection, entry: Entry, body: ChangeRolledBack) -> None:
     """Undo a change: the pointer goes back to the state before it, or its own answer is withdrawn."""
     row = _row_of(connection, entry, body.change_id)
-    if row["status"] not in ("applied", "active"):
+    if row["status"] not in ("applied", "active", "retired"):
         raise not_allowed(row, "be rolled back")
     affected = affected_responses(connection, row["state"])
     if body.affected_responses != affected:
@@ -110,12 +125,37 @@ def roll_back(connection: Connection, entry: Entry, body: ChangeRolledBack) -> N
     _set(connection, row, status="rolled_back", rollback_index=entry.index)
 
 
+def check_rebased(connection: Connection, identity: Identity, newest: RowMapping | None) -> None:
+    """A change may take the place of the newest one of its task while that waits for a decision and is stale.
+
+    Raises:
+        RefusedError: it may not; IntegrityError where the two are not of the same task and people.
+    """
+    old = change_row(connection, identity.rebased_from or "")
+    same = ("tenant", "deployment", "scope", "requester", "subject", "request_commitment")
+    if any(old[name] != getattr(identity, name) for name in same) or newest is None:
+        raise IntegrityError(
+            f"Change {identity.change_id} does not take the place of {old['change_id']}: it is of another task, scope, "
+            "requester or subject. Make it again."
+        )
+    if old["status"] not in _WAITING or newest["change_id"] != old["change_id"]:
+        raise not_allowed(old, "be made again")
+    pointer = pointer_row(connection, old["tenant"], old["deployment"])
+    if old["pointer_head"] == (pointer["head_index"] if pointer else None):
+        raise RefusedError(
+            f"Change {old['change_id']} is not stale: the pointer stands where it was made from. Approve or reject it."
+        )
+
+
 def settle(connection: Connection, entries: Sequence[Entry]) -> None:
     """Check, at the end of an append, that nothing was left half done.
 
     Raises:
-        RefusedError: the last approval of a movement without the movement, or a cascade without what set it off.
+        RefusedError: the last approval of a movement without the movement, a cascade without what set it off, or a
+            change that takes another one's place without that one's rejection, or the other way round.
     """
+    settle_regressions(entries)
+    _settle_rebases(connection, entries)
     for entry in entries:
         body = entry.predicate.body
         cause = body.cascade_of if isinstance(body, ChangeRolledBack) else None
@@ -127,6 +167,17 @@ def settle(connection: Connection, entries: Sequence[Entry]) -> None:
                 raise RefusedError(
                     f"The last approval of {body.change_id} comes without its activation. Append both together."
                 )
+
+
+def _settle_rebases(connection: Connection, entries: Sequence[Entry]) -> None:
+    bodies = [entry.predicate.body for entry in entries]
+    taken = {body.change.identity.rebased_from for body in bodies if isinstance(body, ChangeRecorded)} - {None}
+    gone = {body.change_id for body in bodies if isinstance(body, ChangeRejected) and body.cause == "rebased"}
+    for change_id in taken ^ gone:
+        raise RefusedError(
+            f"Change {change_id} gives up its place to another one, and only one half of that is here. Append the new "
+            "change and the rejection of the old one together."
+        )
 
 
 def same_place(entry: Entry, tenant: str, deployment: str) -> None:
@@ -209,7 +260,7 @@ def _check_not_stale(row: RowMapping, pointer: RowMapping | None) -> None:
     if row["pointer_head"] != now:
         raise StaleChangeError(
             f"Change {row['change_id']} was made from pointer head {_head(row['pointer_head'])}, which is now "
-            f"{_head(now)}: ask its task again under a new id, from the current state."
+            f"{_head(now)}: `mass-gov changes rebase` makes a held one again from where the pointer stands."
         )
 
 
@@ -268,11 +319,17 @@ def _move(
         "from_change": from_change,
         "to_state": body.to_state,
         "to_change": to_change,
+        "base_model": row["base_model"],
     }
     connection.execute(insert(pointer_moves), place | moved)
     wanted = (pointers.c.tenant == row["tenant"]) & (pointers.c.deployment == row["deployment"])
     connection.execute(delete(pointers).where(wanted))
-    now = {"state": body.to_state, "change_id": to_change, "head_index": entry.index}
+    now = {
+        "state": body.to_state,
+        "change_id": to_change,
+        "head_index": entry.index,
+        "base_model": row["base_model"],
+    }
     connection.execute(insert(pointers), place | now)
 
 

@@ -7,8 +7,8 @@
 - `corrected`: the same score with its distance shortened by half a step of the lattice that gained - lost lives on, and
   with the quantile `Z_CORRECTED`. The step is 1 where most cases are ties and 2 where none is (gained - lost then has
   the parity of n), so half a step is taken as (1 + discordant / n) / 2. By exact enumeration over the nuisance the
-  error is at most 5% for every suite size and margin that was looked at (`bench/regression_power.py`,
-  docs/explanation/regression.md).
+  error is at most 5% for every suite size and margin that was looked at: `bench/regression_power.py`,
+  docs/explanation/regression.md.
 
 Pure Python and cached by counts, so that an auditor recomputes every bound. What this does not know: margins.
 """

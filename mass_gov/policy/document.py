@@ -1,48 +1,118 @@
 """One policy file: YAML in, a frozen and fully typed `Policy` out, or one clear error that names the line.
 
-Rules: unknown keys, duplicate keys, anchors, aliases, tags, numbers that two readers read differently, NaN, infinities
-and wrong types are refused, because a limit that is not understood is a limit that does not hold. Anchors and depth are
-refused while the file is read, before anything that they stand for is built. A policy is never edited: a new version is
-a new file. Its digest is the SHA-256 of the file's bytes, so what was read is what was approved.
+Rules: unknown keys, NaN, infinities, wrong types and wrong units are refused, because a limit that is not understood is
+a limit that does not hold; what the YAML itself may not be is said in `strict_yaml`. A policy is never edited: a new
+version is a new file. Its digest is the SHA-256 of the file's bytes, so what was read is what was approved.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from mass_gov.errors import PolicyError
-from mass_gov.policy.gate_settings import LATER_GATES, Gates, Limit, Part
+from mass_gov.policy.gate_settings import LATER_GATES, Gates, Limit, Part, RelativeNorm, Share, Unused
+from mass_gov.policy.rules import Rule
+from mass_gov.policy.strict_yaml import read_mapping
+from mass_gov.policy.wider import Wider
 from mass_gov.records.base import Slug
-from mass_gov.records.change import Scope
-
-MAX_BYTES = 256 * 1024
-MAX_DEPTH = 8
-"""A policy has three levels."""
-_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-"""Numbers as everybody reads them: YAML 1.1 also has 010 (eight), 1_000, 0x1f and 1:30 (ninety)."""
-_PLAIN_TAGS = frozenset({"str", "int", "float", "bool", "null", "map", "seq"})
+from mass_gov.records.change import SCOPES, Scope
 
 
 class Envelope(Part):
-    """The pre-approved limits inside which an update applies by itself (the predetermined change)."""
+    """The pre-approved limits inside which an update applies by itself (the predetermined change).
 
-    id: Slug
-    scopes: tuple[Scope, ...]
-    step_norm: Limit
-    cumulative_norm: Limit
+    A limit is of the number of the same name in the leaf, or of the measure `update.<name>`. `unused` sets none.
+    """
+
+    id: Annotated[Slug, Wider.NEITHER]
+    scopes: Annotated[tuple[Scope, ...], Wider.MORE]
+    step_norm: Annotated[RelativeNorm, Wider.HIGHER]
+    """Of the step as it stands: after a projection, where there was one."""
+    cumulative_norm: Annotated[RelativeNorm, Wider.HIGHER]
+    spectral_norm: Annotated[RelativeNorm, Wider.HIGHER] | Unused
+    cumulative_spectral_norm: Annotated[RelativeNorm, Wider.HIGHER] | Unused
+    anchor_kl: Annotated[Limit, Wider.HIGHER] | Unused
+    anchor_kl_p99: Annotated[Limit, Wider.HIGHER] | Unused
+    loss_jump: Annotated[Limit, Wider.HIGHER] | Unused
+    generation_depth: Annotated[Limit, Wider.HIGHER] | Unused
+
+
+MEASURED_LIMITS = tuple(name for name, field in Envelope.model_fields.items() if Unused in get_args(field.annotation))
+"""Limits of the envelope on a measure of the change; they joined with format 2 of the file."""
+
+
+class Update(Part):
+    """How a step is taken."""
+
+    projection: Annotated[Literal["never", "instance", "always"], Wider.LATER]
+    """Whether a step outside the trust region is projected back into it: never, for scope instance, for both scopes."""
+    trust_radius: Annotated[RelativeNorm, Wider.GRANTED] | Unused
+    """Largest relative Frobenius norm of a module's step after projection; `unused` if and only if never projected."""
+
+    @model_validator(mode="after")
+    def _radius(self) -> Self:
+        if (self.trust_radius == "unused") != (self.projection == "never"):
+            raise ValueError("trust_radius is a number where steps are projected, and `unused` where they never are")
+        return self
+
+    def radius_for(self, scope: Scope) -> float | None:
+        """The trust radius of a step of this scope; None where it is not projected."""
+        if self.trust_radius == "unused" or (self.projection == "instance" and scope != "instance"):
+            return None
+        return self.trust_radius
+
+
+class Samples(Part):
+    """What an update learns from besides what the model wrote itself."""
+
+    real_share: Annotated[Share, Wider.LOWER]
+    """Anchors (real tasks with gold answers) over all samples that are learned from; 0 mixes none in."""
+    importance_weights: Annotated[bool, Field(strict=True)]
+    """Whether samples are weighed by the density ratio of the real pool to the model's own writing."""
 
 
 class Approvals(Part):
     """What it takes when an update does not apply by itself."""
 
-    required: Annotated[int, Field(ge=1, le=16, strict=True)]
-    self_approval: Annotated[bool, Field(strict=True)]
+    required: Annotated[int, Field(ge=1, le=16, strict=True), Wider.LOWER]
+    roles: Annotated[tuple[Literal["requester", "operator", "admin"], ...], Field(min_length=1), Wider.MORE]
+    """Roles whose approval counts."""
+    self_approval: Annotated[bool, Field(strict=True), Wider.YES]
     """Whether the requester's own yes counts. Marked in every event where it does."""
+    max_authentication_age_seconds: Annotated[
+        Annotated[int, Field(ge=1, le=86_400 * 366, strict=True)] | None, Wider.HIGHER
+    ]
+    """How long ago an approver may have last proved who they are; null asks for no proof."""
+    signature_required: Annotated[bool, Field(strict=True), Wider.NO]
+    """Whether an approval needs the approver's own signature. A registered key always signs."""
+    expires_after_hours: Annotated[
+        Annotated[float, Field(gt=0, le=24 * 366, allow_inf_nan=False, strict=True)] | None, Wider.HIGHER
+    ]
+    """How long a held change waits before it counts as rejected; null: for ever."""
+
+
+class RoleScopes(Part):
+    """Which scopes each role may ask for."""
+
+    requester: Annotated[tuple[Scope, ...], Wider.MORE]
+    operator: Annotated[tuple[Scope, ...], Wider.MORE]
+    admin: Annotated[tuple[Scope, ...], Wider.MORE]
+
+    def may_ask(self, role: str, scope: Scope) -> bool:
+        """Whether somebody of this role may ask for an update of this scope; other roles may not at all."""
+        return scope in getattr(self, role, ()) if role in type(self).model_fields else False
+
+
+class Retention(Part):
+    """What is kept of an update."""
+
+    instance: Annotated[Literal["delta", "recipe"], Wider.LATER]
+    """Of scope instance: the delta itself, or what is needed to make it again. Deployment scope keeps the delta."""
 
 
 class Suites(Part):
@@ -55,20 +125,37 @@ class Suites(Part):
 class PolicyDocument(Part):
     """The file, field by field."""
 
-    format: Literal[2]
-    name: Slug
-    version: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
-    description: Annotated[str, Field(max_length=2000)]
+    format: Annotated[Literal[2], Wider.NEITHER]
+    name: Annotated[Slug, Wider.NEITHER]
+    version: Annotated[int, Field(ge=1, le=1_000_000, strict=True), Wider.NEITHER]
+    description: Annotated[str, Field(max_length=2000), Wider.NEITHER]
     suites: Suites
     envelope: Envelope
+    update: Update
+    samples: Samples
     gates: Gates
+    rules: Annotated[tuple[Rule, ...], Field(max_length=64)]
+    """Judged after the gates, on the change's metrics (`mass_gov.policy.rules`)."""
+    scopes: RoleScopes
     approvals: Approvals
-    while_pending: Literal["base", "parent", "none"]
+    retention: Retention
+    while_pending: Annotated[Literal["none", "base", "parent"], Wider.LATER]
     """Whose answer is served while a change is held, and after a reject."""
+
+    @model_validator(mode="after")
+    def _rule_names(self) -> Self:
+        names = [rule.name for rule in self.rules]
+        if len(set(names)) != len(names):
+            raise ValueError("two rules have one name; give each its own")
+        return self
 
     def suite_for(self, scope: Scope) -> str:
         """Name of the suite that tests an update of this scope."""
         return self.suites.instance if scope == "instance" else self.suites.deployment
+
+    def gates_for(self, scope: Scope) -> Gates:
+        """The gates as a change of this scope meets them: what is not for it is unused."""
+        return self.gates.for_scope(scope)
 
 
 class Policy(Part):
@@ -90,9 +177,8 @@ def load_policy(source: bytes, where: str = "policy") -> Policy:
     Raises:
         PolicyError: with `where`, the line, what is wrong, and what is accepted.
     """
-    tree = _compose(source, where)
-    lines: dict[tuple[str, ...], int] = {}
-    data = _as_format_2(_plain(tree, (), lines, where))
+    data, lines = read_mapping(source, where)
+    data = _as_format_2(data)
     try:
         document = PolicyDocument.model_validate(data)
     except ValidationError as error:
@@ -101,11 +187,13 @@ def load_policy(source: bytes, where: str = "policy") -> Policy:
 
 
 def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
-    """Read a file of format 1, which had one suite, ten gates and Tango's bound, as what it says in format 2.
+    """Read a file of format 1, which had one suite, ten gates, Tango's bound and no rules, as what it says in format 2.
 
     Logs hold such files, and what they decided has to be derived again (decision 0009).
     """
-    if data.get("format") != 1 or not isinstance(data.get("gates"), dict):
+    if data.get("format") != 1 or not all(
+        isinstance(data.get(part), dict) for part in ("gates", "envelope", "approvals")
+    ):
         return data
     suite = {"suites": {"instance": data["suite"], "deployment": data["suite"]}} if "suite" in data else {}
     rest = {name: value for name, value in data.items() if name != "suite"}
@@ -114,88 +202,56 @@ def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
         for name in ("regression.previous", "regression.base")
         if isinstance(data["gates"].get(name), dict)
     }
-    gates = data["gates"] | tango | dict.fromkeys(LATER_GATES, "unused")
-    return rest | suite | {"format": 2, "gates": gates}
+    parts = {
+        "gates": data["gates"] | tango | dict.fromkeys(LATER_GATES, "unused"),
+        "envelope": data["envelope"] | dict.fromkeys(MEASURED_LIMITS, "unused"),
+        "approvals": data["approvals"] | _BEFORE_APPROVALS,
+    }
+    return rest | suite | parts | _BEFORE | {"format": 2}
 
 
-def _compose(source: bytes, where: str) -> yaml.Node:
-    if len(source) > MAX_BYTES:
-        raise PolicyError(f"{where}: {len(source)} bytes is more than the {MAX_BYTES} a policy may have; shorten it.")
-    try:
-        text = source.decode("utf-8")
-        _refuse_bombs(text, where)
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"{where}: not UTF-8 at byte {error.start}; save the file as UTF-8.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise PolicyError(f"{where}{line}: {problem}; mend the YAML and run `mass-gov policy check` again.") from None
-    if not isinstance(tree, yaml.MappingNode):
-        raise PolicyError(f"{where}: empty or not a mapping; start from `policies/default/v1.yaml`.")
-    return tree
+_BEFORE_APPROVALS = {
+    "roles": ("requester", "operator", "admin"),
+    "max_authentication_age_seconds": None,
+    "signature_required": False,
+    "expires_after_hours": None,
+}
+_BEFORE = {
+    "update": {"projection": "never", "trust_radius": "unused"},
+    "samples": {"real_share": 0.0, "importance_weights": False},
+    "rules": (),
+    "scopes": dict.fromkeys(RoleScopes.model_fields, SCOPES),
+    "retention": {"instance": "delta"},
+}
+"""What format 1 left unsaid, as it was."""
 
 
-def _refuse_bombs(text: str, where: str) -> None:
-    """Read the file's events, which is linear, and stop at the first that could make more of it than is there."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark is not None else 1
-        if getattr(event, "anchor", None) is not None:
-            raise PolicyError(f"{where}, line {line}: anchors and aliases are not accepted; write the value out.")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise PolicyError(f"{where}, line {line}: nested too deeply; a policy has three levels.")
+_QUANTITY = re.compile(r"\s*[-+]?[0-9][0-9.,_]*\s*(%|[A-Za-z]{1,12}/?[A-Za-z]{0,12})\s*")
+"""A number with a unit behind it: 5%, 72h, 10 minutes."""
 
 
-def _plain(node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int], where: str) -> Any:
-    """Turn a YAML node into plain values, remembering the line of every path."""
-    line = node.start_mark.line + 1
-    lines.setdefault(path, line)
-    kind = node.tag.removeprefix("tag:yaml.org,2002:")
-    if kind not in _PLAIN_TAGS:
-        raise PolicyError(f"{where}, line {line}: {node.tag} is not accepted in a policy; write a plain value.")
-    if kind in ("int", "float") and not _NUMBER.fullmatch(str(node.value)):
-        raise PolicyError(f"{where}, line {line}: {node.value!r} is read as another number by some; write it plainly.")
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, lines, where)
-    if isinstance(node, yaml.SequenceNode):
-        return tuple(_plain(item, (*path, str(i)), lines, where) for i, item in enumerate(node.value))
-    try:
-        value = yaml.SafeLoader("").construct_object(node)
-    except (yaml.YAMLError, ValueError, OverflowError):
-        raise PolicyError(
-            f"{where}, line {line}: {node.value!r} is not a plain value; write a number or text."
-        ) from None
-    return value
+_TYPE_NAME = re.compile(r"^[A-Z]|\[|constrained")
+"""What pydantic puts between the keys of a path: which of several types it tried."""
+_REMEDIES = {
+    "extra_forbidden": "unknown key; remove it or mend its spelling",
+    "model_type": "settings are `key: value` in braces or indented; a gate that is not used says `unused`",
+}
 
 
-def _mapping(
-    node: yaml.MappingNode, path: tuple[str, ...], lines: dict[tuple[str, ...], int], where: str
-) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        key = key_node.value
-        if not isinstance(key, str) or key_node.tag != "tag:yaml.org,2002:str":
-            raise PolicyError(f"{where}, line {line}: keys are plain words; write the key without quotes or tags.")
-        if key in result:
-            raise PolicyError(f"{where}, line {line}: `{key}` stands here a second time; keep one of them.")
-        lines[(*path, key)] = line
-        result[key] = _plain(value_node, (*path, key), lines, where)
-    return result
+def _other_choice(fault: ErrorDetails) -> bool:
+    """Whether it only says that a gate with settings is not the word `unused`, which nobody meant."""
+    return fault["type"] == "literal_error" and not isinstance(fault["input"], str)
 
 
 def _explain(error: ValidationError, lines: dict[tuple[str, ...], int], where: str) -> str:
     # An unknown key comes first: a misspelt key is also reported as a missing one, which would mislead.
-    first = min(
-        error.errors(include_url=False, include_input=False, include_context=False),
-        key=lambda item: item["type"] != "extra_forbidden",
-    )
+    faults = [fault for fault in error.errors(include_url=False) if not _other_choice(fault)] or error.errors()
+    first = min(faults, key=lambda item: item["type"] != "extra_forbidden")
     path = tuple(str(part) for part in first["loc"])
     known = next(path[:n] for n in range(len(path), -1, -1) if path[:n] in lines)
-    dotted = " > ".join(path)
-    what = "unknown key; remove it or mend its spelling" if first["type"] == "extra_forbidden" else first["msg"]
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    dotted = " > ".join(part for part in path if not _TYPE_NAME.search(part))
+    what = _REMEDIES.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if isinstance(first["input"], str) and _QUANTITY.fullmatch(first["input"]):
+        what = f"{first['input']!r} carries a unit; the key says the unit, and the value is the number alone"
+    more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{where}, line {lines[known]}: {dotted}: {what}.{more} See docs/reference/policy.md."

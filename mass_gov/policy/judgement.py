@@ -13,12 +13,14 @@ from typing import Any
 
 from mass_gov.errors import IntegrityError
 from mass_gov.policy.bounds import paired_lower_bound
-from mass_gov.policy.consistency import consistent
+from mass_gov.policy.consistency import consistent, consistent_regression
 from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Policy
 from mass_gov.policy.gate_settings import LATER_GATES, AtLeastGate, BudgetGate, Gates, MarginGate
 from mass_gov.policy.measures import BOUNDS, STATISTICS
+from mass_gov.policy.metrics import metrics_of
 from mass_gov.policy.power import cases_needed
+from mass_gov.policy.rules import judge_rules
 from mass_gov.records.change import (
     ChangeBody,
     Decision,
@@ -53,8 +55,8 @@ def facts_of(change: ChangeBody) -> Facts:
 
 
 def judge(facts: Facts, policy: Policy) -> tuple[GateResult, ...]:
-    """Judge every gate that applies, in the order of the sentence: samples, update, regression; then the window."""
-    gates = policy.document.gates
+    """Judge every gate that applies, in the order of the sentence: samples, update, regression; window and rules."""
+    gates = policy.document.gates_for(facts.scope)
     results = list(_sample_gates(facts.synthesis, gates))
     if facts.update.outcome != "no_valid_samples":
         results += _measured("update", facts.measures, gates)
@@ -62,6 +64,8 @@ def judge(facts: Facts, policy: Policy) -> tuple[GateResult, ...]:
     if facts.regression is not None:
         results += _regression_gates(facts.regression, gates)
         results += _measured("window", facts.measures, gates)
+    if facts.update.outcome != "no_valid_samples":
+        results += judge_rules(policy.document.rules, metrics_of(facts))
     return tuple(results)
 
 
@@ -73,16 +77,37 @@ def rederive(change: ChangeBody, policy: Policy) -> tuple[tuple[GateResult, ...]
             give, or a margin is not the policy's.
     """
     consistent(change)
-    margins = policy.document.gates
     if change.regression is not None:
-        for name, counts, gate in (
-            ("previous", change.regression.against_previous, margins.regression_previous),
-            ("base", change.regression.against_base, margins.regression_base),
-        ):
-            _check_bound(name, counts, change.regression.n, gate)
+        _check_bounds(change.regression, policy.document.gates_for(change.identity.scope))
     facts = facts_of(change)
     gates = judge(facts, policy)
-    return gates, decide(gates, facts.update, facts.scope, policy)
+    return gates, decide(gates, facts.update, facts.scope, policy, facts.measures)
+
+
+def judge_regression(regression: RegressionSummary, policy: Policy) -> tuple[GateResult, ...]:
+    """Judge a regression run that no change stands behind: of a pointer's state, or of another base model.
+
+    Raises:
+        IntegrityError: it contradicts itself, or a recorded bound or margin is not what counts and policy give.
+    """
+    consistent_regression(regression, "The regression run")
+    gates = policy.document.gates_for("deployment")
+    _check_bounds(regression, gates)
+    return tuple(_regression_gates(regression, gates))
+
+
+def regression_passed(gates: tuple[GateResult, ...], *, whole: bool) -> bool:
+    """Whether a run passed. What already serves passes unless a gate fails; with `whole` (what is to serve next) every
+    gate has to pass, and one that could not tell has not."""
+    return all(gate.verdict == "pass" if whole else gate.verdict != "fail" for gate in gates)
+
+
+def _check_bounds(regression: RegressionSummary, gates: Gates) -> None:
+    for name, counts, gate in (
+        ("previous", regression.against_previous, gates.regression_previous),
+        ("base", regression.against_base, gates.regression_base),
+    ):
+        _check_bound(name, counts, regression.n, gate)
 
 
 def _check_bound(name: str, counts: PairedCounts, n: int, gate: MarginGate) -> None:
@@ -94,8 +119,8 @@ def _check_bound(name: str, counts: PairedCounts, n: int, gate: MarginGate) -> N
         raise IntegrityError(f"regression against {name}: the recorded bound is not what its counts give. Restore it.")
     if counts.margin != gate.margin:
         raise IntegrityError(
-            f"regression against {name}: the recorded margin is {counts.margin}, the policy's is {gate.margin}. "
-            "Restore it."
+            f"regression against {name}: the recorded margin is {counts.margin}, the policy's {gate.margin}. Restore "
+            "it."
         )
 
 

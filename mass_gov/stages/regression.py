@@ -13,8 +13,7 @@ from mass_gov.mass.learner import Learner
 from mass_gov.mass.prompting import parse_answer
 from mass_gov.mass.values import Adapter
 from mass_gov.policy.bounds import paired_lower_bound
-from mass_gov.policy.document import Policy
-from mass_gov.policy.gate_settings import MarginGate
+from mass_gov.policy.gate_settings import Gates, MarginGate
 from mass_gov.records.artifacts import CaseContent, RegressionContent
 from mass_gov.records.change import PairedCounts, RegressionSummary
 from mass_gov.records.settings import AnswerSpec
@@ -75,14 +74,14 @@ class RegressionRunner:
 def compare(
     runner: RegressionRunner,
     states: tuple[tuple[str, Adapter | None], tuple[str, Adapter | None], tuple[str, Adapter | None]],
-    policy: Policy,
+    gates: Gates,
 ) -> tuple[RegressionContent, RegressionSummary]:
     """Run the suite on the (base, previous, new) states and count paired outcomes.
 
     Arguments:
         runner: the suite and the model.
         states: digest and adapter of base, previous and new state; None as adapter is the frozen base.
-        policy: its margins are recorded beside the bounds.
+        gates: those of the scope; their margins are recorded beside the bounds.
     """
     base, before, after = (runner.answers(state, adapter) for state, adapter in states)
     cases = tuple(
@@ -100,12 +99,12 @@ def compare(
         for i, case in enumerate(runner.suite.cases)
     )
     content = RegressionContent(suite=runner.suite.digest, batch_size=runner.spec.batch_size, cases=cases)
-    return content, summarise(content, policy)
+    return content, summarise(content, gates)
 
 
-def summarise(content: RegressionContent, policy: Policy) -> RegressionSummary:
+def summarise(content: RegressionContent, gates: Gates) -> RegressionSummary:
     """Count the outcomes, for the leaf."""
-    gates, cases = policy.document.gates, content.cases
+    cases = content.cases
     critical = [case for case in cases if case.critical]
     return RegressionSummary(
         n=len(cases),

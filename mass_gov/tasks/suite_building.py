@@ -76,8 +76,8 @@ def describe(
 
 def suite_bytes(cases: Sequence[SuiteCase], header: SuiteHeader | None = None) -> bytes:
     """The file of a suite: one JSON object a line, keys sorted, the header first."""
-    lines = [asdict(header)] if header is not None else []
-    lines += [asdict(case) for case in cases]
+    first = [asdict(header)] if header is not None else []
+    lines = first + [asdict(case) for case in cases]
     return "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode("ascii")
 
 
