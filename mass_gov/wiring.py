@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from mass_gov.flows.workbench import Workbench
     from mass_gov.mass.learner import Learner
     from mass_gov.stages.regression import RegressionRunner
+    from mass_gov.tasks.anchors import AnchorPool
 
 FIRST_POLICY = "solo"
 """What a laptop gets on first use."""
@@ -299,6 +300,7 @@ def open_workbench(
         deployment=settings.deployment,
         actor=_benched(settings, ledger, existing),
         clock=now,
+        anchors=_anchors(settings),
     )
     if existing is not None:
         return bench
@@ -363,6 +365,18 @@ def _policy_of(ledger: Ledger) -> Policy:
     if policy is None:
         raise NotFoundError("no policy is in force in this ledger yet. Run `mass-gov init`.")
     return policy
+
+
+def _anchors(settings: Settings) -> AnchorPool:
+    """Real tasks that a policy may mix in: the deployment's own file, or the ones that ship."""
+    from mass_gov.tasks.anchors import parse_pool, shipped_pool  # noqa: PLC0415 - only where something is learned
+
+    if settings.anchors is None:
+        return shipped_pool()
+    try:
+        return parse_pool(settings.anchors.read_bytes(), str(settings.anchors))
+    except OSError as error:
+        raise InputError(f"{settings.anchors}: {error.strerror}; give a readable file of anchors.") from None
 
 
 def suite_bytes(name: str) -> bytes:

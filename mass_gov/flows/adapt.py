@@ -13,7 +13,8 @@ came from a state that was rolled back since is not served again: the base answe
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from uuid6 import uuid7
 
@@ -24,11 +25,13 @@ from mass_gov.flows.authority import authorise
 from mass_gov.flows.drafting import Timed, change_drafts, response_body, served_text
 from mass_gov.flows.exchange import Answered, Outcome, Request
 from mass_gov.flows.handles import task_commitment
+from mass_gov.flows.monitoring import Watch, probe, watching, window_measures
 from mass_gov.flows.workbench import Origin, Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ChangeView
 from mass_gov.mass.prompting import parse_answer
 from mass_gov.mass.values import Adapter
 from mass_gov.policy import Facts, load_policy
+from mass_gov.policy.diversity import sample_measures
 from mass_gov.records.artifacts import (
     AnswerContent,
     AnswerText,
@@ -40,10 +43,13 @@ from mass_gov.records.base import timestamp
 from mass_gov.records.change import (
     RegressionSummary,
     Scope,
+    SynthesisSummary,
 )
 from mass_gov.records.drafts import EventDraft
+from mass_gov.stages.anchors import mix_in
 from mass_gov.stages.decision import decide_change
 from mass_gov.stages.gates import gate_samples
+from mass_gov.stages.measuring import measure_agreement, measure_density, measure_perplexity
 from mass_gov.stages.regression import compare
 from mass_gov.stages.synthesis import ForcedSample, force, score, scorer_of, synthesise
 from mass_gov.stages.update import Learned, take_steps
@@ -89,7 +95,16 @@ def _adapt_once(request: Request, seed: int, requested_at: str, bench: Workbench
     timed = Timed(bench.learner)
     with timed:
         origin = current_origin(bench)
-        outcome = compute(request.question, request.scope, seed, origin, bench, forced=request.forced, timed=timed)
+        outcome = compute(
+            request.question,
+            request.scope,
+            seed,
+            origin,
+            bench,
+            forced=request.forced,
+            watch=watching(change_id, bench),
+            timed=timed,
+        )
     drafts = change_drafts(change_id, request, seed, requested_at, origin, outcome, timed, bench)
     try:
         bench.ledger.append(drafts)  # durable from here on; before it, nothing was served
@@ -111,6 +126,7 @@ def compute(
     forced: Sequence[ForcedSample] = (),
     samples: SamplesContent | None = None,
     learned: Learned | None = None,
+    watch: Watch | None = None,
     timed: Timed | None = None,
 ) -> Outcome:
     """Compute the change from the question to the decision and the answers.
@@ -119,6 +135,7 @@ def compute(
         forced: samples that the caller supplies.
         samples: recorded samples to take instead of writing new ones (replay from samples).
         learned: a recorded update to take instead of a new step (replay from the delta).
+        watch: the change's id and its window, for the window monitors; without it they know nothing, and fail.
         timed: collects wall seconds by stage.
     """
     stage = timed.stage if timed is not None else Timed(bench.learner).stage
@@ -129,21 +146,55 @@ def compute(
                 if forced
                 else synthesise(bench.learner, question, origin.adapter, seed, bench.spec.sampling)
             )
+            samples = mix_in(
+                bench.learner, samples, question, seed, bench.policy, scope, bench.cases_for(scope), bench.anchors
+            )
         samples = score(bench.learner, question, samples)  # recorded samples too: a score is computed, never believed
         scorer = scorer_of(bench.learner, samples)
-    with stage("gates"):
-        samples, synthesis = gate_samples(samples, question, bench.policy, origin.state, scorer)
+    samples, synthesis = _gated(samples, question, scope, seed, origin, scorer, bench, stage)
+    gates_in_use = bench.policy.document.gates_for(scope)
+    measures = sample_measures(samples.samples, gates_in_use) if synthesis.kept else ()
     with stage("update"):
         if learned is None:
             learned = take_steps(bench.learner, samples, origin.start, origin.state, bench.spec.update)
     with stage("regression"):
         regression = _regress(scope, origin, learned, bench) if learned.files is not None else None
+        if regression is not None and watch is not None:
+            cases = probe(watch.change_id, scope, origin, learned, bench)
+            regression = (regression[0].model_copy(update={"probe": cases}) if cases else regression[0], regression[1])
     with stage("decision"):
-        facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None)
+        if regression is not None and watch is not None:
+            known = {measure.name: measure for measure in measures}
+            measures += window_measures(scope, question, samples, regression[0].probe, known, watch, bench)
+        found = {measure.name: measure for measure in measures}
+        facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None, found)
         gates, decision = decide_change(facts, bench.policy)
     with stage("answer"):
         answer = _answers(question, origin, learned, bench)
-    return Outcome(samples, synthesis, learned, regression, gates, decision, answer)
+    return Outcome(samples, synthesis, learned, regression, gates, decision, answer, measures)
+
+
+def _gated(
+    samples: SamplesContent,
+    question: str,
+    scope: Scope,
+    seed: int,
+    origin: Origin,
+    scorer: str | None,
+    bench: Workbench,
+    stage: Callable[[str], AbstractContextManager[None]],
+) -> tuple[SamplesContent, SynthesisSummary]:
+    """Measure what only a model can tell, then judge. What costs generation is timed as a stage of its own."""
+    policy, learner, where = bench.policy, bench.learner, (bench.policy, scope, bench.cases_for(scope))
+    with stage("gates"):
+        samples = measure_perplexity(learner, samples, policy, scope)
+    if policy.document.gates_for(scope).sample_agreement != "unused":
+        with stage("agreement"):
+            limit = bench.spec.sampling.max_new_tokens
+            samples = measure_agreement(learner, samples, question, origin.adapter, seed, *where, limit)
+    with stage("gates"):
+        samples = measure_density(samples, question, *where, bench.anchors, learner.template.separator)
+        return gate_samples(samples, question, policy, origin.state, scorer, scope=scope, cases=bench.cases_for(scope))
 
 
 def recall(request: Request, bench: Workbench) -> Answered | None:

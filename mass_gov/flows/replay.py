@@ -20,6 +20,7 @@ from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.flows.adapt import compute
 from mass_gov.flows.authority import authorise
 from mass_gov.flows.exchange import Outcome
+from mass_gov.flows.monitoring import watching_again
 from mass_gov.flows.replay_record import check_made_from, read_content
 from mass_gov.flows.replay_report import (
     STAGES,
@@ -42,7 +43,7 @@ from mass_gov.records.artifacts import (
     SamplesContent,
     UpdateContent,
 )
-from mass_gov.records.change import ChangeBody, Decision, GateResult
+from mass_gov.records.change import ChangeBody, Decision, GateResult, Measure
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, ReplayPerformed, Stage
 from mass_gov.records.settings import AdaptationSpec
@@ -131,6 +132,9 @@ def _as_recorded(change: ChangeView, record: _Record, bench: Workbench) -> Workb
         policy = load_policy(bench.ledger.policy_bytes(parents.policy))
     except MassGovError as error:
         raise UnreadableError("gates", f"policy {parents.policy[:12]}: {error}") from error
+    pool = record.samples.anchor_pool
+    if pool not in (None, bench.anchors.digest):
+        raise UnreadableError("samples", f"anchors {str(pool)[:12]} are not the ones at hand. Name their file.")
     try:
         suite = parse_suite(bench.ledger.suite_bytes(parents.suite))
     except MassGovError as error:
@@ -148,7 +152,9 @@ def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench
         raise UnreadableError("delta", str(error)) from error
     samples = _ungated(record.samples) if start != "scratch" else None
     forced = (
-        [ForcedSample(*_split(sample, bench)) for sample in record.samples.samples] if record.samples.forced else []
+        [ForcedSample(*_split(sample, bench)) for sample in record.samples.samples if not sample.real]
+        if record.samples.forced
+        else []
     )
     try:
         return compute(
@@ -160,6 +166,7 @@ def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench
             forced=forced,
             samples=samples,
             learned=learned,
+            watch=watching_again(body, bench.ledger),
         )
     except TaskError as error:  # recorded tokens or texts that this model cannot have written
         raise UnreadableError("samples", str(error)) from error
@@ -178,10 +185,13 @@ def _recorded_update(change: ChangeView, record: _Record, bench: Workbench) -> L
 
 
 def _ungated(samples: SamplesContent) -> SamplesContent:
-    """As they were written: how they were scored and judged is found again."""
-    nothing: dict[str, object] = {"score": None, "gates": (), "weight": 0.0, "dropped_by": ()}
+    """As they were written: how they were scored, measured and judged is found again."""
+    nothing: dict[str, object] = {"score": None, "gates": (), "weight": 0.0, "dropped_by": (), "measures": None}
     bare = tuple(sample.model_copy(update=nothing) for sample in samples.samples)
     return samples.model_copy(update={"samples": bare})
+
+
+_JUDGED = ("score", "weight", "dropped_by", "gates", "measures")
 
 
 def _compare(
@@ -189,7 +199,14 @@ def _compare(
 ) -> tuple[StageResult, ...]:
     body = change.body
     recorded = _digests(
-        record.samples, body, record.update, record.regression, body.gates, body.decision, record.answer
+        record.samples,
+        body,
+        record.update,
+        record.regression,
+        body.gates,
+        body.decision,
+        record.answer,
+        body.measures or (),
     )
     recomputed = _digests(
         outcome.samples,
@@ -199,6 +216,7 @@ def _compare(
         outcome.gates,
         outcome.decision,
         outcome.answer,
+        outcome.measures,
     )
     forced: tuple[Stage, ...] = ("samples",) if record.samples.forced else ()
     return tuple(
@@ -219,6 +237,7 @@ def _digests(
     gates: tuple[GateResult, ...],
     decision: Decision,
     answer: AnswerContent,
+    measures: tuple[Measure, ...],
 ) -> dict[Stage, str]:
     """One digest per stage over everything that the stage said."""
 
@@ -226,14 +245,20 @@ def _digests(
         return sha256_hex(canonical_bytes(value))
 
     documents = [sample.document() for sample in samples.samples]
-    judged = [{key: document[key] for key in ("score", "weight", "dropped_by", "gates")} for document in documents]
+    judged = [{key: document.get(key) for key in _JUDGED} for document in documents]
     update = body.update.model_copy(update={"delta_key": None})
     return {
         "samples": digest(_ungated(samples).document()),
         "gates": digest({"summary": body.synthesis.document(), "samples": judged}),
         "delta": digest({"summary": update.document(), "content": content.document()}),
         "regression": digest(regression.document() if regression else None),
-        "decision": digest({"gates": [gate.document() for gate in gates], "decision": decision.document()}),
+        "decision": digest(
+            {
+                "gates": [gate.document() for gate in gates],
+                "decision": decision.document(),
+                "measures": {measure.name: measure.document() for measure in measures},
+            }
+        ),
         "answer": digest(answer.document()),
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mass_gov.errors import IntegrityError, RefusedError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
@@ -28,6 +28,7 @@ from mass_gov.records.change import SCOPES, Scope
 from mass_gov.records.events import Actor
 from mass_gov.records.settings import AdaptationSpec, LoraSpec
 from mass_gov.stages.regression import RegressionRunner
+from mass_gov.tasks.anchors import AnchorPool, shipped_pool
 
 ADAPTER_CONFIG, ADAPTER_MODEL = "adapter_config.json", "adapter_model.safetensors"
 _DELTA_ROLES: dict[str, ArtifactRole] = {
@@ -50,6 +51,9 @@ class Workbench:
     deployment: str
     actor: Actor
     clock: Callable[[], dt.datetime]
+    anchors: AnchorPool = field(default_factory=shipped_pool)
+    """Real tasks, for policies that mix them in or compare with them."""
+
     recorded_runner: RegressionRunner | None = None
     """The runner of the recorded suite, where a change is computed again: whatever suite the policy names now."""
 
@@ -58,6 +62,10 @@ class Workbench:
         if self.recorded_runner is not None:
             return self.recorded_runner
         return self.runners.named(self.policy.document.suite_for(scope), self.spec.answer)
+
+    def cases_for(self, scope: Scope) -> dict[str, str]:
+        """The questions of the suite that tests an update of this scope, by name: what no sample may ask."""
+        return {case.case_id: case.question for case in self.runner_for(scope).suite.cases}
 
     @property
     def base_state(self) -> str:

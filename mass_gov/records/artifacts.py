@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mass_gov.records.base import BigInteger, Count, Digest, Finite, Record, Slug, SubjectHandle, not_said
+from mass_gov.records.base import BigInteger, Count, Digest, Finite, Record, Slug, SubjectHandle, not_said, not_so
 
 ArtifactRole = Literal[
     "request",
@@ -59,7 +59,8 @@ class SampleGateContent(Record):
     """What one sample gate found about one sample."""
 
     gate: Slug
-    value: Finite
+    value: Finite | None
+    """None where there was no finite number to judge, which never passes."""
     verdict: Literal["pass", "fail"]
     detail: str
 
@@ -82,6 +83,8 @@ class SampleContent(Record):
     dropped_by: tuple[Slug, ...]
     measures: Annotated[dict[Slug, Finite | None] | None, Field(exclude_if=not_said)] = None
     """What a model found about this sample (`agreement`, `perplexity`), which its text alone does not tell."""
+    real: Annotated[bool, Field(exclude_if=not_so)] = False
+    """An anchor: a real task with its gold answer, mixed in by the policy, which no model wrote."""
 
 
 class SamplesContent(Record):
@@ -92,6 +95,9 @@ class SamplesContent(Record):
     forced: bool
     """True when the samples were supplied by the caller instead of generated (marked everywhere)."""
     samples: tuple[SampleContent, ...]
+    """First what was generated or supplied, then the anchors."""
+    anchor_pool: Annotated[Digest | None, Field(exclude_if=not_said)] = None
+    """Digest of the pool that anchors were chosen from, or samples compared with; None where nobody asked for it."""
 
 
 class ModuleStep(Record):
@@ -152,6 +158,8 @@ class RegressionContent(Record):
     suite: Digest
     batch_size: Count
     cases: tuple[CaseContent, ...]
+    probe: Annotated[tuple[CaseContent, ...] | None, Field(exclude_if=not_said)] = None
+    """Fresh cases of this change alone (`mass_gov.tasks.probes`); None where no window gate asks for them."""
 
 
 class AnswerText(Record):

@@ -60,6 +60,11 @@ def not_said(value: object) -> bool:
     return value is None
 
 
+def not_so(value: object) -> bool:
+    """The same for a mark: left out where it is not set."""
+    return value is False
+
+
 class Record(BaseModel):
     """Base of every record: frozen, closed, finite."""
 
@@ -76,4 +81,4 @@ class Record(BaseModel):
 
 def timestamp(moment: dt.datetime) -> str:
     """Format an aware `moment` as a `Timestamp`."""
-    return moment.astimezone(dt.UTC).strftime(TIME_FORMAT)
+    return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
