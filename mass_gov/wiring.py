@@ -10,6 +10,7 @@ import datetime as dt
 import getpass
 import sys
 from collections.abc import Collection
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING
 from mass_gov.config import Settings
 from mass_gov.config_data import data_folder
 from mass_gov.errors import InputError, MissingExtraError, NotFoundError, PolicyError
-from mass_gov.evidence.keystore import KeyStore
+from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
+from mass_gov.evidence.keystore import SYSTEM_SUBJECT, KeyStore
 from mass_gov.evidence.signing_keys import PURPOSES
+from mass_gov.evidence.state import state_digest
 from mass_gov.flows.authority import Acting, Claim, identify
 from mass_gov.flows.expiry import expire
-from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model, register_suite
+from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model
 from mass_gov.flows.notify import Outbox, Webhook
 from mass_gov.ledger import Address, Ledger, ledger_exists
 from mass_gov.policy import Policy, load_policy
@@ -31,6 +34,7 @@ from mass_gov.records.events import Actor, Role
 from mass_gov.records.settings import AdaptationSpec
 
 if TYPE_CHECKING:
+    from mass_gov.flows.outcomes import OutcomeStore
     from mass_gov.flows.workbench import Workbench
     from mass_gov.mass.learner import Learner
     from mass_gov.stages.regression import RegressionRunner
@@ -272,9 +276,8 @@ def open_workbench(
     """
     try:
         from mass_gov.executors.inline import InlineExecutor  # noqa: PLC0415 - torch stays off the auditor's side
-        from mass_gov.flows.workbench import Workbench  # noqa: PLC0415
-        from mass_gov.stages.regression import RegressionRunner  # noqa: PLC0415
-        from mass_gov.tasks.suites import parse_suite  # noqa: PLC0415
+        from mass_gov.flows.suite_runs import SuiteRunners  # noqa: PLC0415
+        from mass_gov.flows.workbench import Workbench, register_suites  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtraError(
             f"this command needs the learner, and {error.name} is not installed. Run `pip install 'mass-gov[ml]'`."
@@ -283,14 +286,15 @@ def open_workbench(
     if question is not None:
         learner.check_question(question, max_new_tokens=spec.answer.max_new_tokens)
     ledger, policy = (existing, _policy_of(existing)) if existing is not None else initialise(settings, None)
-    suite_source = suite_bytes(policy.document.suites.instance)
-    suite = parse_suite(suite_source)
+    keys = ledger.keys or open_keys(settings)  # one store: it follows a rotation by another process
+    # A bench laid over a ledger as it is computes everything again: it takes no remembered outcome on trust.
+    outcomes = _outcomes(settings, learner, ledger, keys) if existing is None else None
     bench = Workbench(
         learner=learner,
         ledger=ledger,
-        keys=ledger.keys or open_keys(settings),  # one store: it follows a rotation by another process
+        keys=keys,
         policy=policy,
-        runner=RegressionRunner(learner, suite, spec.answer),
+        runners=SuiteRunners(learner, suite_bytes, outcomes),
         spec=spec,
         tenant=settings.tenant,
         deployment=settings.deployment,
@@ -303,8 +307,24 @@ def open_workbench(
     expire(ledger)
     where = (bench.actor, settings.tenant, settings.deployment)
     register_model(ledger, learner.base_digest, bench.template_digest, learner.parameter_count, *where)
-    register_suite(ledger, suite.digest, policy.document.suites.instance, len(suite.cases), suite_source, *where)
+    register_suites(bench)
     return bench
+
+
+def _outcomes(settings: Settings, learner: Learner, ledger: Ledger, keys: KeyStore) -> OutcomeStore:
+    """Where the answers of recorded states to the suites outlive the process: HOME/outcomes."""
+    from mass_gov.flows.outcomes import OutcomeStore  # noqa: PLC0415
+
+    base = state_digest(learner.base_digest, None)
+
+    def owner(state: str) -> str | None:
+        if state == base:
+            return SYSTEM_SUBJECT  # nobody's data
+        change = ledger.change_of_state(state)
+        return change.body.identity.subject if change is not None else None
+
+    fingerprint = sha256_hex(canonical_bytes(learner.fingerprint()))
+    return OutcomeStore(settings.home / "outcomes", keys, settings.tenant, fingerprint, owner)
 
 
 def open_deployment_runner(bench: Workbench, *, register: bool = True) -> RegressionRunner:
@@ -313,16 +333,13 @@ def open_deployment_runner(bench: Workbench, *, register: bool = True) -> Regres
     Arguments:
         register: also register the suite where the ledger does not know it yet; else nothing is written.
     """
-    from mass_gov.stages.regression import RegressionRunner  # noqa: PLC0415 - only where a bench is open
-    from mass_gov.tasks.suites import parse_suite  # noqa: PLC0415
+    from mass_gov.flows.workbench import register_suites  # noqa: PLC0415 - only where a bench is open
 
-    name = _policy_of(bench.ledger).document.suites.deployment
-    source = suite_bytes(name)
-    suite = parse_suite(source)
+    policy = _policy_of(bench.ledger)
     if register:
-        where = (bench.actor, bench.tenant, bench.deployment)
-        register_suite(bench.ledger, suite.digest, name, len(suite.cases), source, *where)
-    return RegressionRunner(bench.learner, suite, bench.spec.answer)
+        register_suites(replace(bench, policy=policy))
+    # Whoever tests what is in use already takes no remembered outcome on trust.
+    return bench.runners.again(bench.runners.suite(policy.document.suites.deployment), bench.spec.answer)
 
 
 def open_model(settings: Settings) -> Learner:
@@ -363,10 +380,15 @@ def _anchors(settings: Settings) -> AnchorPool:
 
 
 def suite_bytes(name: str) -> bytes:
-    """Return the file of a shipped suite by the name that policies use, `core-v1`."""
+    """Return the file of a shipped suite by the name that policies use, `instance-v1`.
+
+    Raises:
+        InputError: there is none of that name; the message lists those that there are.
+    """
     from importlib.resources import files  # noqa: PLC0415
 
-    resource = files("mass_gov.tasks") / "suites" / f"{name}.jsonl"
-    if not resource.is_file():
-        raise InputError(f"there is no regression suite {name!r}. Name one that ships with this release: core-v1.")
-    return resource.read_bytes()
+    folder = files("mass_gov.tasks") / "suites"
+    known = sorted(one.name.removesuffix(".jsonl") for one in folder.iterdir() if one.name.endswith(".jsonl"))
+    if name not in known:
+        raise InputError(f"there is no regression suite {name!r}. Name one that ships: {', '.join(known)}.")
+    return (folder / f"{name}.jsonl").read_bytes()

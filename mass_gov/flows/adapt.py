@@ -146,7 +146,9 @@ def compute(
                 if forced
                 else synthesise(bench.learner, question, origin.adapter, seed, bench.spec.sampling)
             )
-            samples = mix_in(bench.learner, samples, question, seed, bench.policy, scope, bench.cases, bench.anchors)
+            samples = mix_in(
+                bench.learner, samples, question, seed, bench.policy, scope, bench.cases_for(scope), bench.anchors
+            )
         samples = score(bench.learner, question, samples)  # recorded samples too: a score is computed, never believed
         scorer = scorer_of(bench.learner, samples)
     samples, synthesis = _gated(samples, question, scope, seed, origin, scorer, bench, stage)
@@ -183,7 +185,7 @@ def _gated(
     stage: Callable[[str], AbstractContextManager[None]],
 ) -> tuple[SamplesContent, SynthesisSummary]:
     """Measure what only a model can tell, then judge. What costs generation is timed as a stage of its own."""
-    policy, learner, where = bench.policy, bench.learner, (bench.policy, scope, bench.cases)
+    policy, learner, where = bench.policy, bench.learner, (bench.policy, scope, bench.cases_for(scope))
     with stage("gates"):
         samples = measure_perplexity(learner, samples, policy, scope)
     if policy.document.gates_for(scope).sample_agreement != "unused":
@@ -192,7 +194,7 @@ def _gated(
             samples = measure_agreement(learner, samples, question, origin.adapter, seed, *where, limit)
     with stage("gates"):
         samples = measure_density(samples, question, *where, bench.anchors, learner.template.separator)
-        return gate_samples(samples, question, policy, origin.state, scorer, scope=scope, cases=bench.cases)
+        return gate_samples(samples, question, policy, origin.state, scorer, scope=scope, cases=bench.cases_for(scope))
 
 
 def recall(request: Request, bench: Workbench) -> Answered | None:
@@ -242,10 +244,11 @@ def _regress(
     scope: Scope, origin: Origin, learned: Learned, bench: Workbench
 ) -> tuple[RegressionContent, RegressionSummary]:
     states = ((bench.base_state, None), (origin.state, origin.adapter), (learned.summary.state, learned.adapter))
+    runner = bench.runner_for(scope)
     try:
-        return compare(bench.runner, states, bench.policy.document.gates_for(scope))
+        return compare(runner, states, bench.policy.document.gates_for(scope))
     finally:
-        bench.runner.forget(learned.summary.state)
+        runner.forget(learned.summary.state)
 
 
 def _answers(question: str, origin: Origin, learned: Learned, bench: Workbench) -> AnswerContent:

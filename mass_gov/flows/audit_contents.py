@@ -150,6 +150,8 @@ class Contents:
                     suite = parse_suite(plain["suite"], body.name)
                     check.same("suite", "digest", body.suite, suite.digest)
                     check.same("suite", "cases", body.cases, len(suite.cases))
+                    if suite.header is not None:
+                        check.same("suite", "name", body.name, suite.header.label)
                     self._suites[suite.digest] = suite
             case ResponseServed():
                 self._unadapted(body, check)

@@ -86,7 +86,7 @@ def _of_samples(
     found: Statistics,
 ) -> None:
     learner, template = bench.learner, bench.learner.template
-    cases = nearest_case(bench.cases)
+    cases = nearest_case(bench.cases_for("instance"))
     found["contamination"] += [cases.nearest(sample.question or "")[0] for sample in parsed]
     written = [f"{sample.question}{template.separator}{sample.answer}" for sample in parsed]
     real = [f"{anchor.question}{template.separator}{anchor.answer}" for anchor in bench.anchors.anchors]

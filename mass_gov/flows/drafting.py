@@ -24,7 +24,7 @@ from mass_gov.mass.learner import Learner
 from mass_gov.policy import Policy
 from mass_gov.records.artifacts import AnswerContent, ArtifactRole, RequestContent
 from mass_gov.records.base import Record, timestamp
-from mass_gov.records.change import ChangeBody, Cost, Identity, Parents
+from mass_gov.records.change import ChangeBody, Cost, Identity, Parents, Scope
 from mass_gov.records.drafts import ArtifactDraft, EventDraft, Older
 from mass_gov.records.events import Body, ChangeActivated, ChangeRecorded, ResponseServed
 from mass_gov.stages.update import signed_by
@@ -93,7 +93,7 @@ def change_drafts(
             requested_at=requested_at,
             recorded_at=timestamp(bench.clock()),
         ),
-        parents=_parents(seed, origin, bench),
+        parents=_parents(seed, request.scope, origin, bench),
         synthesis=outcome.synthesis,
         update=signed_by(learned.summary, bench.keys.delta_signer.keyid),
         regression=outcome.regression[1] if outcome.regression else None,
@@ -107,7 +107,7 @@ def change_drafts(
     return [recorded, *freeze_after(body, bench), *_consequences(body, outcome, bench)]
 
 
-def _parents(seed: int, origin: Origin, bench: Workbench) -> Parents:
+def _parents(seed: int, scope: Scope, origin: Origin, bench: Workbench) -> Parents:
     return Parents(
         base_model=bench.learner.base_digest,
         parent_state=origin.state,
@@ -116,7 +116,7 @@ def _parents(seed: int, origin: Origin, bench: Workbench) -> Parents:
         seed=str(seed),
         prompt_template=bench.template_digest,
         policy=bench.policy.digest,
-        suite=bench.runner.suite.digest,
+        suite=bench.runner_for(scope).suite.digest,
         fingerprint=sha256_hex(canonical_bytes(bench.learner.fingerprint())),
     )
 

@@ -47,7 +47,6 @@ from mass_gov.records.change import ChangeBody, Decision, GateResult, Measure
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, ReplayPerformed, Stage
 from mass_gov.records.settings import AdaptationSpec
-from mass_gov.stages.regression import RegressionRunner
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.stages.update import Learned
 from mass_gov.tasks.suites import parse_suite
@@ -136,14 +135,12 @@ def _as_recorded(change: ChangeView, record: _Record, bench: Workbench) -> Workb
     pool = record.samples.anchor_pool
     if pool not in (None, bench.anchors.digest):
         raise UnreadableError("samples", f"anchors {str(pool)[:12]} are not the ones at hand. Name their file.")
-    runner = bench.runner
-    if (runner.suite.digest, runner.spec) != (parents.suite, record.spec.answer):
-        try:
-            suite = parse_suite(bench.ledger.suite_bytes(parents.suite))
-        except MassGovError as error:
-            raise UnreadableError("regression", f"suite {parents.suite[:12]}: {error}") from error
-        runner = RegressionRunner(bench.learner, suite, record.spec.answer)
-    return replace(bench, spec=record.spec, policy=policy, runner=runner)
+    try:
+        suite = parse_suite(bench.ledger.suite_bytes(parents.suite))
+    except MassGovError as error:
+        raise UnreadableError("regression", f"suite {parents.suite[:12]}: {error}") from error
+    runner = bench.runners.again(suite, record.spec.answer)
+    return replace(bench, spec=record.spec, policy=policy, recorded_runner=runner)
 
 
 def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench) -> Outcome:

@@ -3,7 +3,7 @@
 `mass_gov.wiring` fills it. This module also reads where a change starts from: the pointer's state and its adapter.
 
 Rules: a recorded delta is used only if its bytes are the ones that its leaf names. The policy is the one in force when
-the work begins, which may not be the one that the bench was laid with.
+the work begins, which may not be the one that the bench was laid with; the suites that it names come with it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from mass_gov.errors import IntegrityError, RefusedError, StaleChangeError
+from mass_gov.errors import IntegrityError, RefusedError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.model_signing import delta_digest
 from mass_gov.evidence.state import state_digest
+from mass_gov.flows.initialise import register_suite
+from mass_gov.flows.suite_runs import SuiteRunners
 from mass_gov.ledger import ChangeView, Ledger
 from mass_gov.mass.learner import Learner
 from mass_gov.mass.values import Adapter, LoraSettings
 from mass_gov.policy import Policy, load_policy
 from mass_gov.records.artifacts import ArtifactRole
+from mass_gov.records.change import SCOPES, Scope
 from mass_gov.records.events import Actor
 from mass_gov.records.settings import AdaptationSpec, LoraSpec
 from mass_gov.stages.regression import RegressionRunner
@@ -42,7 +45,7 @@ class Workbench:
     ledger: Ledger
     keys: KeyStore
     policy: Policy
-    runner: RegressionRunner
+    runners: SuiteRunners
     spec: AdaptationSpec
     tenant: str
     deployment: str
@@ -51,10 +54,18 @@ class Workbench:
     anchors: AnchorPool = field(default_factory=shipped_pool)
     """Real tasks, for policies that mix them in or compare with them."""
 
-    @property
-    def cases(self) -> dict[str, str]:
-        """The questions of the suite that tests an update, by name: what no sample may ask."""
-        return {case.case_id: case.question for case in self.runner.suite.cases}
+    recorded_runner: RegressionRunner | None = None
+    """The runner of the recorded suite, where a change is computed again: whatever suite the policy names now."""
+
+    def runner_for(self, scope: Scope) -> RegressionRunner:
+        """The runner of the suite that tests an update of this scope under the policy."""
+        if self.recorded_runner is not None:
+            return self.recorded_runner
+        return self.runners.named(self.policy.document.suite_for(scope), self.spec.answer)
+
+    def cases_for(self, scope: Scope) -> dict[str, str]:
+        """The questions of the suite that tests an update of this scope, by name: what no sample may ask."""
+        return {case.case_id: case.question for case in self.runner_for(scope).suite.cases}
 
     @property
     def base_state(self) -> str:
@@ -96,21 +107,26 @@ class RecordedDelta:
 
 
 def under_policy_in_force(bench: Workbench) -> Workbench:
-    """Return the bench with the policy that decides now.
+    """Return the bench with the policy that decides now; suites that it names and the ledger lacks are registered.
 
     Raises:
-        StaleChangeError: that policy tests on another suite than this bench holds.
+        InputError: that policy tests on a suite that this release does not ship.
     """
     digest = bench.ledger.active_policy()
     if digest is None or digest == bench.policy.digest:
         return bench
-    policy = load_policy(bench.ledger.policy_bytes(digest))
-    if policy.document.suites != bench.policy.document.suites:
-        raise StaleChangeError(
-            f"policy {policy.label} came into force meanwhile, and tests on other suites than {bench.policy.label}. "
-            "Run the command again."
+    newer = replace(bench, policy=load_policy(bench.ledger.policy_bytes(digest)))
+    register_suites(newer)
+    return newer
+
+
+def register_suites(bench: Workbench) -> None:
+    """Register the suites that the bench's policy names, each once."""
+    for name in dict.fromkeys(bench.policy.document.suite_for(scope) for scope in SCOPES):
+        suite, source = bench.runners.suite(name), bench.runners.load(name)
+        register_suite(
+            bench.ledger, suite.digest, name, len(suite.cases), source, bench.actor, bench.tenant, bench.deployment
         )
-    return replace(bench, policy=policy)
 
 
 def current_origin(bench: Workbench) -> Origin:

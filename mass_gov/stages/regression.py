@@ -7,6 +7,7 @@ state and suite. This step counts and bounds; `mass_gov.policy` judges.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mass_gov.mass.learner import Learner
 from mass_gov.mass.prompting import parse_answer
@@ -22,6 +23,16 @@ Answers = tuple[str | None, ...]
 """The parsed answer per case, in the suite's order; None where a text held no answer."""
 
 
+class Remembered(Protocol):
+    """Where the answers of recorded states outlive the process."""
+
+    def read(self, state: str, suite: str, spec: AnswerSpec, count: int) -> Answers | None:
+        """The answers to `count` cases; None where they are not known."""
+
+    def write(self, state: str, suite: str, spec: AnswerSpec, answers: Answers) -> None:
+        """Remember them, where the state is recorded."""
+
+
 @dataclass
 class RegressionRunner:
     """Runs one suite on states of one model, each state once."""
@@ -29,19 +40,31 @@ class RegressionRunner:
     learner: Learner
     suite: Suite
     spec: AnswerSpec
+    remembered: Remembered | None = None
     _known: dict[str, Answers] = field(default_factory=dict)
 
     def answers(self, state: str, adapter: Adapter | None) -> Answers:
         """Return the state's answers to every case of the suite."""
         if state not in self._known:
-            generations = self.learner.answer(
-                [case.question for case in self.suite.cases],
-                adapter,
-                max_new_tokens=self.spec.max_new_tokens,
-                batch_size=self.spec.batch_size,
-            )
-            self._known[state] = tuple(parse_answer(g.text, self.learner.template) for g in generations)
+            self._known[state] = self._recalled(state) or self._asked(state, adapter)
         return self._known[state]
+
+    def _recalled(self, state: str) -> Answers | None:
+        if self.remembered is None:
+            return None
+        return self.remembered.read(state, self.suite.digest, self.spec, len(self.suite.cases))
+
+    def _asked(self, state: str, adapter: Adapter | None) -> Answers:
+        generations = self.learner.answer(
+            [case.question for case in self.suite.cases],
+            adapter,
+            max_new_tokens=self.spec.max_new_tokens,
+            batch_size=self.spec.batch_size,
+        )
+        answers = tuple(parse_answer(g.text, self.learner.template) for g in generations)
+        if self.remembered is not None:
+            self.remembered.write(state, self.suite.digest, self.spec, answers)
+        return answers
 
     def forget(self, state: str) -> None:
         """Drop a state that will not be asked about again (an instance-scope update)."""

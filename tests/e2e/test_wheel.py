@@ -74,7 +74,7 @@ def test_the_wheel_carries_what_the_program_reads(installed: Installed) -> None:
     model = ("config.json", "model.safetensors", "tokenizer.json", "prompt_template.json", "MODEL_CARD.md")
     wanted = {
         "mass_gov/py.typed",
-        "mass_gov/tasks/suites/core-v1.jsonl",
+        *(f"mass_gov/tasks/suites/{name}.jsonl" for name in ("core-v1", "instance-v1", "deployment-v1")),
         "mass_gov/_data/policies/default/v1.yaml",
         "mass_gov/_data/policies/solo/v1.yaml",
         "mass_gov/_data/migrations/env.py",

@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from mass_gov.config import Settings, load_settings
-from mass_gov.errors import IntegrityError, KeyUnavailableError, NotRetainedError, RefusedError, StaleChangeError
+from mass_gov.errors import (
+    InputError,
+    IntegrityError,
+    KeyUnavailableError,
+    NotRetainedError,
+    RefusedError,
+    StaleChangeError,
+)
 from mass_gov.evidence.keystore import SYSTEM_SUBJECT
 from mass_gov.flows import adapt as adapt_flow
 from mass_gov.flows import drafting, initialise
@@ -25,6 +32,7 @@ from mass_gov.policy import Policy, load_policy
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
 from mass_gov.records.events import PolicyActivated
 from mass_gov.records.settings import AdaptationSpec
+from mass_gov.tasks.suites import parse_suite
 from mass_gov.wiring import address, find_policy, open_keys, open_ledger, open_workbench
 from mass_gov.wiring import initialise as make_ledger
 from tests.flows.test_adapt import ALICE, BOB, SPEC, applied, practise
@@ -281,12 +289,25 @@ def test_an_answer_names_the_policy_in_force_and_not_the_one_that_the_bench_was_
     assert under_policy_in_force(bench).policy.digest == newer.digest
 
 
-def test_a_policy_with_another_suite_is_not_judged_on_the_old_one(open_bench: Open) -> None:
+def test_a_policy_with_a_suite_that_nobody_has_is_not_judged_on_another(open_bench: Open) -> None:
     bench = open_bench()
     source = bench.policy.source.replace(b"\nversion: 1\n", b"\nversion: 2\n")
-    _activate(bench, load_policy(source.replace(b"suite: core-v1", b"suite: core-v2")), replaces=bench.policy.digest)
-    with pytest.raises(StaleChangeError, match="core-v2"):
+    _activate(bench, load_policy(source.replace(b": core-v1", b": core-v99")), replaces=bench.policy.digest)
+    before = bench.ledger.size
+    with pytest.raises(InputError, match=r"core-v99.*instance-v1"):
         practise(bench, "8")
+    assert bench.ledger.size == before
+
+
+def test_a_policy_that_comes_into_force_brings_its_suite_along(open_bench: Open) -> None:
+    bench = open_bench()
+    source = bench.policy.source.replace(b"\nversion: 1\n", b"\nversion: 2\n")
+    newer = load_policy(source.replace(b"instance: core-v1", b"instance: instance-v1"))
+    _activate(bench, newer, replaces=bench.policy.digest)
+    change = practise(bench, "8").change
+    suite = parse_suite(bench.ledger.suite_bytes(change.body.parents.suite))
+    assert suite.header is not None and suite.header.label == "instance-v1"
+    assert change.body.regression is not None and change.body.regression.n == suite.header.cases
 
 
 @pytest.mark.parametrize("same", [True, False])

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from mass_gov.errors import TaskError
-from mass_gov.flows.base_suite import core_suite
-from mass_gov.mass.reference_model import reference_folder
+from mass_gov.flows.base_suite import PLANS, core_suite, planned_suite
+from mass_gov.mass.reference_model import reference_folder, trained_folder
 from mass_gov.tasks.registry import DOMAINS, sample_tasks
 from mass_gov.tasks.suite_building import build_suite, load_suite, suite_bytes
+from mass_gov.tasks.suites import parse_suite
 
-CORE = Path(str(files("mass_gov.tasks"))) / "suites" / "core-v1.jsonl"
+FOLDER = Path(str(files("mass_gov.tasks"))) / "suites"
+CORE = FOLDER / "core-v1.jsonl"
+PLANNED = [FOLDER / f"{name}.jsonl" for name in PLANS]
 
 
 def _edited(tmp_path: Path, **changes: object) -> Path:
@@ -23,6 +26,44 @@ def _edited(tmp_path: Path, **changes: object) -> Path:
     path = tmp_path / "suite.jsonl"
     path.write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
     return path
+
+
+def _headed(**changes: object) -> bytes:
+    first, *rest = (FOLDER / "instance-v1.jsonl").read_text().splitlines()
+    return "\n".join([json.dumps({**json.loads(first), **changes}), *rest]).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cases": 161}, "says cases 161, and its cases have 160"),
+        ({"critical": 0}, "says critical 0"),
+        ({"domains": ["nested"]}, "says domains"),
+        ({"margin": 0.0}, "shares in"),
+        ({"margin": float("nan")}, "shares in"),
+        ({"margin": "0.1"}, "margin is not a float"),
+        ({"power": 1.5}, "shares in"),
+        ({"version": 0}, "a version from 1"),
+        ({"format": 3}, "format 2"),
+        ({"extra": 1}, "exactly the fields"),
+    ],
+)
+def test_a_header_that_its_cases_do_not_bear_out_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(TaskError, match=message):
+        parse_suite(_headed(**changes))
+
+
+def test_a_header_in_another_place_is_refused() -> None:
+    first, second, *rest = _headed().splitlines()
+    with pytest.raises(TaskError, match="line 2: a case has exactly the fields"):
+        parse_suite(b"\n".join([second, first, *rest]))
+
+
+def test_a_suite_says_who_it_is_and_the_first_one_has_no_header() -> None:
+    header = parse_suite(_headed()).header
+    assert header is not None
+    assert (header.label, header.cases, header.margin) == ("instance-v1", 160, 0.1)
+    assert load_suite(CORE).header is None
 
 
 @pytest.mark.parametrize(
@@ -65,8 +106,22 @@ def test_the_shipped_suite_is_built_again_from_its_seed_and_the_shipped_base() -
     assert core_suite(reference_folder()) == CORE.read_bytes()
 
 
+@pytest.mark.parametrize("path", PLANNED, ids=lambda path: path.stem)
+def test_a_suite_with_a_header_covers_the_same_and_has_a_few_critical_cases_in_every_domain(path: Path) -> None:
+    suite = load_suite(path)
+    assert suite.header is not None and suite.header.label == path.stem
+    critical = [case for case in suite.cases if case.critical]
+    assert {case.domain for case in critical} == {case.domain for case in suite.cases} == set(suite.header.domains)
+    assert all(case.split == "easy" for case in critical) and len(critical) <= len(suite.cases) // 40
+
+
+def test_the_instance_suite_is_built_again_from_its_seed_and_the_shipped_models() -> None:
+    made = planned_suite(PLANS["instance-v1"], (reference_folder(), trained_folder()))
+    assert made == (FOLDER / "instance-v1.jsonl").read_bytes()
+
+
 def test_no_shipped_case_is_ever_sampled_for_a_test() -> None:
-    asked = {case.question for case in load_suite(CORE).cases}
+    asked = {case.question for path in (CORE, *PLANNED) for case in load_suite(path).cases}
     for seed in range(5):
         for split in ("easy", "hard"):
             assert not asked & {task.question for task in sample_tasks(600, seed, split=split)}
