@@ -19,8 +19,10 @@ $(STAMP): pyproject.toml
 demo: install
 	$(BIN)/python bench/demo.py
 
+# A file's tests stay together: they share fixtures. Each process has a PostgreSQL server of its own.
+TEST_PROCESSES ?= 2
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: install
 	$(BIN)/ruff check .

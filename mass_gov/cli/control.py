@@ -88,10 +88,11 @@ def _control(
     what: str, reason: str, everywhere: bool, deployment: str | None, principal: str | None
 ) -> tuple[Controlled, str]:
     from mass_gov.flows import freeze as flow
-    from mass_gov.wiring import actor, open_ledger
+    from mass_gov.wiring import acting, open_ledger
 
     chosen, why = settings(deployment=deployment, principal=principal), clean_reason(reason)
     do = flow.freeze if what == "freeze" else flow.unfreeze
     with open_ledger(chosen) as ledger:
-        done = do(ledger, actor(chosen), why, chosen.tenant, chosen.deployment, everywhere=everywhere)
+        who = acting(chosen, ledger, "freeze").actor
+        done = do(ledger, who, why, chosen.tenant, chosen.deployment, everywhere=everywhere)
     return done, "everywhere" if everywhere else f"for {chosen.tenant}/{chosen.deployment}"

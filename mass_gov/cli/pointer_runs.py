@@ -16,7 +16,7 @@ from mass_gov.cli.output import emit, err, grid, number, one_line, out, say, sty
 from mass_gov.config import Settings
 from mass_gov.records.change import GateResult
 from mass_gov.wiring import (
-    actor,
+    acting,
     open_deployment_runner,
     open_model,
     open_workbench,
@@ -149,7 +149,7 @@ def _bench(settings: Settings) -> Iterator[Workbench]:
     with err().status("opening the model…"):
         bench = open_workbench(settings, recommended_spec(settings))
     with bench.ledger:
-        yield replace(bench, actor=actor(settings))
+        yield replace(bench, actor=acting(settings, bench.ledger, "rebase").actor)
 
 
 def _print_gates(gates: tuple[GateResult, ...]) -> None:

@@ -111,12 +111,13 @@ def rollback(
     """Move a deployment's pointer back to a state that it stands on; says what was served under what is undone."""
     from mass_gov.cli.changes import print_rolled_back, rolled_back_document
     from mass_gov.flows.rollback import rollback_to
-    from mass_gov.wiring import actor, open_ledger
+    from mass_gov.wiring import acting, open_ledger
 
     chosen, why = settings(deployment=deployment, principal=principal), clean_reason(reason)
     with open_ledger(chosen) as ledger:
         place = (chosen.tenant, chosen.deployment)
-        done = rollback_to(ledger, *place, to.strip().lower(), actor(chosen), why, cascade=cascade)
+        who = acting(chosen, ledger, "rollback").actor
+        done = rollback_to(ledger, *place, to.strip().lower(), who, why, cascade=cascade)
         state = ledger.pointer(*place).state
     if as_json:
         emit({"to": to, "already": done.already} | rolled_back_document(done, state))

@@ -121,11 +121,12 @@ def activate(policy: PolicyArgument, principal: AsOption = None, as_json: JsonFl
     the event is marked. `mass-gov policy diff FILE` shows beforehand what widens.
     """
     from mass_gov.flows.policies import activate_policy
-    from mass_gov.wiring import actor, open_ledger
+    from mass_gov.wiring import acting, open_ledger
 
     chosen, found = settings(principal=principal), _with_suites(policy)
     with open_ledger(chosen) as ledger:
-        done = activate_policy(ledger, found, actor(chosen), chosen.tenant, chosen.deployment)
+        who = acting(chosen, ledger, "policies").actor
+        done = activate_policy(ledger, found, who, chosen.tenant, chosen.deployment)
     alone = done.activated and len(done.approvers) == 1
     if as_json:
         emit(

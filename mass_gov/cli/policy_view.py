@@ -201,14 +201,15 @@ def backtest(candidate: Policy, found: Backtest) -> Iterator[RenderableType]:
     if not found.changes:
         yield "No change was recorded then: there is nothing to replay."
         return
-    table = grid("recorded", candidate.label, "changes", "mostly because", "first changes")
-    table.columns[3].overflow = table.columns[4].overflow = "fold"
+    table = grid("recorded", candidate.label, "changes", "mostly because")
+    table.columns[3].overflow = "fold"
     for (old, new), n in sorted(found.outcomes.items(), key=lambda item: -item[1]):
         reasons = found.reasons.get((old, new))
         because = ", ".join(f"{name} ({count})" for name, count in reasons.most_common(_TOP)) if reasons else "-"
-        ids = "\n".join(found.examples.get((old, new), ())) or "-"
-        table.add_row(styled(old), styled(new) if new != "unknown" else Text(new, style=UNSURE), str(n), because, ids)
+        table.add_row(styled(old), styled(new) if new != "unknown" else Text(new, style=UNSURE), str(n), because)
     yield table
+    for (old, new), ids in sorted(found.examples.items()):
+        yield "\n".join((f"{old} before, {new} under {candidate.label}:", *(f"  {one}" for one in ids)))
     yield f"{found.flips} of {found.changes} decisions would be others; {found.unknown} cannot be told."
     if found.missing:
         missing = ", ".join(f"{name} ({count})" for name, count in found.missing.most_common())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Never, TypeAlias
 
@@ -68,13 +69,16 @@ class _NotQuickError(ValueError):
 
 
 def _quick_bytes(value: object) -> bytes | None:
-    """RFC 8785 by the standard library, three times as fast, where the two cannot differ; None elsewhere.
+    """RFC 8785 by the standard library, several times as fast, where the two cannot differ; None elsewhere.
 
-    They agree on what has no number but integers up to 2^53 - 1 and no character beyond U+FFFF, by whose UTF-16 form
-    keys would sort otherwise. Reading the text back says which numbers it has, and that no key was made a string.
+    They agree on what has no number but integers up to 2^53 - 1 and decimals that Python writes without an exponent,
+    and no character beyond U+FFFF, by whose UTF-16 form keys would sort otherwise. Both write the fewest digits that
+    read back as the same number; from 1e-4 to 1e16 Python writes them as ECMAScript does, but for whole ones (`2.0`),
+    whose ending is taken off. Reading the text back says which numbers it has, that no key was made a string, and that
+    nothing was taken off that was not a number's.
     """
     try:
-        text = _WRITER.encode(value)
+        text = _WHOLE.sub(r"\1", _WRITER.encode(value))
         if _READER.decode(text) != value or not (text.isascii() or max(text) <= "\uffff"):
             return None
         return text.encode("utf-8")
@@ -82,8 +86,10 @@ def _quick_bytes(value: object) -> bytes | None:
         return None
 
 
-def _not_quick(text: str) -> Never:
-    raise _NotQuickError(text)
+def _quick_float(text: str) -> float:
+    if not text.isascii() or "e" in text or "E" in text or text.endswith(".0"):  # -0.0 too, which is written 0
+        raise _NotQuickError(text)
+    return float(text)
 
 
 def _quick_integer(text: str) -> int:
@@ -112,7 +118,8 @@ def _no_constant(text: str) -> Never:
 
 # Made once: a decoder or an encoder takes longer to make than to use.
 _STRICT = json.JSONDecoder(object_pairs_hook=_unique, parse_int=_integer, parse_constant=_no_constant)
-_READER = json.JSONDecoder(parse_float=_not_quick, parse_int=_quick_integer)
+_READER = json.JSONDecoder(parse_float=_quick_float, parse_int=_quick_integer)
+_WHOLE = re.compile(r"(?<=[:,\[])(0|-?[1-9][0-9]*)\.0(?=[,}\]])")
 _WRITER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

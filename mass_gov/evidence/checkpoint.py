@@ -38,6 +38,7 @@ MAX_SIZE = 2**63 - 1
 
 _DASH = "\u2014 "
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
+_NOT_IN_NAME = re.compile(r"[+\s\x00-\x1f]")
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f]")
 
 
@@ -217,7 +218,7 @@ def _parse_text(text: str) -> Checkpoint:
 
 
 def _is_name(name: str) -> bool:
-    return bool(name) and "+" not in name and not any(c.isspace() or c < " " for c in name)
+    return bool(name) and not _NOT_IN_NAME.search(name)
 
 
 def _ed25519(key: VerificationKey) -> bytes:

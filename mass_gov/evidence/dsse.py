@@ -96,6 +96,18 @@ def parse_envelope(leaf: bytes) -> Envelope:
     return Envelope(payload, tuple(signatures))
 
 
+def common_parts(leaf: bytes) -> tuple[str, bytes, bytes] | None:
+    """(keyid, signature, signed message) of a leaf that one Ed25519 key signed, steps (1) to (4); None for any other.
+
+    For those who verify many: what is None here, or does not verify, is `parse_envelope`'s to judge.
+    """
+    common = _decode_common(leaf) if len(leaf) <= MAX_LEAF_BYTES else None
+    if common is None:
+        return None
+    payload, kind, [(keyid, signature)] = common
+    return keyid, signature, pae(kind, payload)
+
+
 def open_envelope(leaf: bytes, keys: Mapping[str, VerificationKey]) -> tuple[bytes, str]:
     """Verify a leaf under `keys` (by keyid) and return (payload, keyid of the first signature).
 

@@ -25,6 +25,7 @@ from mass_gov.flows.authority import authorise
 from mass_gov.flows.drafting import Timed, change_drafts, response_body, served_text
 from mass_gov.flows.exchange import Answered, Outcome, Request
 from mass_gov.flows.handles import task_commitment
+from mass_gov.flows.monitoring import Watch, probe, watching, window_measures
 from mass_gov.flows.workbench import Origin, Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ChangeView
 from mass_gov.mass.prompting import parse_answer
@@ -40,6 +41,7 @@ from mass_gov.records.artifacts import (
 )
 from mass_gov.records.base import timestamp
 from mass_gov.records.change import (
+    Measure,
     RegressionSummary,
     Scope,
     SynthesisSummary,
@@ -94,7 +96,16 @@ def _adapt_once(request: Request, seed: int, requested_at: str, bench: Workbench
     timed = Timed(bench.learner)
     with timed:
         origin = current_origin(bench)
-        outcome = compute(request.question, request.scope, seed, origin, bench, forced=request.forced, timed=timed)
+        outcome = compute(
+            request.question,
+            request.scope,
+            seed,
+            origin,
+            bench,
+            forced=request.forced,
+            watch=watching(change_id, bench),
+            timed=timed,
+        )
     drafts = change_drafts(change_id, request, seed, requested_at, origin, outcome, timed, bench)
     try:
         bench.ledger.append(drafts)  # durable from here on; before it, nothing was served
@@ -116,6 +127,7 @@ def compute(
     forced: Sequence[ForcedSample] = (),
     samples: SamplesContent | None = None,
     learned: Learned | None = None,
+    watch: Watch | None = None,
     timed: Timed | None = None,
 ) -> Outcome:
     """Compute the change from the question to the decision and the answers.
@@ -124,6 +136,7 @@ def compute(
         forced: samples that the caller supplies.
         samples: recorded samples to take instead of writing new ones (replay from samples).
         learned: a recorded update to take instead of a new step (replay from the delta).
+        watch: the change's id and its window, for the window monitors; without it they know nothing, and fail.
         timed: collects wall seconds by stage.
     """
     stage = timed.stage if timed is not None else Timed(bench.learner).stage
@@ -139,15 +152,21 @@ def compute(
         scorer = scorer_of(bench.learner, samples)
     samples, synthesis = _gated(samples, question, scope, seed, origin, scorer, bench, stage)
     gates_in_use = bench.policy.document.gates_for(scope)
-    measures = sample_measures(samples.samples, gates_in_use) if synthesis.kept else ()
+    measures: tuple[Measure, ...] = sample_measures(samples.samples, gates_in_use) if synthesis.kept else ()
     with stage("update"):
         if learned is None:
             learned = take_steps(bench.learner, samples, origin.start, origin.state, bench.spec.update)
     with stage("regression"):
         regression = _regress(scope, origin, learned, bench) if learned.files is not None else None
+        if regression is not None and watch is not None:
+            cases = probe(watch.change_id, scope, origin, learned, bench)
+            regression = (regression[0].model_copy(update={"probe": cases}) if cases else regression[0], regression[1])
     with stage("decision"):
-        by_name = {measure.name: measure for measure in measures}
-        facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None, by_name)
+        if regression is not None and watch is not None:
+            known = {measure.name: measure for measure in measures}
+            measures += window_measures(scope, question, samples, regression[0].probe, known, watch, bench)
+        found = {measure.name: measure for measure in measures}
+        facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None, found)
         gates, decision = decide_change(facts, bench.policy)
     with stage("answer"):
         answer = _answers(question, origin, learned, bench)

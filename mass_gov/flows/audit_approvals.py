@@ -29,7 +29,8 @@ class ApprovalCheck:
         """(10) Note when; whoever asked may ask for this scope."""
         self._notes.note("time of change", change.identity.change_id, entry.predicate.time)
         role, scope = entry.predicate.actor.role, change.identity.scope
-        if policy is not None and not policy.document.scopes.may_ask(role, scope):
+        asked = change.identity.rebased_from is None
+        if asked and policy is not None and not policy.document.scopes.may_ask(role, scope):
             self._wrong(entry, change.identity.change_id, f"{policy.label} does not let a {role} ask for scope {scope}")
 
     def approved(self, entry: Entry, approval: ChangeApproved, policy: Policy) -> None:

@@ -20,6 +20,7 @@ from mass_gov.evidence.sealing import unseal
 from mass_gov.flows.audit_change import Comparison, compare_change, compare_regression, compare_settings
 from mass_gov.flows.audit_report import Findings
 from mass_gov.flows.audit_subjects import SubjectCheck
+from mass_gov.flows.audit_windows import compare_window
 from mass_gov.flows.behaviour import behaviour_of, needed, shown_digest
 from mass_gov.flows.handles import task_commitment
 from mass_gov.ledger import Entry, RawLedger
@@ -64,7 +65,7 @@ _REASONED = (
     SubjectHeld,
     SubjectReleased,
 )
-"""A person decided, and said why."""
+"""A person decided, or a monitor raised an alarm, and it is said why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,10 @@ class Contents:
         match body:
             case ChangeRecorded():
                 parents = body.change.parents
-                compare_change(body.change, self._suites.get(parents.suite), self.policies.get(parents.policy), check)
+                policy = self.policies.get(parents.policy)
+                compare_change(body.change, self._suites.get(parents.suite), policy, check)
+                if policy is not None:
+                    compare_window(body.change, policy, check)
                 self._request(body.change, check)
                 self._delta(entry.index, body.change, check)
             case PolicyActivated() | PolicyProposed() if "policy" in plain:

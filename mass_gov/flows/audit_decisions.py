@@ -15,6 +15,7 @@ from mass_gov.errors import PolicyError
 from mass_gov.flows.audit_approvals import ApprovalCheck
 from mass_gov.flows.audit_contents import Contents
 from mass_gov.flows.audit_report import Findings
+from mass_gov.flows.audit_windows import WindowCheck
 from mass_gov.ledger import Entry
 from mass_gov.ledger.notebook import Notebook
 from mass_gov.policy import Policy, judge_regression, load_policy, rederive, regression_passed
@@ -43,6 +44,7 @@ class DecisionCheck:
         self._approvals = ApprovalCheck(findings, self._notes)
         self._suites: dict[str, SuiteRegistered] = {}
         self._in_force: PolicyActivated | None = None
+        self._windows = WindowCheck()
 
     def look(self, entry: Entry, change_id: str | None) -> None:
         """(10) Derive again what an event decided; list what a person did alone, and samples that were supplied."""
@@ -53,6 +55,7 @@ class DecisionCheck:
                 if change.synthesis.forced:
                     self._findings.warn(f"Change {change_id} (event {entry.index}) learned from supplied samples.")
                 self._decision(entry, change)
+                self._windows.remember(entry.index, change)
             case ChangeApproved() as approval:
                 self._approval(entry, approval)
             case PointerRebased() | RegressionPerformed() as tested:
@@ -158,6 +161,8 @@ class DecisionCheck:
             if change.decision != decision:
                 what = f"recorded {change.decision.verdict} ({change.decision.reason}), {policy.label} gives "
                 self._findings.wrong(10, where, f"{what}{decision.verdict} ({decision.reason})", entry.index, change_id)
+            for fault in self._windows.faults(change, policy):
+                self._findings.wrong(10, f"event {entry.index}, window", fault, entry.index, change_id)
 
     def _tested(self, entry: Entry, change: ChangeBody) -> None:
         """(10) The suite is the one that the policy names, and all of it was asked."""

@@ -18,7 +18,7 @@ from typing import Literal
 
 from mass_gov.ledger import Ledger
 from mass_gov.policy import Policy, decide, judge, load_policy
-from mass_gov.policy.backtesting import OTHER_STEP, SUITE, computed_otherwise, not_recorded
+from mass_gov.policy.backtesting import OTHER_STEP, SUITE, computed_otherwise, not_recorded, tested_otherwise
 from mass_gov.policy.judgement import facts_of
 from mass_gov.records.change import ChangeBody, Decision, Scope, Verdict
 
@@ -69,15 +69,45 @@ def backtest(
     Raises:
         KeyUnavailableError: the ledger was opened without keys.
     """
-    found = Backtest()
-
-    @lru_cache(maxsize=32)
-    def recorded_policy(digest: str) -> Policy:
-        return load_policy(ledger.policy_bytes(digest))
-
+    found, against = Backtest(), _Against(ledger, candidate, suites)
     for change in _changes(ledger, since):
-        _count(found, change, candidate, recorded_policy(change.parents.policy), suites, examples)
+        _count(found, change, against.decide(change), examples)
     return found
+
+
+class _Against:
+    """The candidate beside whichever policy a change was recorded under."""
+
+    def __init__(self, ledger: Ledger, candidate: Policy, suites: Mapping[Scope, str]) -> None:
+        self._ledger, self._candidate, self._suites = ledger, candidate, suites
+        self._recorded = lru_cache(maxsize=32)(self._load)
+        self._otherwise = lru_cache(maxsize=64)(self._compare)
+
+    def decide(self, change: ChangeBody) -> tuple[Outcome, Sequence[str], Sequence[str]]:
+        """The candidate's decision, what stands in the way, and what is missing to know it."""
+        digest, scope = change.parents.policy, change.identity.scope
+        facts, candidate = facts_of(change), self._candidate
+        missing = dict.fromkeys(
+            (
+                *self._otherwise(digest, scope),
+                *tested_otherwise(change, candidate, self._recorded(digest), self._suites),
+                *not_recorded(facts, candidate),
+            )
+        )
+        gates = judge(facts, candidate)
+        if missing:
+            # What is known can only be joined by more that stands in the way: a reject stays one.
+            gates = tuple(gate for gate in gates if not _hangs_on(gate.name, missing))
+        decision = decide(gates, facts.update, facts.scope, candidate, facts.measures)
+        if missing and (decision.verdict != "reject" or not OTHER_STEP.isdisjoint(missing)):
+            return "unknown", (), tuple(missing)
+        return decision.verdict, _names(decision) if decision.verdict != "apply" else (), ()
+
+    def _load(self, digest: str) -> Policy:
+        return load_policy(self._ledger.policy_bytes(digest))
+
+    def _compare(self, digest: str, scope: Scope) -> tuple[str, ...]:
+        return computed_otherwise(self._candidate, self._recorded(digest), scope)
 
 
 def _changes(ledger: Ledger, since: str | None) -> Iterator[ChangeBody]:
@@ -90,14 +120,9 @@ def _changes(ledger: Ledger, since: str | None) -> Iterator[ChangeBody]:
 
 
 def _count(
-    found: Backtest,
-    change: ChangeBody,
-    candidate: Policy,
-    recorded: Policy,
-    suites: Mapping[Scope, str],
-    examples: int,
+    found: Backtest, change: ChangeBody, decided: tuple[Outcome, Sequence[str], Sequence[str]], examples: int
 ) -> None:
-    old, (new, because, missing) = change.decision, _again(change, candidate, recorded, suites)
+    old, (new, because, missing) = change.decision, decided
     kind = (old.verdict, new)
     found.changes += 1
     found.outcomes[kind] += 1
@@ -108,22 +133,6 @@ def _count(
         kept = found.examples.setdefault(kind, [])
         if len(kept) < examples:
             kept.append(change.identity.change_id)
-
-
-def _again(
-    change: ChangeBody, candidate: Policy, recorded: Policy, suites: Mapping[Scope, str]
-) -> tuple[Outcome, Sequence[str], Sequence[str]]:
-    """The candidate's decision, what stands in the way, and what is missing to know it."""
-    facts = facts_of(change)
-    gates = judge(facts, candidate)
-    missing = dict.fromkeys((*computed_otherwise(change, candidate, recorded, suites), *not_recorded(facts, candidate)))
-    if missing:
-        # What is known can only be joined by more that stands in the way: a reject stays one.
-        gates = tuple(gate for gate in gates if not _hangs_on(gate.name, missing))
-    decision = decide(gates, facts.update, facts.scope, candidate, facts.measures)
-    if missing and (decision.verdict != "reject" or not OTHER_STEP.isdisjoint(missing)):
-        return "unknown", (), tuple(missing)
-    return decision.verdict, _names(decision) if decision.verdict != "apply" else (), ()
 
 
 def _hangs_on(gate: str, missing: Mapping[str, None]) -> bool:

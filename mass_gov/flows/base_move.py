@@ -15,6 +15,7 @@ from mass_gov.errors import FrozenError, RefusedError
 from mass_gov.evidence.canonical import sha256_hex
 from mass_gov.evidence.state import state_digest
 from mass_gov.flows.approve import reason_artifact
+from mass_gov.flows.authority import authorise
 from mass_gov.flows.drafting import canonical
 from mass_gov.flows.handles import SYSTEM_SUBJECT
 from mass_gov.flows.initialise import register_model
@@ -72,6 +73,7 @@ def move_base(bench: Workbench, suite: RegressionRunner, new: Learner, actor: Ac
     """
     bench = under_policy_in_force(bench)
     place = (bench.tenant, bench.deployment)
+    authorise(bench.ledger, actor, "rebase", place)
     if (frozen := bench.ledger.frozen(*place)) is not None:
         raise FrozenError(f"learning is frozen for {'/'.join(place)} since event {frozen.index}. Unfreeze it first.")
     if new.base_digest == bench.learner.base_digest:

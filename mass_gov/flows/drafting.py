@@ -1,6 +1,7 @@
 """From a computed outcome to the events that record it: one change, its activation, the answer served.
 
-Order inside the one transaction: the change with its artifacts, then the activation, then the response. A reader of the
+Order inside the one transaction: the change with its artifacts, the freeze where it raised an alarm, then the
+activation, then the response. A reader of the
 log therefore never meets an answer before the change behind it.
 """
 
@@ -17,6 +18,7 @@ from mass_gov.evidence.keystore import new_subject_handle
 from mass_gov.evidence.model_signing import sign_folder
 from mass_gov.flows.exchange import Outcome, Request
 from mass_gov.flows.handles import task_commitment
+from mass_gov.flows.monitoring import freeze_after
 from mass_gov.flows.workbench import ADAPTER_CONFIG, ADAPTER_MODEL, Origin, Workbench
 from mass_gov.mass.learner import Learner
 from mass_gov.policy import Policy
@@ -98,11 +100,11 @@ def change_drafts(
         gates=outcome.gates,
         decision=outcome.decision,
         cost=Cost(flops=str(timed.cost.flops), generated_tokens=timed.cost.generated_tokens, seconds=timed.seconds),
-        measures=outcome.measures or None,
+        measures=tuple(sorted(outcome.measures, key=lambda measure: measure.name)) or None,
     )
     artifacts = _artifacts(request, outcome, subject, _older(origin, subject, bench), bench)
     recorded = _draft(ChangeRecorded(change=body), bench, artifacts)
-    return [recorded, *_consequences(body, outcome, bench)]
+    return [recorded, *freeze_after(body, bench), *_consequences(body, outcome, bench)]
 
 
 def _parents(seed: int, origin: Origin, bench: Workbench) -> Parents:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from mass_gov.errors import NotFoundError, RefusedError
 from mass_gov.flows.approve import reason_artifact
+from mass_gov.flows.authority import authorise
 from mass_gov.ledger import FreezeView, Ledger
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, ControlFrozen, ControlUnfrozen
@@ -44,6 +45,7 @@ def freeze(
     Raises:
         PermissionRefusedError: the actor may not.
     """
+    authorise(ledger, actor, "freeze", (tenant, deployment))
     extent: Extent = "everywhere" if everywhere else "deployment"
     if (standing := _standing(ledger, extent, tenant, deployment)) is not None:
         return Controlled(standing, already=True)
@@ -67,6 +69,7 @@ def unfreeze(
         PermissionRefusedError: the actor may not.
         RefusedError: the freeze was ended, and another one placed, while this ran.
     """
+    authorise(ledger, actor, "freeze", (tenant, deployment))
     extent: Extent = "everywhere" if everywhere else "deployment"
     standing = _standing(ledger, extent, tenant, deployment)
     if standing is None:

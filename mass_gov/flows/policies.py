@@ -13,6 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mass_gov.errors import NotFoundError, PermissionRefusedError, RefusedError
+from mass_gov.flows.authority import authorise
 from mass_gov.flows.handles import SYSTEM_SUBJECT
 from mass_gov.flows.initialise import policy_in_force
 from mass_gov.ledger import Ledger
@@ -46,6 +47,7 @@ def activate_policy(ledger: Ledger, policy: Policy, actor: Actor, tenant: str, d
         RefusedError: it is in force already, or the actor proposed it and nobody else did.
         StaleChangeError: another policy came into force meanwhile.
     """
+    authorise(ledger, actor, "policies", (tenant, deployment))
     if actor.role not in _MAY:
         raise PermissionRefusedError(
             f"{actor.principal} acts as {actor.role}; an operator or an admin sets the policy."

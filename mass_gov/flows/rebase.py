@@ -19,6 +19,7 @@ from mass_gov.errors import FrozenError, RefusedError
 from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows.adapt import compute
 from mass_gov.flows.approve import reason_artifact
+from mass_gov.flows.authority import authorise
 from mass_gov.flows.drafting import Timed, change_drafts
 from mass_gov.flows.exchange import Request
 from mass_gov.flows.workbench import Workbench, current_origin, under_policy_in_force
@@ -49,6 +50,8 @@ def rebase(change_id: str, bench: Workbench, actor: Actor, reason: str) -> Rebas
         NotRetainedError: its request was erased.
     """
     old = bench.ledger.change(change_id)
+    place = (old.body.identity.tenant, old.body.identity.deployment)
+    authorise(bench.ledger, actor, "rebase", place, change_id=old.change_id)
     bench = _as_asked(old, replace(under_policy_in_force(bench), actor=actor))
     _refuse(old, bench)
     recorded = RequestContent.model_validate(parse_canonical(bench.ledger.artifact(old.entry, "request")))

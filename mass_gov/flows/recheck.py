@@ -16,6 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mass_gov.errors import StaleChangeError
+from mass_gov.flows.authority import authorise
 from mass_gov.flows.drafting import canonical
 from mass_gov.flows.freeze import SYSTEM, freeze_draft
 from mass_gov.flows.handles import SYSTEM_SUBJECT
@@ -63,6 +64,7 @@ def recheck(bench: Workbench, runner: RegressionRunner, actor: Actor, *, freeze:
         RefusedError: the pointer stands on another base model than the bench's.
         StaleChangeError: the pointer moved while this ran; nothing was written.
     """
+    authorise(bench.ledger, actor, "rebase", (bench.tenant, bench.deployment))
     bench = under_policy_in_force(bench)
     stack = bench.ledger.pointer_stack(bench.tenant, bench.deployment)
     pointer = bench.ledger.pointer(bench.tenant, bench.deployment)

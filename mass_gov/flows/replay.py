@@ -20,6 +20,7 @@ from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.flows.adapt import compute
 from mass_gov.flows.authority import authorise
 from mass_gov.flows.exchange import Outcome
+from mass_gov.flows.monitoring import watching_again
 from mass_gov.flows.replay_record import check_made_from, read_content
 from mass_gov.flows.replay_report import (
     STAGES,
@@ -42,7 +43,7 @@ from mass_gov.records.artifacts import (
     SamplesContent,
     UpdateContent,
 )
-from mass_gov.records.change import ChangeBody, Decision, GateResult
+from mass_gov.records.change import ChangeBody, Decision, GateResult, Measure
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, ReplayPerformed, Stage
 from mass_gov.records.settings import AdaptationSpec
@@ -168,6 +169,7 @@ def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench
             forced=forced,
             samples=samples,
             learned=learned,
+            watch=watching_again(body, bench.ledger),
         )
     except TaskError as error:  # recorded tokens or texts that this model cannot have written
         raise UnreadableError("samples", str(error)) from error
@@ -200,7 +202,14 @@ def _compare(
 ) -> tuple[StageResult, ...]:
     body = change.body
     recorded = _digests(
-        record.samples, body, record.update, record.regression, body.gates, body.decision, record.answer
+        record.samples,
+        body,
+        record.update,
+        record.regression,
+        body.gates,
+        body.decision,
+        record.answer,
+        body.measures or (),
     )
     recomputed = _digests(
         outcome.samples,
@@ -210,6 +219,7 @@ def _compare(
         outcome.gates,
         outcome.decision,
         outcome.answer,
+        outcome.measures,
     )
     forced: tuple[Stage, ...] = ("samples",) if record.samples.forced else ()
     return tuple(
@@ -230,6 +240,7 @@ def _digests(
     gates: tuple[GateResult, ...],
     decision: Decision,
     answer: AnswerContent,
+    measures: tuple[Measure, ...],
 ) -> dict[Stage, str]:
     """One digest per stage over everything that the stage said."""
 
@@ -244,7 +255,13 @@ def _digests(
         "gates": digest({"summary": body.synthesis.document(), "samples": judged}),
         "delta": digest({"summary": update.document(), "content": content.document()}),
         "regression": digest(regression.document() if regression else None),
-        "decision": digest({"gates": [gate.document() for gate in gates], "decision": decision.document()}),
+        "decision": digest(
+            {
+                "gates": [gate.document() for gate in gates],
+                "decision": decision.document(),
+                "measures": {measure.name: measure.document() for measure in measures},
+            }
+        ),
         "answer": digest(answer.document()),
     }
 

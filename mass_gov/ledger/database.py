@@ -12,6 +12,7 @@ This module does not know the tables, nor which engine it is: `sqlite` and `post
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -25,6 +26,10 @@ from mass_gov.ledger.address import Address
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds to wait for another process's write lock."""
+
+LAST, END = "mass_gov_last", "mass_gov_end"
+"""What a server's connection carries through a transaction (`Connection.info`), so that nothing is asked twice: LAST is
+(index, root) of the last event that was written, END the rows of `END_QUERY` as they were when the lock was had."""
 
 DatabaseFault = SQLAlchemyError
 """What reading rows that nobody honest wrote may raise, under a name that those who know no SQL may use."""
@@ -42,6 +47,8 @@ class Database(ABC):
         self.address = address
         self.writable = writable
         self._engine = engine
+        self._spare: deque[Connection] = deque()
+        """Connections that a writer left in good order: the next one begins on it without asking the pool."""
 
     @property
     def engine(self) -> Engine:
@@ -58,7 +65,29 @@ class Database(ABC):
 
     def close(self) -> None:
         """Close every connection."""
+        while self._spare:
+            self._spare.pop().close()
         self._engine.dispose()
+
+    def _left_over(self) -> Connection | None:
+        """The connection that the last writer left; None where there is none."""
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return None
+
+    @contextmanager
+    def _kept(self, connection: Connection) -> Iterator[Connection]:
+        """Lend a writer's connection; kept for the next one if the block ends well, and given back if it does not."""
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if connection.invalidated:
+            connection.close()
+        else:
+            self._spare.append(connection)
 
     @contextmanager
     def translated(self) -> Iterator[None]:

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from mass_gov.errors import InputError, IntegrityError, LedgerUnavailableError
-from mass_gov.evidence.dsse import PAYLOAD_TYPE, Envelope, parse_envelope, sign_envelope
+from mass_gov.evidence.dsse import PAYLOAD_TYPE, Envelope, common_parts, parse_envelope, sign_envelope
 from mass_gov.evidence.keyring import KeyRing
 from mass_gov.evidence.merkle import leaf_hash
 from mass_gov.evidence.signing import Signer, VerificationKey, parse_spki
@@ -100,6 +100,21 @@ def check_signatures(index: int, leaf: bytes, keys: KeyRing) -> None:
         _opened(index, leaf, keys)
     except IntegrityError as error:
         raise IntegrityError(f"Event {index}: {error}") from error
+
+
+def not_simply_signed(rows: Sequence[tuple[int, bytes]], keys: KeyRing) -> list[tuple[int, bytes]]:
+    """Those of many (index, leaf) that are not envelopes of the common form which the key of their index signed alone.
+
+    `check_signatures` holds for all the others, and says of these whether it does. Leaves are taken apart first and
+    their signatures verified after, because a processor does many of one thing faster than two in turns.
+    """
+    parts = [common_parts(leaf) for _, leaf in rows]
+    signers = [keys.at(index) for index, _ in rows]
+    return [
+        row
+        for row, part, key in zip(rows, parts, signers, strict=True)
+        if part is None or part[0] != key.keyid or not key.verify(part[1], part[2])
+    ]
 
 
 def statement_bytes(predicate: Predicate, content: Mapping[str, object]) -> bytes:

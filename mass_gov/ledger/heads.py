@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from sqlalchemy import select
 
@@ -16,7 +17,7 @@ from mass_gov.evidence import merkle
 from mass_gov.evidence.keyring import verify_head
 from mass_gov.ledger.reader import LogReader
 from mass_gov.ledger.schema import log_checkpoints, log_events
-from mass_gov.ledger.store import node_reader
+from mass_gov.ledger.store import over_nodes
 from mass_gov.ledger.views import Head
 
 _PAGE = 128
@@ -63,7 +64,7 @@ class HeadReader(LogReader):
     def root_at(self, size: int) -> bytes:
         """The root of the first `size` events, from the stored tree."""
         with self._database.read() as connection:
-            return merkle.root_at(size, node_reader(connection))
+            return over_nodes(connection, partial(merkle.root_at, size))
 
     def stored_events(self, stop: int) -> Iterator[StoredEvent]:
         """The first `stop` events as they lie, with their heads; memory does not grow with the log."""

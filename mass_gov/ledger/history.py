@@ -16,6 +16,7 @@ from mass_gov.ledger.entries import read_entry
 from mass_gov.ledger.heads import HeadReader
 from mass_gov.ledger.schema import approvals, changes, log_events, pointer_moves, pointers, responses
 from mass_gov.ledger.views import ApprovalView, ChangeView, PointerMove, PointerView, ResponseView, Status
+from mass_gov.records.change import SCOPES, Scope
 from mass_gov.records.events import ChangeRecorded
 
 _PREFIX = re.compile(r"[0-9a-f-]{8,36}")
@@ -56,6 +57,27 @@ class HistoryReader(HeadReader):
             query = query.where(changes.c.status == status)
         order = changes.c.index.desc() if newest_first else changes.c.index
         return self._views(query.order_by(order).limit(limit))
+
+    def learned(
+        self,
+        tenant: str,
+        deployment: str,
+        *,
+        limit: int,
+        upto: int | None = None,
+        scopes: Sequence[Scope] = SCOPES,
+    ) -> list[ChangeView]:
+        """The last changes of a deployment that made a new state, oldest first, whatever became of them.
+
+        Arguments:
+            upto: log index of the last one to look at; None looks at all.
+        """
+        wanted = (changes.c.tenant == tenant) & (changes.c.deployment == deployment) & changes.c.delta.is_not(None)
+        if set(scopes) != set(SCOPES):
+            wanted &= changes.c.scope.in_(scopes)
+        if upto is not None:
+            wanted &= changes.c.index <= upto
+        return self._views(_changes().where(wanted).order_by(changes.c.index.desc()).limit(limit))[::-1]
 
     def change_by_request(self, tenant: str, deployment: str, commitment: str) -> ChangeView | None:
         """The change of a task, found by the commitment to its id: the newest, where it was made again."""

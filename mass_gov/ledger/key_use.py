@@ -7,34 +7,27 @@ is the last event of its turn, and its turn the last of its group, because anoth
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from sqlalchemy.engine import Connection
+from collections.abc import Mapping, Sequence
 
 from mass_gov.errors import InputError
-from mass_gov.evidence.keyring import Purpose
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.signing import Signer
 from mass_gov.evidence.signing_keys import PURPOSES
-from mass_gov.ledger.key_rules import key_in_use
 from mass_gov.records.events import Body, KeyRotated
 
 
-def bring_signers_up(connection: Connection, keys: KeyStore) -> Signer:
+def bring_signers_up(in_use: Mapping[str, str], keys: KeyStore) -> Signer:
     """Take into use what the log says is in use; returns the key that signs the next event.
 
-    Call it under the write lock. In a log that has no first event yet, the key store's own keys are the ones.
+    Arguments:
+        in_use: key id by purpose, read under the write lock (`store.log_end`). In a log that has no first event yet it
+            is empty, and the key store's own keys are the ones.
 
     Raises:
         KeyUnavailableError: another process rotated, and this key store does not have the new key.
     """
-    in_use: dict[Purpose, str] = {}
-    for purpose in PURPOSES:
-        keyid = key_in_use(connection, purpose)
-        if keyid is None:
-            return keys.log_signer
-        in_use[purpose] = keyid
-    keys.use(in_use)
+    if all(purpose in in_use for purpose in PURPOSES):
+        keys.use({purpose: in_use[purpose] for purpose in PURPOSES})
     return keys.log_signer
 
 

@@ -27,6 +27,7 @@ import datetime as dt
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,12 +49,13 @@ from mass_gov.ledger.derived import check_derived
 from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import Entry, claimed_log_key, learn, read_entry
 from mass_gov.ledger.keyrings import bring_up, scan
+from mass_gov.ledger.log_writer import LogEnd
 from mass_gov.ledger.migrate import check_revision, make_schema, revision_of, upgrade
 from mass_gov.ledger.outside import OutsideCheckpoints
 from mass_gov.ledger.principal_reader import PrincipalReader
 from mass_gov.ledger.schema import OLDER_REVISIONS, PROJECTIONS, log_events
 from mass_gov.ledger.sequencer import Sequencer, Turn
-from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed, load_head, node_reader
+from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed, load_head, log_end, over_nodes
 from mass_gov.ledger.writing import Writer
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, LogOpened, Predecessor
@@ -272,7 +274,7 @@ class Ledger(PrincipalReader):
                 raise self._older(sizes[-1], 0)
             self.origin = f"mass-gov.local/{secrets.token_hex(8)}"
             turn = Turn([self._opening()])
-            note = self._write(connection, load_head(connection), iter([turn]))
+            note = self._write(connection, load_head(connection), log_end(connection), iter([turn]))
             turn.outcome()
         self._written(1, note)
 
@@ -296,16 +298,17 @@ class Ledger(PrincipalReader):
             known, self._head = self._head, None
             with self._database.write() as connection:
                 self._trip("begin")
-                head = current_head(connection, known)
+                end = log_end(connection)
+                head = current_head(connection, known, end)
                 if head.size < self._seen:
                     raise self._older(self._seen, head.size)
-                note = self._write(connection, head, turns)
+                note = self._write(connection, head, end, turns)
             self._head = head
             self._written(head.size, note)
 
-    def _write(self, connection: Connection, head: LogHead, turns: Iterator[Turn]) -> bytes:
+    def _write(self, connection: Connection, head: LogHead, end: LogEnd, turns: Iterator[Turn]) -> bytes:
         writer = Writer(self._required_keys(), self.origin, self._clock, self._trip)
-        return writer.write(connection, head, turns)
+        return writer.write(connection, head, end.keys, turns)
 
     def _written(self, size: int, note: bytes) -> None:
         self._trip("committed")
@@ -364,7 +367,7 @@ class Ledger(PrincipalReader):
             raise
         if size < checkpoint.size or checkpoint.size != stated:
             raise self._older(stated, size)
-        if root_at(checkpoint.size, node_reader(connection)) != checkpoint.root:
+        if over_nodes(connection, partial(root_at, checkpoint.size)) != checkpoint.root:
             raise IntegrityError(
                 f"The log in {self.address} is another than the one whose head of size {checkpoint.size} stands in "
                 f"{self.checkpoints}. Restore the genuine database; `mass-gov verify` names the first difference."

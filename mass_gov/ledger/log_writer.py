@@ -3,18 +3,25 @@
 SQLite inserts rows; its file's permissions say who may. On PostgreSQL the application's role may not insert into the
 log at all: it calls `append`, which belongs to the owner of the tables (migration 0003), once per kind of row or with
 several kinds at once. Triggers check both ways alike.
+
+What every append does, whatever it writes, goes to the driver as it is: where the log ends, and the rows of its events.
+The toolkit's way to run a statement takes longer than SQLite takes to run it. It is the same connection and the same
+transaction, and what the driver raises is translated where the transaction ends (`Database.translated`). Whatever a
+turn may be refused for stays with the toolkit, whose errors the writer tells apart (`writing`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import ARRAY, BigInteger, LargeBinary, bindparam, insert, text
 from sqlalchemy.engine import Connection
 
-from mass_gov.evidence.merkle import Node
-from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events, log_nodes
+from mass_gov.evidence.merkle import EMPTY_ROOT, Node
+from mass_gov.ledger.database import END, LAST
+from mass_gov.ledger.schema import artifacts, log_checkpoints
 
 EventRow = tuple[int, bytes, bytes, bytes]
 """(index, leaf, prev_root, root)."""
@@ -22,8 +29,35 @@ HeadRow = tuple[int, bytes]
 """(size, note)."""
 
 
+@dataclass(frozen=True, slots=True)
+class LogEnd:
+    """Where the log ends, as its rows say it: what a writer has to know first.
+
+    Attributes:
+        size: number of events.
+        root: after the last of them.
+        keys: key id in use by purpose; empty in a log that was not opened.
+    """
+
+    size: int
+    root: bytes
+    keys: dict[str, str]
+
+
 class LogWriter(Protocol):
     """How rows of the log are written, inside the caller's transaction."""
+
+    def end(self, connection: Connection) -> LogEnd:
+        """Where the log ends. Call it under the write lock."""
+
+    def nodes(self, connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        """The tree nodes at (level, position), as far as they are there, in one statement."""
+
+    def mark(self, connection: Connection, again: bool) -> None:
+        """Set a savepoint to which `undo` goes back; `again` where one was set before in this transaction."""
+
+    def undo(self, connection: Connection) -> None:
+        """Go back to the savepoint, which stays set."""
 
     def artifact(self, connection: Connection, digest: bytes, stored: bytes) -> None:
         """Write a sealed artifact."""
@@ -42,11 +76,53 @@ def log_writer(connection: Connection) -> LogWriter:
     return _CALLS if connection.dialect.name == "postgresql" else _ROWS
 
 
-class _Rows:
-    """Plain INSERT. Statements are made once: building one takes longer than running it."""
+def _driver(connection: Connection) -> Any:
+    """The driver's own connection, inside the transaction that the toolkit began."""
+    return connection.connection.driver_connection
 
-    _event, _node = insert(log_events), insert(log_nodes)
+
+_LAST = 'SELECT "index" + 1, root FROM log_events ORDER BY "index" DESC LIMIT 1'
+_KEYS = "SELECT purpose, key FROM log_keys WHERE to_index IS NULL"
+
+
+class _Savepoints:
+    def mark(self, connection: Connection, again: bool) -> None:
+        driver = _driver(connection)
+        if again and connection.dialect.name == "postgresql":
+            driver.execute("RELEASE SAVEPOINT turn; SAVEPOINT turn")  # one round trip
+            return
+        if again:
+            driver.execute("RELEASE SAVEPOINT turn")
+        driver.execute("SAVEPOINT turn")
+
+    def undo(self, connection: Connection) -> None:
+        _driver(connection).execute("ROLLBACK TO SAVEPOINT turn")
+
+
+class _Rows(_Savepoints):
+    """Plain INSERT."""
+
+    _event = 'INSERT INTO log_events ("index", leaf, prev_root, root) VALUES (?, ?, ?, ?)'
+    _node = "INSERT INTO log_nodes (level, position, hash) VALUES (?, ?, ?)"
+    _head = "INSERT INTO log_checkpoints (size, note) VALUES (?, ?)"
+    # Made once: building a statement takes longer than running it.
     _checkpoint, _artifact = insert(log_checkpoints), insert(artifacts)
+
+    def end(self, connection: Connection) -> LogEnd:
+        driver = _driver(connection)
+        size, root = driver.execute(_LAST).fetchone() or (0, EMPTY_ROOT)
+        return LogEnd(size, root, dict(driver.execute(_KEYS).fetchall()))
+
+    def nodes(self, connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        # A join that says which side is looked up in which: as a list of alternatives the whole table is read.
+        wanted = ", ".join(["(?, ?)"] * len(places))
+        query = (
+            f"WITH wanted (level, position) AS (VALUES {wanted}) "  # noqa: S608 - question marks
+            "SELECT n.level, n.position, n.hash FROM wanted CROSS JOIN log_nodes AS n "
+            "WHERE n.level = wanted.level AND n.position = wanted.position"
+        )
+        rows = _driver(connection).execute(query, [number for place in places for number in place])
+        return {(level, position): digest for level, position, digest in rows}
 
     def artifact(self, connection: Connection, digest: bytes, stored: bytes) -> None:
         connection.execute(self._artifact, {"digest": digest, "stored": stored})
@@ -54,11 +130,11 @@ class _Rows:
     def events(
         self, connection: Connection, events: Sequence[EventRow], nodes: Sequence[Node], head: HeadRow | None = None
     ) -> None:
-        names = ("index", "leaf", "prev_root", "root")
-        connection.execute(self._event, [dict(zip(names, row, strict=True)) for row in events])
-        connection.execute(self._node, [node._asdict() for node in nodes])
+        driver = _driver(connection)
+        driver.executemany(self._event, events)
+        driver.executemany(self._node, nodes)
         if head is not None:
-            self.checkpoint(connection, *head)
+            driver.execute(self._head, head)
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:
         connection.execute(self._checkpoint, {"size": size, "note": note})
@@ -71,8 +147,32 @@ _ARRAYS: dict[str, ARRAY[Any]] = {
 _NOTHING: dict[str, Any] = {name: [] for name in _ARRAYS} | {"first": None, "size": None, "note": None}
 
 
-class _Calls:
+END_QUERY = f"SELECT e.size, e.root, k.purpose, k.key FROM ({_KEYS}) AS k FULL JOIN ({_LAST}) AS e (size, root) ON true"  # noqa: S608
+"""PostgreSQL's `LogEnd`, in one statement: (size, root, purpose, key), a row by key. It runs under the lock."""
+_EVENTS = (
+    "SELECT append('{}', '{}', %s, %s::bytea[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[], %s::bytea[], "
+    "%s, %s)"
+)
+_NODES = (
+    'SELECT level, "position", n.hash FROM unnest(%s::bigint[], %s::bigint[]) AS wanted (level, "position") '
+    'JOIN log_nodes AS n USING (level, "position")'
+)
+
+
+class _Calls(_Savepoints):
     """`append`, with empty arrays for what a call has nothing of."""
+
+    def end(self, connection: Connection) -> LogEnd:
+        rows = connection.info.pop(END, None)  # asked together with the lock, where there is one
+        if rows is None:
+            rows = _driver(connection).execute(END_QUERY, binary=True).fetchall()
+        size, root = rows[0][:2] if rows and rows[0][0] is not None else (0, EMPTY_ROOT)
+        return LogEnd(size, bytes(root), {purpose: key for _, _, purpose, key in rows if key is not None})
+
+    def nodes(self, connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        levels, positions = (list(column) for column in zip(*places, strict=True))
+        rows = _driver(connection).execute(_NODES, (levels, positions), binary=True)
+        return {(level, position): digest for level, position, digest in rows}
 
     _append = text(
         "SELECT append(:digests, :stored, :first, :leaves, :prev_roots, :roots, :levels, :positions, :hashes, "
@@ -92,18 +192,10 @@ class _Calls:
     ) -> None:
         size, note = head if head is not None else (None, None)
         indices, leaves, prev_roots, roots = (list(column) for column in zip(*events, strict=True))
-        self._call(
-            connection,
-            first=indices[0],
-            leaves=leaves,
-            prev_roots=prev_roots,
-            roots=roots,
-            levels=[node.level for node in nodes],
-            positions=[node.position for node in nodes],
-            hashes=[node.hash for node in nodes],
-            size=size,
-            note=note,
-        )
+        levels, positions, hashes = (list(column) for column in zip(*nodes, strict=True))
+        values = (indices[0], leaves, prev_roots, roots, levels, positions, hashes, size, note)
+        _driver(connection).execute(_EVENTS, values)
+        connection.info[LAST] = (indices[-1], roots[-1])  # what a commit is known by, should its answer be lost
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:
         self._call(connection, size=size, note=note)

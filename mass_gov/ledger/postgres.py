@@ -8,13 +8,18 @@ Rules:
   was committed while it waited for the lock is what it then sees. Until the schema is there, an advisory lock stands in
 - `synchronous_commit` is never off in a connection of this program, and a writer that falls silent in the middle is
   ended by the server after a while, so that a machine which vanished does not hold the lock for ever
+- a connection from the pool is asked whether it is still there before it is used. A writer keeps its own between
+  transactions and does not ask: where its first statement, the lock, finds it gone, nothing was written, and the lock
+  is taken on another one
 - every name is looked up in the ledger's own schema and nowhere else
 - a connection that is lost before COMMIT was sent wrote nothing. One that is lost while COMMIT is under way may have
   written everything: the answer is then looked for in the log itself, under the head row's lock, which the old
   transaction holds until it has ended one way or the other. If it stands there, it is acknowledged; if it does not, it
   is denied; and if the server cannot be asked any more, the error says that nobody knows
 
-This module knows one table, `log_events`, because the last root of the log is what identifies a commit.
+This module knows one table, `log_events`, because the last root of the log is what identifies a commit. Who writes
+events leaves it on the connection (`LAST`); where nobody did, it is read. Where the log ends is asked in the same round
+trip as the lock, in a statement after it, which therefore sees what was committed while the lock was waited for.
 """
 
 from __future__ import annotations
@@ -22,7 +27,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, create_engine, event, text
@@ -31,7 +36,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mass_gov.errors import LedgerUnavailableError, MassGovError, MissingExtraError, SettingsError
 from mass_gov.ledger.address import Address
-from mass_gov.ledger.database import DEFAULT_TIMEOUT, Database
+from mass_gov.ledger.database import DEFAULT_TIMEOUT, END, LAST, Database
+from mass_gov.ledger.log_writer import END_QUERY
 from mass_gov.ledger.postgres_errors import is_lost, translate
 from mass_gov.ledger.schema import POSTGRES_SCHEMA
 
@@ -53,7 +59,7 @@ _SETTINGS = (
     "false), current_setting('server_encoding')"
 )
 _HAS_LOCK = text(f"SELECT to_regprocedure('{POSTGRES_SCHEMA}.lock_head()') IS NOT NULL")
-_LOCK = text("SELECT lock_head(), set_config('idle_in_transaction_session_timeout', :silence, true)")
+_LOCK = "SELECT lock_head(), set_config('idle_in_transaction_session_timeout', %s, true)"
 _ADVISORY = text("SELECT pg_advisory_xact_lock(:key)")
 _LAST = text('SELECT "index", root FROM log_events ORDER BY "index" DESC LIMIT 1')
 _STANDS = text('SELECT root FROM log_events WHERE "index" = :index')
@@ -103,18 +109,16 @@ class PostgresDatabase(Database):
             LedgerUnavailableError: nothing was written; or the connection was lost during the commit, and the message
                 says that what became of it is not known.
         """
-        with self.translated(), self._engine.connect() as connection:
-            transaction = connection.begin()
+        with self.translated(), self._kept(self._locked()) as connection:
             try:
-                self._lock(connection)
                 yield connection
                 last = self._last(connection)
             except BaseException:
                 with suppress(SQLAlchemyError):  # the connection may be gone, and its transaction with it
-                    transaction.rollback()
+                    connection.rollback()
                 raise
             try:
-                transaction.commit()
+                connection.commit()
             except SQLAlchemyError as error:
                 if not is_lost(error):
                     raise
@@ -173,18 +177,46 @@ class PostgresDatabase(Database):
             raise
         return connection
 
-    def _lock(self, connection: Connection) -> None:
+    def _locked(self) -> Connection:
+        """A connection in a transaction that holds the lock."""
+        if (kept := self._left_over()) is not None:
+            try:
+                return self._lock(kept)
+            except (SQLAlchemyError, self._driver.Error) as error:
+                kept.invalidate()
+                kept.close()
+                if not is_lost(error):
+                    raise
+        connection = self._engine.connect()
+        try:
+            return self._lock(connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def _lock(self, connection: Connection) -> Connection:
+        connection.begin()
+        connection.info.pop(LAST, None)
+        connection.info.pop(END, None)
         if not self._has_lock and not connection.execute(_HAS_LOCK).scalar():
             connection.execute(_ADVISORY, {"key": _FIRST_LOCK})
             if not connection.execute(_HAS_LOCK).scalar():
-                return  # nobody made the schema while this waited
+                return connection  # nobody made the schema while this waited
         self._has_lock = True
-        connection.execute(_LOCK, {"silence": str(max(60_000, math.ceil(self._timeout * 2000)))})
+        driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        with driver.pipeline() if self._driver.Pipeline.is_supported() else nullcontext():  # one round trip
+            driver.execute(_LOCK, (str(max(60_000, math.ceil(self._timeout * 2000))),))
+            end = driver.execute(END_QUERY, binary=True)
+        connection.info[END] = end.fetchall()
+        return connection
 
     def _last(self, connection: Connection) -> tuple[int, bytes] | None:
         """(index, root) of the last event, before the commit; None where nothing of the log would show it."""
         if not self._has_lock:
             return None
+        written: tuple[int, bytes] | None = connection.info.get(LAST)
+        if written is not None:
+            return written
         row = connection.execute(_LAST).first()
         return None if row is None else (int(row[0]), bytes(row[1]))
 
@@ -198,7 +230,7 @@ class PostgresDatabase(Database):
         while last is not None and time.monotonic() < deadline:
             try:
                 with self._engine.connect() as connection, connection.begin():
-                    connection.execute(_LOCK, {"silence": "60000"})
+                    connection.exec_driver_sql(_LOCK, ("60000",))
                     root = connection.execute(_STANDS, {"index": last[0]}).scalar()
             except (SQLAlchemyError, self._driver.Error):
                 time.sleep(_PAUSE)

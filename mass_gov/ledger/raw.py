@@ -1,8 +1,8 @@
 """The auditor's view: rows as they lie, with no belief in any of them, and a copy to compare projections with.
 
-Rules: everything is read in one snapshot, in order of primary keys, streaming; nothing is interpreted, so a damaged
-value arrives as it is, whatever its type. The copy is made by the same migrations and filled by the same rules as the
-original, and differs from it only where the original does not follow from its log.
+Rules: everything is read in one snapshot, in order of primary keys, streaming, by the driver itself; nothing is
+interpreted, so a damaged value arrives as it is, whatever its type. The copy is made by the same migrations and filled
+by the same rules as the original, and differs from it only where the original does not follow from its log.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from typing import Any, cast
 
-from sqlalchemy import CursorResult, Executable, Table, func, select, text
+from sqlalchemy import ClauseElement, Select, Table, func, select, text
 from sqlalchemy.engine import Connection
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from mass_gov.errors import IntegrityError, LedgerUnavailableError, RefusedError
 from mass_gov.evidence.keyring import KeyRing
@@ -29,7 +31,8 @@ from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events, log_n
 from mass_gov.ledger.storage import StorageCheck, check_storage
 
 Row = tuple[object, ...]
-_STREAM = {"yield_per": 128}
+_FEW, _MANY = 128, 1024
+"""Rows that a server sends at a time: few of what may be megabytes long, many of the log's own."""
 
 
 class RawLedger:
@@ -41,6 +44,7 @@ class RawLedger:
     def __init__(self, database: Database, connection: Connection) -> None:
         self._database = database
         self._connection = connection
+        self._cursors = 0
 
     @classmethod
     @contextmanager
@@ -89,7 +93,7 @@ class RawLedger:
 
     def events(self) -> Iterator[Row]:
         """(index, leaf, prev_root, root)."""
-        return self.rows(log_events)
+        return self._stream(in_order(log_events), _MANY)
 
     def event_blocks(self, size: int) -> Iterator[list[Row]]:
         """Rows of `events`, so many at a time."""
@@ -100,12 +104,13 @@ class RawLedger:
     def leaves(self, start: int, stop: int) -> Iterator[Row]:
         """(index, leaf) with indexes from `start` to before `stop`."""
         wanted = (log_events.c.index >= start) & (log_events.c.index < stop)
-        return self._stream(select(log_events.c.index, log_events.c.leaf).where(wanted).order_by(log_events.c.index))
+        query = select(log_events.c.index, log_events.c.leaf).where(wanted).order_by(log_events.c.index)
+        return self._stream(query, _MANY)
 
     def notes(self, start: int, stop: int) -> Iterator[Row]:
         """(size, note) of the signed heads with sizes from `start` to before `stop`."""
         wanted = (log_checkpoints.c.size >= start) & (log_checkpoints.c.size < stop)
-        return self._stream(select(log_checkpoints).where(wanted).order_by(log_checkpoints.c.size))
+        return self._stream(select(log_checkpoints).where(wanted).order_by(log_checkpoints.c.size), _MANY)
 
     def learn_keys(self, keys: KeyRing) -> None:
         """Teach the ring what the log says about keys, without reading all of it (`keyrings.bring_up`).
@@ -119,7 +124,7 @@ class RawLedger:
     def nodes(self, level: int) -> Iterator[Row]:
         """(position, hash) of one level of the tree."""
         query = select(log_nodes.c.position, log_nodes.c.hash).where(log_nodes.c.level == level)
-        return self._stream(query.order_by(log_nodes.c.position))
+        return self._stream(query.order_by(log_nodes.c.position), _MANY)
 
     def levels(self) -> list[object]:
         """Every level that has a node."""
@@ -127,7 +132,7 @@ class RawLedger:
 
     def checkpoints(self) -> Iterator[Row]:
         """(size, note)."""
-        return self.rows(log_checkpoints)
+        return self._stream(in_order(log_checkpoints), _MANY)
 
     def artifacts(self) -> Iterator[Row]:
         """(digest, stored), in the order of the table itself: an index could hide a changed digest."""
@@ -142,18 +147,27 @@ class RawLedger:
         """Every row of a table, in order of its primary key."""
         return self._stream(in_order(table))
 
-    def _stream(self, query: Executable) -> Iterator[Row]:
+    def _stream(self, query: ClauseElement, batch: int = _FEW) -> Iterator[Row]:
         self._recover()
         with self._database.translated():
-            for row in self._execute(query):
-                yield tuple(row)
+            yield from self._execute(query, batch)
 
-    def _execute(self, query: Executable) -> CursorResult[tuple[object, ...]]:
-        """Begin to read. A table that is missing does not end a server's transaction for those who read beside this."""
+    def _execute(self, query: ClauseElement, batch: int) -> Iterator[Row]:
+        """Begin to read. A table that is missing does not end a server's transaction for those who read beside this.
+
+        Rows come from the driver as they are: the toolkit takes longer for a row than a proof takes for its hash.
+        """
+        compiled = cast(SQLCompiler, query.compile(dialect=self._connection.dialect))
+        driver: Any = self._connection.connection.driver_connection
         if self._connection.dialect.name != "postgresql":
-            return self._connection.execute(query, execution_options=_STREAM)
+            values = [compiled.params[name] for name in compiled.positiontup or ()]
+            return iter(driver.execute(str(compiled), values))
+        self._cursors += 1
+        cursor: Any = driver.cursor(f"raw_{self._cursors}")  # a named one: the server keeps what was not asked for yet
+        cursor.itersize = batch
         with self._connection.begin_nested():
-            return self._connection.execute(query, execution_options=_STREAM)
+            cursor.execute(str(compiled), compiled.params, binary=True)
+        return iter(cursor)
 
     def _recover(self) -> None:
         """A page that cannot be read ends a server's transaction: what is still to be read is read in a new one.
@@ -218,7 +232,7 @@ class Replica:
 _REVISIONS = text("SELECT version_num FROM alembic_version")
 
 
-def in_order(table: Table) -> Executable:
+def in_order(table: Table) -> Select[tuple[Any, ...]]:
     """Every row, in order of the primary key."""
     return select(table).order_by(*table.primary_key.columns)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from typing import Literal
 
 from sqlalchemy import select
@@ -26,7 +27,7 @@ from mass_gov.ledger.entries import Entry, read_entry
 from mass_gov.ledger.keyrings import bring_up
 from mass_gov.ledger.lookups import active_policy, proposers, registration_index
 from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events
-from mass_gov.ledger.store import last_root, node_reader
+from mass_gov.ledger.store import last_root, over_nodes
 from mass_gov.ledger.subject_rules import subject_row
 from mass_gov.ledger.views import Head
 from mass_gov.ledger.writing import binding_of
@@ -111,13 +112,13 @@ class LogReader:
         """Sibling hashes (32 bytes each) from leaf `index` up to the root of `size`, by default the whole log."""
         with self._database.read() as connection:
             end = last_root(connection)[0] if size is None else size
-            return merkle.inclusion_proof(index, end, node_reader(connection))
+            return over_nodes(connection, partial(merkle.inclusion_proof, index, end))
 
     def consistency_proof(self, old: int, new: int | None = None) -> list[bytes]:
         """Hashes which show that the log of `old` events is a prefix of that of `new`, by default the whole log."""
         with self._database.read() as connection:
             end = last_root(connection)[0] if new is None else new
-            return merkle.consistency_proof(old, end, node_reader(connection))
+            return over_nodes(connection, partial(merkle.consistency_proof, old, end))
 
     def stored_artifact(self, digest: str) -> bytes:
         """The sealed bytes of an artifact, as stored.

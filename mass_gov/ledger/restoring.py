@@ -13,6 +13,7 @@ This module does not know where the events come from.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.engine import Connection
@@ -30,7 +31,7 @@ from mass_gov.ledger.database import DEFAULT_TIMEOUT
 from mass_gov.ledger.entries import Entry, learn, read_entry
 from mass_gov.ledger.ledger import Ledger
 from mass_gov.ledger.migrate import check_revision, revision_of
-from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_events, load_head, node_reader
+from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_events, load_head, over_nodes
 
 STEPS = ("begin", "event", "heads", "committed")
 """The points at which tests end the process."""
@@ -83,7 +84,7 @@ class RestoringLedger(Ledger):
         for outside in sizes:
             for note in self._outside.notes(outside):
                 checkpoint = verify_head(note, self.origin, ring)
-                if checkpoint.size != outside or root_at(outside, node_reader(connection)) != checkpoint.root:
+                if checkpoint.size != outside or over_nodes(connection, partial(root_at, outside)) != checkpoint.root:
                     raise IntegrityError(
                         f"The export is another log than the one whose head of size {outside} stands in "
                         f"{self.checkpoints}. Give the genuine log's; nothing was written."

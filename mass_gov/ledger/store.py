@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import select
 from sqlalchemy.engine import Connection
 
 from mass_gov.errors import IntegrityError
-from mass_gov.evidence.merkle import EMPTY_ROOT, Frontier, GetNode, Node, peaks
+from mass_gov.evidence.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, GetNode, Node, peaks
 from mass_gov.ledger.entries import Entry
-from mass_gov.ledger.log_writer import EventRow, log_writer
-from mass_gov.ledger.schema import log_checkpoints, log_events, log_nodes
+from mass_gov.ledger.log_writer import EventRow, LogEnd, log_writer
+from mass_gov.ledger.schema import log_checkpoints, log_events
+
+Result = TypeVar("Result")
 
 # Made once: building a statement takes longer than running it.
-_NODE = select(log_nodes.c.hash).where(
-    log_nodes.c.level == bindparam("level"), log_nodes.c.position == bindparam("position")
-)
 _LAST = select(log_events.c.index, log_events.c.root).order_by(log_events.c.index.desc()).limit(1)
 
 
@@ -62,25 +62,43 @@ def last_signed(connection: Connection) -> int:
     return int(connection.execute(newest).scalar() or 0)
 
 
-def node_reader(connection: Connection) -> GetNode:
-    """Read one tree node per call, inside the caller's snapshot."""
+def over_nodes(connection: Connection, work: Callable[[GetNode], Result]) -> Result:
+    """What `work` makes of tree nodes, inside the caller's snapshot; all of them are read in one statement.
+
+    Which nodes a proof or a root takes follows from sizes alone, so it is asked what it takes before they are read.
+
+    Raises:
+        IntegrityError: one of them is missing.
+    """
+    wanted: dict[tuple[int, int], None] = {}
+
+    def note(level: int, position: int) -> bytes:
+        wanted[level, position] = None
+        return bytes(HASH_BYTES)
+
+    work(note)
+    found = log_writer(connection).nodes(connection, list(wanted)) if wanted else {}
 
     def get_node(level: int, position: int) -> bytes:
-        found = connection.execute(_NODE, {"level": level, "position": position}).scalar()
-        if found is None:
+        if (level, position) not in found:
             raise IntegrityError(f"The tree node ({level}, {position}) is missing. Run `mass-gov verify`.")
-        return bytes(found)
+        return bytes(found[level, position])
 
-    return get_node
+    return work(get_node)
 
 
-def current_head(connection: Connection, known: LogHead | None) -> LogHead:
+def log_end(connection: Connection) -> LogEnd:
+    """What a writer asks first, under the write lock: where the log ends and which keys sign next."""
+    return log_writer(connection).end(connection)
+
+
+def current_head(connection: Connection, known: LogHead | None, end: LogEnd) -> LogHead:
     """The head of the log, from `known` where the last event still states it: nobody else has appended since.
 
     Raises:
         IntegrityError: as `load_head`.
     """
-    if known is not None and last_root(connection) == (known.size, known.root):
+    if known is not None and (end.size, end.root) == (known.size, known.root):
         return known
     return load_head(connection)
 
@@ -123,8 +141,5 @@ def _peak_hashes(connection: Connection, size: int) -> list[bytes]:
     wanted = peaks(size)
     if not wanted:
         return []
-    query = select(log_nodes.c.level, log_nodes.c.position, log_nodes.c.hash).where(
-        or_(*((log_nodes.c.level == level) & (log_nodes.c.position == position) for level, position in wanted))
-    )
-    found = {(level, position): bytes(digest) for level, position, digest in connection.execute(query)}
-    return [found[place] for place in wanted if place in found]
+    found = log_writer(connection).nodes(connection, wanted)
+    return [bytes(found[place]) for place in wanted if place in found]

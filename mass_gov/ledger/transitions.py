@@ -25,6 +25,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import DependentsError, IntegrityError, RefusedError, StaleChangeError
 from mass_gov.ledger import principal_rules
+from mass_gov.ledger.alarm_rules import check_alarms
 from mass_gov.ledger.control_rules import refuse_frozen
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import affected_responses, approvers, change_row, later_active, move_row, pointer_row
@@ -154,9 +155,10 @@ def settle(connection: Connection, entries: Sequence[Entry]) -> None:
 
     Raises:
         RefusedError: the last approval of a movement without the movement, a cascade without what set it off, or a
-            change that takes another one's place without that one's rejection, or the other way round, or a ledger in
-            which nobody could say who may act.
+            change that takes another one's place without that one's rejection, or the other way round; a monitor's
+            alarm without the freeze; or a ledger in which nobody could say who may act.
     """
+    check_alarms(entries)
     settle_regressions(entries)
     _settle_rebases(connection, entries)
     principal_rules.settle(connection, entries)
@@ -167,7 +169,7 @@ def settle(connection: Connection, entries: Sequence[Entry]) -> None:
             raise RefusedError(f"A change is rolled back for the sake of {cause}, which is not. Append both together.")
         if isinstance(body, ChangeApproved) and body.approvals == body.required:
             row = change_row(connection, body.change_id)
-            if moves_pointer(row, body) and row["status"] not in ("active", "rolled_back"):
+            if moves_pointer(row, body) and row["status"] not in ("active", "retired", "rolled_back"):
                 raise RefusedError(
                     f"The last approval of {body.change_id} comes without its activation. Append both together."
                 )

@@ -23,7 +23,7 @@ after it is signed by another key.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import uuid6
@@ -36,6 +36,7 @@ from mass_gov.evidence.sealing import Binding, Reference, seal
 from mass_gov.ledger import projector, transitions
 from mass_gov.ledger.entries import Entry, make_entry
 from mass_gov.ledger.key_use import bring_signers_up, event_signers, head_signers, refuse_after_rotation
+from mass_gov.ledger.log_writer import log_writer
 from mass_gov.ledger.sequencer import Turn
 from mass_gov.ledger.store import LogHead, insert_artifact, insert_events
 from mass_gov.records.artifacts import ArtifactRef
@@ -65,23 +66,25 @@ class Writer:
     clock: Callable[[], dt.datetime]
     trip: Callable[[str], None]
 
-    def write(self, connection: Connection, head: LogHead, turns: Iterable[Turn]) -> bytes:
+    def write(self, connection: Connection, head: LogHead, in_use: Mapping[str, str], turns: Iterable[Turn]) -> bytes:
         """Write every turn, and one signed head behind the last of them; `head` moves there. Returns the head's note.
 
-        Sets `entries` or `error` of each turn.
+        `in_use` says which keys sign, as the log has it. Sets `entries` or `error` of each turn.
 
         Raises:
             MassGovError: the first turn is refused: the caller rolls back, and no other turn was taken.
             SQLAlchemyError: the database failed, and the caller rolls everything back.
         """
-        signing = bring_signers_up(connection, self.keys)
+        signing = bring_signers_up(in_use, self.keys)
         written: list[Entry] = []
+        marked = False
         for turn in turns:
             if not written:
                 # The transaction itself is its savepoint: it is alone, and mostly stays so.
                 turn.entries = self._entries(connection, head.size, turn.drafts)
             else:
-                self._join(connection, head.size + len(written), turn)
+                self._join(connection, head.size + len(written), turn, again=marked)
+                marked = True
             written += turn.entries
             if any(isinstance(draft.body, KeyRotated) for draft in turn.drafts):
                 break
@@ -95,14 +98,16 @@ class Writer:
         self.trip("checkpoint")
         return note
 
-    def _join(self, connection: Connection, start: int, turn: Turn) -> None:
+    def _join(self, connection: Connection, start: int, turn: Turn, again: bool) -> None:
         """Write another turn into the same transaction; what a rule refuses to it is undone alone."""
+        log = log_writer(connection)
+        log.mark(connection, again)
         try:
-            with connection.begin_nested():
-                turn.entries = self._entries(connection, start, turn.drafts)
+            turn.entries = self._entries(connection, start, turn.drafts)
         except SQLAlchemyError:
             raise  # no rule said so: whether the others can still be written is not known
         except Exception as error:  # whatever is wrong with one caller's drafts is nobody else's
+            log.undo(connection)
             turn.refuse(error)
 
     def _entries(self, connection: Connection, start: int, drafts: Sequence[EventDraft]) -> list[Entry]:

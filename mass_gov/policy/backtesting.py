@@ -41,18 +41,23 @@ def not_recorded(facts: Facts, candidate: Policy) -> Iterator[str]:
             yield f"{PREFIX}{rule.name}"
 
 
-def computed_otherwise(
-    change: ChangeBody, candidate: Policy, recorded: Policy, suites: Mapping[Scope, str]
-) -> Iterator[str]:
-    """What the candidate would have made the system compute in another way, by name."""
-    scope = change.identity.scope
+def computed_otherwise(candidate: Policy, recorded: Policy, scope: Scope) -> tuple[str, ...]:
+    """What the candidate makes the system compute in another way than the recorded policy did, by name."""
     new, old = candidate.document, recorded.document
     was, would = dict(_named(old.gates_for(scope))), dict(_named(new.gates_for(scope)))
     differing = [name for name in would if _computing(was[name]) != _computing(would[name])]
-    if new.samples != old.samples or any(name.startswith("sample.") for name in differing):
-        yield SAMPLES
-    yield from (name for name in differing if name.startswith("window.") and would[name] != "unused")
-    if _projects_otherwise(change.update, old.update.radius_for(scope), new.update.radius_for(scope)):
+    samples = new.samples != old.samples or any(name.startswith("sample.") for name in differing)
+    windows = [name for name in differing if name.startswith("window.") and would[name] != "unused"]
+    return (*((SAMPLES,) if samples else ()), *windows)
+
+
+def tested_otherwise(
+    change: ChangeBody, candidate: Policy, recorded: Policy, suites: Mapping[Scope, str]
+) -> Iterator[str]:
+    """What the candidate would have done otherwise to this change: another projection, another suite."""
+    scope = change.identity.scope
+    radii = (recorded.document.update.radius_for(scope), candidate.document.update.radius_for(scope))
+    if _projects_otherwise(change.update, *radii):
         yield PROJECTION
     if change.regression is not None and suites[scope] != change.parents.suite:
         yield SUITE

@@ -26,6 +26,7 @@ from mass_gov.policy.measures import PARTS, STATISTICS
 from mass_gov.policy.metrics import METRICS
 from mass_gov.policy.strict_yaml import read_mapping
 from mass_gov.records.change import (
+    SCOPES,
     Decision,
     GateResult,
     Measure,
@@ -112,6 +113,8 @@ def _facts(metrics: Mapping[str, Any], policy: Policy) -> Facts:
         if name in _MEASURES and value != "missing"
     }
     update = _update(metrics)
+    if metrics["scope"] not in SCOPES:
+        raise ValueError(f"there is no scope {metrics['scope']!r}")
     regression = _regression(metrics, policy) if update.outcome == "stepped" else None
     return Facts(metrics["scope"], _synthesis(metrics), update, regression, measures)
 

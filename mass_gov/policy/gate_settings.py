@@ -25,6 +25,8 @@ RelativeNorm = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=T
 """A norm of a weight change over the norm of the weights: 0.6 is 60%, and whoever writes 60 means a percentage."""
 Margin = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
 StopOnFail = Annotated[Literal["hold", "reject"], Wider.EARLIER]
+Window = Annotated[int, Field(ge=1, le=500, strict=True)]
+"""Changes that a window holds; `verify` remembers twice as many of every deployment."""
 Unused = Literal["unused"]
 
 
@@ -145,13 +147,23 @@ class BudgetGate(GatePart):
 class WindowGate(LimitGate):
     """A statistic over the last `window` changes of the deployment that must stay at or below `limit`."""
 
-    window: Positive
+    window: Window
+
+
+class FlipsGate(WindowGate):
+    """The e-value of paired flips on `cases` fresh cases a change; up to `tolerance` more losses than gains are lawful.
+
+    Every `window` probes a part of the capital starts anew (`mass_gov.policy.monitors.flips`).
+    """
+
+    cases: Annotated[int, Field(ge=1, le=1000, strict=True), Wider.LOWER]
+    tolerance: Annotated[Share, Wider.HIGHER]
 
 
 class WindowAtLeastGate(AtLeastGate):
     """A statistic over the last `window` changes of the deployment that must reach `limit`."""
 
-    window: Positive
+    window: Window
 
 
 class Gates(Part):
@@ -184,7 +196,7 @@ class Gates(Part):
     regression_base: MarginGate = Field(alias="regression.base")
     regression_critical: LimitGate = Field(alias="regression.critical")
     regression_power: PowerGate | Unused = Field(alias="regression.power")
-    window_flips: WindowGate | Unused = Field(alias="window.flips")
+    window_flips: FlipsGate | Unused = Field(alias="window.flips")
     window_distinct_2: WindowAtLeastGate | Unused = Field(alias="window.distinct_2")
     window_tail_coverage: WindowAtLeastGate | Unused = Field(alias="window.tail_coverage")
     window_density_ratio: WindowGate | Unused = Field(alias="window.density_ratio")

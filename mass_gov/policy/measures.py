@@ -29,5 +29,29 @@ STATISTICS: dict[str, str] = {
 BOUNDS = {"tango": "lower_bound_95", "corrected": "corrected_lower_bound_95"}
 """Method of a regression gate's bound to the statistic that its result names (`mass_gov.policy.bounds`)."""
 
-PARTS: tuple[str, ...] = ("update.budget.changes", "update.budget.flops", "window.flips.lost", "window.flips.gained")
-"""Measures that are parts of a gate's statistic: what was spent this hour, and the flips of this change's probe."""
+KINDS: tuple[str, ...] = (
+    "window.kinds.operator",
+    "window.kinds.binary",
+    "window.kinds.nested",
+    "window.kinds.linear",
+    "window.kinds.induction",
+    "window.kinds.largest",
+)
+"""Per shipped domain: which kinds of it the kept samples showed, as a set of bits (`mass_gov.policy.monitors`)."""
+
+OWN: tuple[str, ...] = ("window.distinct_2.own", *KINDS)
+"""What later windows have to know of this change's samples."""
+
+PARTS: tuple[str, ...] = (
+    "update.budget.changes",
+    "update.budget.flops",
+    "window.flips.lost",
+    "window.flips.gained",
+    "window.flips.lost_to_base",
+    "window.flips.gained_to_base",
+    "window.head",
+    "window.since",
+    *OWN,
+)
+"""Measures that are parts of a gate's statistic: what was spent this hour, the flips of this change's probe, what its
+samples showed, and which window it was judged in."""

@@ -158,6 +158,8 @@ class RegressionContent(Record):
     suite: Digest
     batch_size: Count
     cases: tuple[CaseContent, ...]
+    probe: Annotated[tuple[CaseContent, ...] | None, Field(exclude_if=not_said)] = None
+    """Fresh cases of this change alone (`mass_gov.tasks.probes`); None where no window gate asks for them."""
 
 
 class AnswerText(Record):

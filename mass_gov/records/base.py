@@ -81,4 +81,4 @@ class Record(BaseModel):
 
 def timestamp(moment: dt.datetime) -> str:
     """Format an aware `moment` as a `Timestamp`."""
-    return moment.astimezone(dt.UTC).strftime(TIME_FORMAT)
+    return moment.astimezone(dt.UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"

@@ -10,7 +10,8 @@ Seed ranges keep uses apart (the question buckets of `Domain` keep the suites ap
     [2*10^12, 3*10^12) regression suites, which own a sixteenth of all questions
     [3*10^12, 4*10^12) the figures in the model card
     [4*10^12, 9*10^12) meta-training and its validation
-    [9*10^12, ...)     anchors, which an update may learn from beside what the model wrote
+    [9*10^12, 10^15)   anchors, which an update may learn from beside what the model wrote
+    [10^15, ...)       probes of window monitors, which share the suites' questions
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ SUITE_SEEDS = 2 * 10**12
 CARD_SEEDS = 3 * 10**12
 META_SEEDS = 4 * 10**12
 ANCHOR_SEEDS = 9 * 10**12
+PROBE_SEEDS = 10**15
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,11 @@ def test_under_policy_default_the_requester_cannot_approve_and_the_denial_is_rec
     assert refused.status == 5 and refused.json["error"]["type"] == "PermissionRefusedError"
     assert "Another person" in refused.err
     assert cli("verify", "--json").json["size"] == held["log"]["size"] + 1, "the denial is an event"
-    approved = cli("changes", "approve", held["change_id"], "--reason", "looked at it", "--as", "ada", "--json").json
+    as_ada = ("changes", "approve", held["change_id"], "--reason", "looked at it", "--as", "ada", "--json")
+    unseen = cli(*as_ada)
+    assert unseen.status == 5 and "changes diff" in unseen.err
+    shown = cli("changes", "diff", held["change_id"], "--json").json["shown"]
+    approved = cli(*as_ada, "--shown", shown).json
     assert approved["status"] == "applied" and approved["self_approved"] is False
 
 

@@ -441,6 +441,12 @@ def _update_content(update: UpdateSummary) -> UpdateContent:
     )
 
 
+def regression_run() -> tuple[bytes, RegressionSummary]:
+    """A run of the suite as an artifact, and its counts, for events that no change stands behind."""
+    content, summary = _regression()
+    return _json(content), summary
+
+
 def _regression() -> tuple[RegressionContent, RegressionSummary]:
     cases = tuple(
         CaseContent(

@@ -10,7 +10,8 @@ import pytest
 from mass_gov.config import load_settings
 from mass_gov.errors import DependentsError, PermissionRefusedError, RefusedError, StaleChangeError, TaskError
 from mass_gov.flows.adapt import adapt
-from mass_gov.flows.approve import approve, promote, reject
+from mass_gov.flows.approve import Proof, approve, promote, reject
+from mass_gov.flows.behaviour import read_behaviour
 from mass_gov.flows.exchange import Answered, Request
 from mass_gov.flows.replay import replay
 from mass_gov.flows.replay_report import STAGES, Start
@@ -157,7 +158,8 @@ def test_the_requester_cannot_approve_under_the_default_policy_and_the_try_is_re
 def test_a_second_person_moves_the_pointer_under_the_default_policy(open_bench: Open) -> None:
     bench = open_bench(policy="default")
     answered = practise(bench, "7", scope="deployment")
-    decided = approve(bench.ledger, answered.change.change_id, BOB, "looked at it")
+    seen = Proof(read_behaviour(bench.ledger, answered.change).digest)
+    decided = approve(bench.ledger, answered.change.change_id, BOB, "looked at it", seen)
     assert decided.change.status == "active"
     assert not decided.self_approved
     assert bench.ledger.pointer("local", "default").state == answered.change.body.update.state

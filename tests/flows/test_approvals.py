@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import multiprocessing
+import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,7 +32,7 @@ from mass_gov.flows.expiry import expire
 from mass_gov.flows.principals import issue, register
 from mass_gov.ledger import ChangeView, Ledger
 from mass_gov.ledger.ledger import SYSTEM
-from mass_gov.policy import load_policy
+from mass_gov.policy import Policy, load_policy
 from mass_gov.records.base import timestamp
 from mass_gov.records.events import Actor, ChangeApproved, ChangeRejected
 from tests.fakes.engines import address_of
@@ -40,13 +41,20 @@ from tests.fakes.ledger_world import BOB, EVE, REASON, LedgerWorld, shipped_poli
 pytestmark = pytest.mark.both_engines
 
 DEFAULT = shipped_policy("default")
-TWO = load_policy(DEFAULT.source.replace(b"required: 1  ", b"required: 2  "))
-ADMINS = load_policy(DEFAULT.source.replace(b"roles: [operator, admin]", b"roles: [admin]"))
-FRESH = load_policy(
-    DEFAULT.source.replace(b"max_authentication_age_seconds: null", b"max_authentication_age_seconds: 600")
-)
-SIGNED = load_policy(DEFAULT.source.replace(b"signature_required: false", b"signature_required: true"))
-EXPIRING = load_policy(DEFAULT.source.replace(b"expires_after_hours: null", b"expires_after_hours: 2.0"))
+
+
+def _with(setting: str, value: str) -> Policy:
+    """The default policy with one of its approvals settings changed."""
+    source, changes = re.subn(
+        rf"(?m)^(  {setting}): [^ #\n]+( [^#\n]+)?".encode(), rf"\1: {value} ".encode(), DEFAULT.source
+    )
+    assert changes == 1
+    return load_policy(source)
+
+
+TWO, ADMINS = _with("required", "2"), _with("roles", "[admin]")
+FRESH, SIGNED = _with("max_authentication_age_seconds", "600"), _with("signature_required", "true")
+EXPIRING = _with("expires_after_hours", "2.0")
 NOBODY, CARL = Actor(principal="local", role="admin"), Actor(principal="carl", role="admin")
 
 

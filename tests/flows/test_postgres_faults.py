@@ -79,6 +79,18 @@ def test_a_connection_lost_before_the_commit_wrote_nothing_and_the_next_append_w
     assert check(home) == before + 2
 
 
+def test_a_connection_lost_between_two_appends_is_replaced_and_nobody_is_refused(home: Path) -> None:
+    world = LedgerWorld.make(home)
+    before = world.ledger.size
+    world.record("two")
+    drafts = world.change_drafts("three")
+    with editing(home) as superuser:
+        superuser.execute(f"SELECT pg_terminate_backend(pid) FROM ({BACKENDS}) AS others")
+    world.ledger.append(drafts)  # the first that this process does on the connection that its writer kept
+    world.close()
+    assert check(home) == before + 4
+
+
 @pytest.fixture
 def line(home: Path) -> Iterator[tuple[LedgerWorld, object]]:
     """A world whose connection goes through a line that can break."""

@@ -30,11 +30,13 @@ registrations index kind digest name
 changes change_id index leaf_hash tenant deployment scope requester request_commitment base_model parent_state
 changes pointer_head policy suite state delta status activation_index rejection_index rollback_index subject
 approvals index change_id meaning approver required self_approved
-pointers tenant deployment state change_id head_index
+pointers tenant deployment state change_id head_index base_model
 pointer_moves index tenant deployment cause moved_by from_head from_state from_change to_state to_change
+pointer_moves base_model
 responses response_id index change_id tenant deployment state served subject
 log_keys key purpose public_key from_index to_index revoked_index compromised trusted_size
 subjects subject held_index erased_index
+controls index tenant deployment extent cause monitor frozen_by ended_index
 """
 COLUMNS = [(line.split()[0], name) for line in TABLES.strip().splitlines() for name in line.split()[1:]]
 NO_LIMITS = settings(
@@ -56,6 +58,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     last = world.record("undone", scope="deployment")
     world.ledger.append([world.rollback(last)])
     world.ledger.append([world.unadapted("01890000-0000-7000-8000-000000000001")])
+    world.ledger.append([world.freeze()])
     hold(world.ledger, SUBJECT, BOB, "A claim is pending.")
     rotate(world.ledger, "delta", BOB)
     world.close()

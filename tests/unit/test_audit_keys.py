@@ -77,9 +77,9 @@ def judged(home: Path, **options: Any) -> VerificationReport:
 
 
 def fast(home: Path, world: Rotated) -> VerificationReport:
-    """Verify every signature of a home from the first key, over several cores, and no more."""
+    """Verify every signature of a home from the first key, and no more."""
     pinned = world.first_log.public_key
-    return verify(address_of(home), public_key=pinned, only="signatures", processes=2)
+    return verify(address_of(home), public_key=pinned, only="signatures")
 
 
 def first_wrong(report: VerificationReport) -> tuple[int, int | None, str]:

@@ -144,7 +144,7 @@ def test_processes_find_what_one_finds_in_the_same_order(
         "from tests.unit.test_audit_scan import report\n"
         "import json\n"
         "if __name__ == '__main__':\n"
-        "    audit_signatures.RUN = 4\n"
+        "    audit_signatures.RUN, audit_signatures.PARALLEL_FROM = 4, 0\n"
         f"    print(json.dumps(report(Path({str(database)!r}), 'signatures', 3).document()))\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)

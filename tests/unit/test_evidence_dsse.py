@@ -12,6 +12,7 @@ from mass_gov.evidence.canonical import canonical_bytes, parse_canonical
 from mass_gov.evidence.dsse import (
     MAX_LEAF_BYTES,
     PAYLOAD_TYPE,
+    common_parts,
     envelope_keyids,
     open_envelope,
     pae,
@@ -43,6 +44,23 @@ def test_no_byte_of_a_leaf_can_change() -> None:
             flipped[position] ^= mask
             with pytest.raises(IntegrityError):
                 open_envelope(bytes(flipped), KEYS)
+
+
+def test_no_byte_of_a_leaf_can_change_for_those_who_verify_many() -> None:
+    def holds(leaf: bytes) -> bool:
+        parts = common_parts(leaf)
+        return parts is not None and parts[0] == SIGNER.keyid and SIGNER.public_key.verify(parts[1], parts[2])
+
+    assert holds(LEAF)
+    for position in range(len(LEAF)):
+        for mask in (0x01, 0x20, 0x80):
+            flipped = bytearray(LEAF)
+            flipped[position] ^= mask
+            assert not holds(bytes(flipped))
+    stranger = Ed25519Signer.generate()
+    others = [sign_envelope(PAYLOAD, PAYLOAD_TYPE, stranger), sign_envelope(PAYLOAD, PAYLOAD_TYPE, SIGNER, stranger)]
+    for leaf in (LEAF + b"\n", LEAF[:-1], b"", _signed_as("application/json"), *others):
+        assert not holds(leaf)
 
 
 def test_bytes_added_or_taken_away_are_refused() -> None:

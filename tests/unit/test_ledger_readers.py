@@ -13,7 +13,10 @@ from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.evidence.checkpoint import verify_checkpoint
 from mass_gov.evidence.merkle import leaf_hash, verify_consistency, verify_inclusion
 from mass_gov.flows.handles import task_commitment
+from mass_gov.ledger.log_writer import log_writer
 from mass_gov.records.artifacts import RequestContent
+from mass_gov.records.drafts import EventDraft
+from mass_gov.records.events import AccessDenied, Actor
 from tests.fakes.ledger_world import BASE_MODEL, BOTH_SCOPES, SUBJECT, SUITE, SUITE_FILE, LedgerWorld, digest
 from tests.fakes.tamper import tampering
 
@@ -101,6 +104,30 @@ def test_every_event_is_proven_under_every_later_head(world: LedgerWorld) -> Non
     for path in sorted(ledger.checkpoints.glob("*.checkpoint")):
         old = verify_checkpoint(path.read_bytes(), ledger.origin, ledger.log_key)
         verify_consistency(old.size, head.size, ledger.consistency_proof(old.size), old.root, checkpoint.root)
+
+
+def test_a_proof_reads_its_nodes_in_one_statement_and_as_many_as_the_logs_logarithm(
+    world: LedgerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    with world.ledger._database.read() as connection:
+        kind = type(log_writer(connection))
+    read = kind.nodes
+
+    def counted(self: object, connection: object, places: list[tuple[int, int]]) -> object:
+        asked.append(len(places))
+        return read(self, connection, places)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kind, "nodes", counted)
+    denied = AccessDenied(action="a", policy=digest("policy"), change_id=None, count=1)
+    draft = EventDraft(Actor(principal="p", role="operator"), "acme", "tutor", denied)
+    world.ledger.append([draft] * 200)
+    size = world.ledger.size
+    for prove in (lambda: world.ledger.inclusion_proof(1, size), lambda: world.ledger.consistency_proof(9, size)):
+        asked.clear()
+        assert prove()
+        assert len(asked) == 1
+        assert asked[0] <= 3 * size.bit_length()
 
 
 def test_changes_come_in_pages_in_both_directions(world: LedgerWorld) -> None:

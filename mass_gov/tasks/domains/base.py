@@ -19,6 +19,7 @@ from mass_gov.errors import TaskError
 from mass_gov.tasks.task import (
     CARD_SEEDS,
     MARKER,
+    PROBE_SEEDS,
     SUITE_SEEDS,
     Kind,
     Split,
@@ -33,7 +34,7 @@ _TRIES = 10_000
 
 
 def in_suite_bucket(question: str) -> bool:
-    """Whether only regression suites may ask this question (a sixteenth of all, by hash)."""
+    """Whether only regression suites and probes may ask this question (a sixteenth of all, by hash)."""
     return share("suite-bucket", question) < _SUITE_SHARE
 
 
@@ -105,7 +106,7 @@ class Domain(ABC, Generic[P]):
         if split not in ("easy", "meta", "hard") or seed < 0:
             raise TaskError(f"no task for seed {seed} and split {split!r}: use a seed >= 0 and easy, meta or hard")
         rng = counter_rng(self.name, split, seed)
-        for_suite = SUITE_SEEDS <= seed < CARD_SEEDS
+        for_suite = SUITE_SEEDS <= seed < CARD_SEEDS or seed >= PROBE_SEEDS
         for _ in range(_TRIES):
             problem = self.draw(rng, split)
             question = self.render(problem)

@@ -1,0 +1,106 @@
+"""How often each kind of practice occurs in the reference pool: what a generator that lost nothing would write.
+
+The pool is 4,000 sub-problems per shipped domain, each of a task of the meta-training split (seeds from META_SEEDS in
+steps of 7,919), by kind (`mass_gov.tasks.kinds`): counts. Kinds with fewer than 16 of them are left to `other`.
+
+Rules: recorded changes were judged with these numbers, so they are never edited, only superseded by another table with
+a name of its own. `bench/monitors.py --pool` counts them again.
+"""
+
+from __future__ import annotations
+
+DRAWS = 4000
+COUNTS: dict[str, dict[str, int]] = {
+    "operator": {
+        "1/0": 534,
+        "1/1": 617,
+        "1/2": 565,
+        "1/3": 592,
+        "1/4": 542,
+        "1/5": 568,
+        "1/6": 582,
+    },
+    "binary": {
+        "1/0": 592,
+        "1/1": 598,
+        "1/2": 607,
+        "1/3": 609,
+        "1/4": 553,
+        "1/5": 513,
+        "1/6": 528,
+    },
+    "nested": {
+        "1/0": 523,
+        "1/1": 515,
+        "1/2": 491,
+        "1/3": 307,
+        "1/4": 162,
+        "1/5": 119,
+        "1/6": 102,
+        "2/0": 339,
+        "2/1": 328,
+        "2/2": 327,
+        "2/3": 281,
+        "2/4": 244,
+        "2/5": 152,
+        "2/6": 110,
+    },
+    "linear": {
+        "2/0": 399,
+        "2/1": 362,
+        "2/2": 428,
+        "2/3": 407,
+        "2/4": 396,
+        "2/5": 430,
+        "2/6": 418,
+        "2/7": 429,
+        "2/8": 349,
+        "2/9": 382,
+    },
+    "induction": {
+        "1/0": 471,
+        "1/1": 466,
+        "1/2": 363,
+        "1/3": 224,
+        "1/4": 201,
+        "1/5": 148,
+        "1/6": 87,
+        "1/7": 54,
+        "1/8": 24,
+        "2/0": 448,
+        "2/1": 451,
+        "2/2": 369,
+        "2/3": 195,
+        "2/4": 199,
+        "2/5": 140,
+        "2/6": 84,
+        "2/7": 60,
+        "2/8": 16,
+    },
+    "largest": {
+        "1/1": 49,
+        "1/2": 67,
+        "1/3": 102,
+        "1/4": 101,
+        "1/5": 146,
+        "1/6": 177,
+        "1/7": 176,
+        "1/8": 224,
+        "1/9": 264,
+        "2/2": 34,
+        "2/3": 53,
+        "2/4": 87,
+        "2/5": 121,
+        "2/6": 175,
+        "2/7": 206,
+        "2/8": 281,
+        "2/9": 372,
+        "3/3": 27,
+        "3/4": 44,
+        "3/5": 97,
+        "3/6": 144,
+        "3/7": 245,
+        "3/8": 310,
+        "3/9": 475,
+    },
+}

@@ -1,0 +1,200 @@
+"""Window monitors: what raises an alarm, what does not, and which changes a window holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from mass_gov.config_data import data_folder
+from mass_gov.policy import Policy, load_policy
+from mass_gov.policy.judgement import _measured
+from mass_gov.policy.measures import KINDS
+from mass_gov.policy.monitors.coverage import BITS, TAIL, density_ratio, shown_by, tail_coverage
+from mass_gov.policy.monitors.distinct import distinct_bigrams
+from mass_gov.policy.monitors.flips import LARGEST, Flips, block_of, carried, e_value, share_of
+from mass_gov.policy.monitors.windows import History, Past, measures_of, reach_of
+from mass_gov.records.change import Measure
+from mass_gov.tasks.domains.base import in_suite_bucket
+from mass_gov.tasks.kinds import practice_kind
+from mass_gov.tasks.probes import probe_cases
+from mass_gov.tasks.registry import DOMAINS
+
+GATES = {
+    "window.flips": "{window: 3, limit: 20, cases: 50, tolerance: 0.0, on_fail: hold}",
+    "window.distinct_2": "{window: 3, limit: 0.5, on_fail: hold}",
+    "window.tail_coverage": "{window: 3, limit: 0.6, on_fail: hold}",
+    "window.density_ratio": "{window: 3, limit: 8.0, on_fail: hold}",
+    "window.generation_depth": "{window: 3, limit: 2.0, on_fail: hold}",
+}
+CHANGE, OTHER = "01930000-0000-7000-8000-000000000001", "01930000-0000-7000-8000-000000000002"
+
+
+def watched() -> Policy:
+    lines = (data_folder("policies") / "default" / "v1.yaml").read_text().splitlines()
+    names = [line.strip().partition(":")[0] for line in lines]
+    new = [f"  {name}: {GATES[name]}" if name in GATES else line for name, line in zip(names, lines, strict=True)]
+    return load_policy("\n".join(new).encode())
+
+
+def measure(name: str, value: float | None, n: int = 1) -> Measure:
+    return Measure(name=name, value=value, n=n)
+
+
+def probe(lost: int, gained: int, cases: int = 50) -> dict[str, Measure]:
+    values = {"lost": lost, "gained": gained, "lost_to_base": lost, "gained_to_base": gained}
+    return {f"window.flips.{name}": measure(f"window.flips.{name}", value, cases) for name, value in values.items()}
+
+
+def own(**more: float) -> dict[str, Measure]:
+    names = {"distinct": "window.distinct_2.own", "depth": "update.generation_depth"}
+    values = {"distinct": 0.8, "depth": 1.0} | more
+    return probe(0, 0) | {names[key]: measure(names[key], value) for key, value in values.items()}
+
+
+def follow(*changes: Mapping[str, Measure], alarmed: tuple[int, ...] = ()) -> list[dict[str, Measure]]:
+    """Judge changes one after the other; those at the places in `alarmed` count as alarms."""
+    gates, past, found = watched().document.gates, [], []
+    reach = reach_of(gates)
+    assert reach is not None
+    for place, change in enumerate(changes):
+        window = reach.cut(History(tuple(past), tuple(past)))
+        measures = dict(change) | {one.name: one for one in measures_of(gates, change, window)}
+        past.append(Past(10 * place, "deployment", measures, place in alarmed))
+        found.append(measures)
+    return found
+
+
+def test_lost_answers_raise_the_e_value_past_any_limit() -> None:
+    assert e_value(Flips(12, 0, 50), 0.0) > 20
+    assert e_value(Flips(50, 0, 50), 0.0) == LARGEST
+
+
+@pytest.mark.parametrize("flips", [Flips(0, 0, 50), Flips(6, 6, 50), Flips(0, 12, 50), Flips(3, 0, 50)])
+def test_what_chance_gives_stays_below_the_limit(flips: Flips) -> None:
+    assert e_value(flips, 0.0) < 20
+
+
+def test_losses_within_the_tolerance_are_no_evidence() -> None:
+    assert e_value(Flips(40, 20, 2000), 0.0) > 1
+    assert e_value(Flips(40, 20, 2000), 0.01) <= 1
+
+
+def test_more_flips_than_cases_are_refused() -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        e_value(Flips(30, 21, 50), 0.0)
+
+
+def test_the_parts_of_the_capital_never_add_up_to_more_than_all_of_it() -> None:
+    parts = [share_of(block) for block in range(1, 2000)]
+    assert 0.999 < sum(parts) <= 1
+    assert [block_of(probe, 3) for probe in range(1, 8)] == [1, 1, 1, 2, 2, 2, 3]
+    assert carried(0.7, 2, 1.0) == pytest.approx(0.7), "a block that has won nothing leaves things as they were"
+
+
+def test_a_loss_after_many_healthy_changes_is_still_noticed() -> None:
+    changes = [own() | probe(1, 1)] * 30 + [own() | probe(12, 0)] * 3
+    found = follow(*changes)
+    assert all(one["window.flips"].value < 20 for one in found[:30])  # type: ignore[operator]
+    assert found[-1]["window.flips"].value > 20  # type: ignore[operator]
+
+
+def test_the_process_starts_from_one_after_an_alarm() -> None:
+    found = follow(own() | probe(20, 0), own() | probe(0, 0), own(), alarmed=(0,))
+    assert found[0]["window.flips"].value > 20  # type: ignore[operator]
+    assert found[1]["window.flips"] == measure("window.flips", 1.0, 1)
+    assert [one["window.head"].n for one in found] == [1, 1, 2]
+    assert [one["window.since"].value for one in found] == [None, 0.0, 0.0]
+
+
+def test_a_window_forgets_what_lies_further_back() -> None:
+    found = follow(*[own(depth=9.0)] * 2, *[own(depth=1.0)] * 3)
+    depths = [one["window.generation_depth"].value for one in found]
+    assert depths == [9, 9, pytest.approx(19 / 3), pytest.approx(11 / 3), 1]
+
+
+def test_a_fresh_deployment_is_not_stopped_by_its_first_change() -> None:
+    (first,) = follow(own(distinct=0.2))
+    assert first["window.distinct_2"].value > 0.9  # type: ignore[operator]
+    assert first["window.tail_coverage"].value == first["window.density_ratio"].value == 1.0
+
+
+def test_a_change_without_its_part_has_no_figure_and_fails() -> None:
+    bare = {name: one for name, one in own().items() if not name.startswith("window.flips")}
+    (found,) = follow(bare)
+    assert "window.flips" not in found
+    results = {gate.name: gate.verdict for gate in _measured("window", found, watched().document.gates)}
+    assert results["window.flips"] == "fail"
+    assert results["window.distinct_2"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("window.flips", 20.0, 20.1),
+        ("window.distinct_2", 0.5, 0.49),
+        ("window.tail_coverage", 0.6, 0.59),
+        ("window.density_ratio", 8.0, 8.1),
+        ("window.generation_depth", 2.0, 2.1),
+    ],
+)
+def test_each_window_gate_alone_stops_passes_and_fails_without_a_number(name: str, good: float, bad: float) -> None:
+    passing = {"window.flips": 1.0, "window.distinct_2": 0.9, "window.tail_coverage": 1.0, "window.density_ratio": 1.0}
+    passing["window.generation_depth"] = 1.0
+    gates = watched().document.gates
+
+    def failed(value: float | None) -> list[str]:
+        values: dict[str, float | None] = {**passing, name: value}
+        measures = {one: measure(one, of) for one, of in values.items()}
+        return [gate.name for gate in _measured("window", measures, gates) if gate.verdict == "fail"]
+
+    assert failed(good) == []
+    assert failed(bad) == [name]
+    assert failed(None) == [name]
+    assert [g.name for g in _measured("window", {}, gates) if g.verdict == "fail"] == list(passing)
+
+
+def test_a_generator_that_writes_one_kind_loses_the_tail_and_crowds_a_kind() -> None:
+    collapsed = {"nested": [shown_by("nested", ["1/0"] * 6)] * 50}
+    assert tail_coverage(collapsed) < 0.6
+    assert density_ratio(collapsed) > 1.5
+    every = {"nested": [shown_by("nested", list(BITS["nested"]))] * 50}
+    assert tail_coverage(every) == pytest.approx(1.0, abs=0.05)
+
+
+def test_an_empty_window_says_nothing() -> None:
+    assert tail_coverage({}) == density_ratio({}) == 1.0
+
+
+def test_the_tail_is_the_rarer_half_of_every_shipped_domain() -> None:
+    assert list(BITS) == list(DOMAINS) == [name.rpartition(".")[2] for name in KINDS]
+    assert all(len(TAIL[name]) == len(BITS[name]) // 2 for name in BITS)
+    assert max(len(bits) for bits in BITS.values()) < 52, "a set of bits is an exact float"
+
+
+@pytest.mark.parametrize(
+    ("task", "practice", "place"),
+    [
+        ("(3+4)+(5-2)", "3+4", ("nested", "1/2")),
+        ("(3+4)+(5-2)", "nonsense", ("nested", None)),
+        ("(3+4)+(5-2)", "max 3 8", ("largest", "1/8")),
+        ("who was he?", "nobody", None),
+        ("02 16 20 35 41 54 63: FF2", "F2", ("operator", "1/0")),
+    ],
+)
+def test_practice_is_read_in_the_context_of_its_task(task: str, practice: str, place: object) -> None:
+    assert practice_kind(task, practice) == place
+
+
+def test_repetition_lowers_distinct_2() -> None:
+    assert distinct_bigrams(["3+4", "9-2"]) == 1.0
+    assert distinct_bigrams(["3+4"] * 4) == 0.25
+    assert distinct_bigrams([]) == 1.0
+
+
+def test_probes_are_a_changes_own_and_nobody_elses() -> None:
+    cases, again, others = probe_cases(CHANGE, 40), probe_cases(CHANGE, 40), probe_cases(OTHER, 40)
+    assert cases == again
+    assert {case.question for case in cases} != {case.question for case in others}
+    assert all(in_suite_bucket(case.question) for case in cases)
+    assert all(DOMAINS[case.domain].answer(DOMAINS[case.domain].read(case.question)) == case.answer for case in cases)
