@@ -153,7 +153,7 @@ def compute(
         scorer = scorer_of(bench.learner, samples)
     samples, synthesis = _gated(samples, question, scope, seed, origin, scorer, bench, stage)
     gates_in_use = bench.policy.document.gates_for(scope)
-    measures = sample_measures(samples.samples, gates_in_use) if synthesis.kept else ()
+    measures: tuple[Measure, ...] = sample_measures(samples.samples, gates_in_use) if synthesis.kept else ()
     with stage("update"):
         if learned is None:
             learned = take_steps(bench.learner, samples, origin.start, origin.state, bench.spec.update)

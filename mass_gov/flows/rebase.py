@@ -104,7 +104,7 @@ def _forced(old: ChangeView, bench: Workbench) -> Sequence[ForcedSample]:
     if not old.body.synthesis.forced:
         return ()
     samples = SamplesContent.model_validate(parse_canonical(bench.ledger.artifact(old.entry, "samples"))).samples
-    parts = [sample.text.partition(bench.learner.template.separator) for sample in samples]
+    parts = [sample.text.partition(bench.learner.template.separator) for sample in samples if not sample.real]
     return tuple(ForcedSample(question, solution) for question, _, solution in parts)
 
 

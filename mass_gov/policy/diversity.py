@@ -26,7 +26,8 @@ from mass_gov.records.change import Measure
 
 _TOKEN = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
 ORDER = 4
-MEASURED = ("update.distinct_2", "update.self_bleu", "update.real_share")
+MEASURED = ("update.distinct_2", "update.real_share", "update.self_bleu")
+"""As the leaf sorts them."""
 
 
 def sample_measures(judged: Sequence[SampleContent], gates: Gates) -> tuple[Measure, ...]:

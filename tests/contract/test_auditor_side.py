@@ -24,6 +24,9 @@ LEARNER = (
     "safetensors",
     "tokenizers",
     "datasketch",
+    "sklearn",
+    "scipy",
+    "sacrebleu",
     "math_verify",
     "accelerate",
 )
