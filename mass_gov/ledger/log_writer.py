@@ -153,9 +153,11 @@ _EVENTS = (
     "SELECT append('{}', '{}', %s, %s::bytea[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[], %s::bytea[], "
     "%s, %s)"
 )
+# LIMIT 1 keeps each a look-up by the primary key: left to plan a join, a server without statistics reads whole levels.
 _NODES = (
-    'SELECT level, "position", n.hash FROM unnest(%s::bigint[], %s::bigint[]) AS wanted (level, "position") '
-    'JOIN log_nodes AS n USING (level, "position")'
+    'SELECT wanted.level, wanted."position", n.hash '
+    'FROM unnest(%s::bigint[], %s::bigint[]) AS wanted (level, "position"), LATERAL (SELECT hash FROM log_nodes '
+    'WHERE log_nodes.level = wanted.level AND log_nodes."position" = wanted."position" LIMIT 1) AS n'
 )
 
 

@@ -205,7 +205,7 @@ def test_a_held_change_that_somebody_marked_as_applied_stops_the_opening(home: P
 @pytest.mark.parametrize(
     ("statement", "named"),
     [
-        ("INSERT INTO pointers VALUES ('acme', 'tutor', 'x', NULL, 3)", "pointers row acme, tutor"),
+        ("INSERT INTO pointers VALUES ('acme', 'tutor', 'x', NULL, 3, 'm')", "pointers row acme, tutor"),
         ("DELETE FROM responses", "responses row"),
         ("UPDATE registrations SET digest = 'x' WHERE kind = 'policy'", "registrations row 1"),
     ],

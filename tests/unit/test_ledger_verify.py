@@ -84,7 +84,7 @@ def test_progress_is_told_step_by_step(world: LedgerWorld) -> None:
         (["INSERT INTO artifacts VALUES (zeroblob(32), x'00')"], 7, "no event names it"),
         (["DELETE FROM artifacts WHERE digest = (SELECT digest FROM artifacts LIMIT 1)"], 7, "it is missing"),
         (['DELETE FROM responses WHERE "index" = 5'], 8, "responses row"),
-        (["INSERT INTO pointers VALUES ('acme', 'tutor', 'x', NULL, 3)"], 8, "is extra"),
+        (["INSERT INTO pointers VALUES ('acme', 'tutor', 'x', NULL, 3, 'm')"], 8, "is extra"),
         (["DROP INDEX changes_by_state"], 1, "index changes_by_state"),
         (["CREATE TABLE notes (text TEXT)"], 1, "table notes"),
         (["DELETE FROM alembic_version"], 1, "alembic_version"),
