@@ -5,18 +5,26 @@ Rules, in order; the first that applies decides:
   2. a failed gate whose `on_fail` is reject                    -> reject
   3. a failed gate whose `on_fail` is hold                      -> hold
   4. an inconclusive gate                                       -> hold (inconclusive never applies by itself)
-  5. outside the envelope: scope, step norm, cumulative norm    -> hold
+  5. outside the envelope: a scope or a limit, or a projection  -> hold
   6. otherwise                                                  -> apply
-A failed gate whose `on_fail` is drop has dropped its samples and stops nothing.
+A failed gate whose `on_fail` is drop has dropped its samples and stops nothing. Gates judge the step as it was taken;
+the envelope judges the step as it stands, after a projection. A projected step of scope deployment is held whatever its
+norm, and so is a projection that the policy does not foresee. A limit whose value is missing or not finite is exceeded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal
 
-from mass_gov.policy.document import Policy
-from mass_gov.records.change import Decision, GateResult, Scope, UpdateSummary, Verdict
+from mass_gov.policy.document import MEASURED_LIMITS, Policy, PolicyDocument
+from mass_gov.records.change import Decision, GateResult, Measure, Scope, UpdateSummary, Verdict
+
+PROJECTED = "update.projected"
+"""What a decision names where a step was projected that a person has to see."""
+_ROUNDED = 1 + 1e-6
+"""Of the trust radius: what a norm in single precision may be above it after it was scaled down to it."""
 
 Reason = Literal[
     "no_valid_samples",
@@ -41,8 +49,18 @@ EXPLANATIONS: dict[str, str] = {
 """For people: what each reason means."""
 
 
-def decide(gates: Sequence[GateResult], update: UpdateSummary, scope: Scope, policy: Policy) -> Decision:
-    """Apply the six rules above."""
+def decide(
+    gates: Sequence[GateResult],
+    update: UpdateSummary,
+    scope: Scope,
+    policy: Policy,
+    measures: Mapping[str, Measure] = MappingProxyType({}),
+) -> Decision:
+    """Apply the six rules above.
+
+    Arguments:
+        measures: of the change, by name; one that the envelope limits and that is missing here is outside it.
+    """
     if update.outcome in ("no_valid_samples", "no_movement"):
         return _decision("reject", (), update.outcome, policy)
     failed = [gate for gate in gates if gate.verdict == "fail"]
@@ -52,19 +70,38 @@ def decide(gates: Sequence[GateResult], update: UpdateSummary, scope: Scope, pol
         return _decision("hold", holding, "gate_held", policy)
     if unclear := [gate.name for gate in gates if gate.verdict == "inconclusive"]:
         return _decision("hold", unclear, "gate_inconclusive", policy)
-    if outside := _outside_envelope(update, scope, policy):
+    if outside := list(_outside_envelope(update, scope, policy.document, measures)):
         return _decision("hold", outside, "outside_envelope", policy)
     return _decision("apply", (), "inside_envelope", policy)
 
 
-def _outside_envelope(update: UpdateSummary, scope: Scope, policy: Policy) -> list[str]:
-    envelope = policy.document.envelope
-    names = [] if scope in envelope.scopes else ["envelope.scopes"]
-    if update.step_norm is None or not update.step_norm <= envelope.step_norm:
-        names.append("envelope.step_norm")
-    if update.cumulative_norm is None or not update.cumulative_norm <= envelope.cumulative_norm:
-        names.append("envelope.cumulative_norm")
-    return names
+def _outside_envelope(
+    update: UpdateSummary, scope: Scope, document: PolicyDocument, measures: Mapping[str, Measure]
+) -> Iterator[str]:
+    envelope = document.envelope
+    if scope not in envelope.scopes:
+        yield "envelope.scopes"
+    taken = {
+        "step_norm": update.projected_norm if update.projected else update.step_norm,
+        "cumulative_norm": update.cumulative_norm,
+    }
+    for name, value in taken.items():
+        if _exceeds(value, getattr(envelope, name)):
+            yield f"envelope.{name}"
+    for name in MEASURED_LIMITS:
+        measure = measures.get(f"update.{name}")
+        limit: float | Literal["unused"] = getattr(envelope, name)
+        if limit != "unused" and _exceeds(measure.value if measure is not None else None, limit):
+            yield f"envelope.{name}"
+    radius = document.update.radius_for(scope)
+    foreseen = scope != "deployment" and radius is not None and not _exceeds(update.projected_norm, radius * _ROUNDED)
+    if update.projected and not foreseen:
+        yield PROJECTED
+
+
+def _exceeds(value: float | None, limit: float) -> bool:
+    """Whether a value is beyond its limit. What is not known is."""
+    return value is None or not value <= limit
 
 
 def _decision(verdict: Verdict, violated: Sequence[str], reason: Reason, policy: Policy) -> Decision:

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from mass_gov.errors import PolicyError
-from mass_gov.policy.gate_settings import LATER_GATES, Gates, Limit, Part
+from mass_gov.policy.gate_settings import LATER_GATES, Gates, Limit, Part, RelativeNorm, Share, Unused
+from mass_gov.policy.rules import Rule
+from mass_gov.policy.wider import Wider
 from mass_gov.records.base import Slug
-from mass_gov.records.change import Scope
+from mass_gov.records.change import SCOPES, Scope
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 8
@@ -29,20 +32,95 @@ _PLAIN_TAGS = frozenset({"str", "int", "float", "bool", "null", "map", "seq"})
 
 
 class Envelope(Part):
-    """The pre-approved limits inside which an update applies by itself (the predetermined change)."""
+    """The pre-approved limits inside which an update applies by itself (the predetermined change).
 
-    id: Slug
-    scopes: tuple[Scope, ...]
-    step_norm: Limit
-    cumulative_norm: Limit
+    A limit is of the number of the same name in the leaf, or of the measure `update.<name>`. `unused` sets none.
+    """
+
+    id: Annotated[Slug, Wider.NEITHER]
+    scopes: Annotated[tuple[Scope, ...], Wider.MORE]
+    step_norm: Annotated[RelativeNorm, Wider.HIGHER]
+    """Of the step as it stands: after a projection, where there was one."""
+    cumulative_norm: Annotated[RelativeNorm, Wider.HIGHER]
+    spectral_norm: Annotated[RelativeNorm, Wider.HIGHER] | Unused
+    cumulative_spectral_norm: Annotated[RelativeNorm, Wider.HIGHER] | Unused
+    anchor_kl: Annotated[Limit, Wider.HIGHER] | Unused
+    anchor_kl_p99: Annotated[Limit, Wider.HIGHER] | Unused
+    loss_jump: Annotated[Limit, Wider.HIGHER] | Unused
+    generation_depth: Annotated[Limit, Wider.HIGHER] | Unused
+
+
+MEASURED_LIMITS = tuple(name for name, field in Envelope.model_fields.items() if Unused in get_args(field.annotation))
+"""Limits of the envelope on a measure of the change; they joined with format 2 of the file."""
+
+
+class Update(Part):
+    """How a step is taken."""
+
+    projection: Annotated[Literal["never", "instance", "always"], Wider.LATER]
+    """Whether a step outside the trust region is projected back into it: never, for scope instance, for both scopes."""
+    trust_radius: Annotated[RelativeNorm, Wider.HIGHER] | Unused
+    """Largest relative Frobenius norm of a module's step after projection; `unused` if and only if never projected."""
+
+    @model_validator(mode="after")
+    def _radius(self) -> Self:
+        if (self.trust_radius == "unused") != (self.projection == "never"):
+            raise ValueError("trust_radius is a number where steps are projected, and `unused` where they never are")
+        return self
+
+    def radius_for(self, scope: Scope) -> float | None:
+        """The trust radius of a step of this scope; None where it is not projected."""
+        if self.trust_radius == "unused" or (self.projection == "instance" and scope != "instance"):
+            return None
+        return self.trust_radius
+
+
+class Samples(Part):
+    """What an update learns from besides what the model wrote itself."""
+
+    real_share: Annotated[Share, Wider.LOWER]
+    """Anchors (real tasks with gold answers) over all samples that are learned from; 0 mixes none in."""
+    importance_weights: Annotated[bool, Field(strict=True)]
+    """Whether samples are weighed by the density ratio of the real pool to the model's own writing."""
 
 
 class Approvals(Part):
     """What it takes when an update does not apply by itself."""
 
-    required: Annotated[int, Field(ge=1, le=16, strict=True)]
-    self_approval: Annotated[bool, Field(strict=True)]
+    required: Annotated[int, Field(ge=1, le=16, strict=True), Wider.LOWER]
+    roles: Annotated[tuple[Literal["requester", "operator", "admin"], ...], Field(min_length=1), Wider.MORE]
+    """Roles whose approval counts."""
+    self_approval: Annotated[bool, Field(strict=True), Wider.YES]
     """Whether the requester's own yes counts. Marked in every event where it does."""
+    max_authentication_age_seconds: Annotated[
+        Annotated[int, Field(ge=1, le=86_400 * 366, strict=True)] | None, Wider.HIGHER
+    ]
+    """How long ago an approver may have last proved who they are; null asks for no proof."""
+    signature_required: Annotated[bool, Field(strict=True), Wider.NO]
+    """Whether an approval needs the approver's own signature. A registered key always signs."""
+    expires_after_hours: Annotated[
+        Annotated[float, Field(gt=0, le=24 * 366, allow_inf_nan=False, strict=True)] | None, Wider.HIGHER
+    ]
+    """How long a held change waits before it counts as rejected; null: for ever."""
+
+
+class RoleScopes(Part):
+    """Which scopes each role may ask for."""
+
+    requester: Annotated[tuple[Scope, ...], Wider.MORE]
+    operator: Annotated[tuple[Scope, ...], Wider.MORE]
+    admin: Annotated[tuple[Scope, ...], Wider.MORE]
+
+    def may_ask(self, role: str, scope: Scope) -> bool:
+        """Whether somebody of this role may ask for an update of this scope; other roles may not at all."""
+        return scope in getattr(self, role, ()) if role in type(self).model_fields else False
+
+
+class Retention(Part):
+    """What is kept of an update."""
+
+    instance: Annotated[Literal["delta", "recipe"], Wider.LATER]
+    """Of scope instance: the delta itself, or what is needed to make it again. Deployment scope keeps the delta."""
 
 
 class Suites(Part):
@@ -55,20 +133,37 @@ class Suites(Part):
 class PolicyDocument(Part):
     """The file, field by field."""
 
-    format: Literal[2]
-    name: Slug
-    version: Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
-    description: Annotated[str, Field(max_length=2000)]
+    format: Annotated[Literal[2], Wider.NEITHER]
+    name: Annotated[Slug, Wider.NEITHER]
+    version: Annotated[int, Field(ge=1, le=1_000_000, strict=True), Wider.NEITHER]
+    description: Annotated[str, Field(max_length=2000), Wider.NEITHER]
     suites: Suites
     envelope: Envelope
+    update: Update
+    samples: Samples
     gates: Gates
+    rules: Annotated[tuple[Rule, ...], Field(max_length=64)]
+    """Judged after the gates, on the change's metrics (`mass_gov.policy.rules`)."""
+    scopes: RoleScopes
     approvals: Approvals
-    while_pending: Literal["base", "parent", "none"]
+    retention: Retention
+    while_pending: Annotated[Literal["none", "base", "parent"], Wider.LATER]
     """Whose answer is served while a change is held, and after a reject."""
+
+    @model_validator(mode="after")
+    def _rule_names(self) -> Self:
+        names = [rule.name for rule in self.rules]
+        if len(set(names)) != len(names):
+            raise ValueError("two rules have one name; give each its own")
+        return self
 
     def suite_for(self, scope: Scope) -> str:
         """Name of the suite that tests an update of this scope."""
         return self.suites.instance if scope == "instance" else self.suites.deployment
+
+    def gates_for(self, scope: Scope) -> Gates:
+        """The gates as a change of this scope meets them: what is not for it is unused."""
+        return self.gates.for_scope(scope)
 
 
 class Policy(Part):
@@ -101,15 +196,38 @@ def load_policy(source: bytes, where: str = "policy") -> Policy:
 
 
 def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
-    """Read a file of format 1, which had one suite and ten gates, as what it says in format 2: the later gates unused.
+    """Read a file of format 1, which had one suite, ten gates and no rules, as what it says in format 2.
 
     Logs hold such files, and what they decided has to be derived again (decision 0009).
     """
-    if data.get("format") != 1 or not isinstance(data.get("gates"), dict):
+    if data.get("format") != 1 or not all(
+        isinstance(data.get(part), dict) for part in ("gates", "envelope", "approvals")
+    ):
         return data
     suite = {"suites": {"instance": data["suite"], "deployment": data["suite"]}} if "suite" in data else {}
     rest = {name: value for name, value in data.items() if name != "suite"}
-    return rest | suite | {"format": 2, "gates": data["gates"] | dict.fromkeys(LATER_GATES, "unused")}
+    parts = {
+        "gates": data["gates"] | dict.fromkeys(LATER_GATES, "unused"),
+        "envelope": data["envelope"] | dict.fromkeys(MEASURED_LIMITS, "unused"),
+        "approvals": data["approvals"] | _BEFORE_APPROVALS,
+    }
+    return rest | suite | parts | _BEFORE | {"format": 2}
+
+
+_BEFORE_APPROVALS = {
+    "roles": ("requester", "operator", "admin"),
+    "max_authentication_age_seconds": None,
+    "signature_required": False,
+    "expires_after_hours": None,
+}
+_BEFORE = {
+    "update": {"projection": "never", "trust_radius": "unused"},
+    "samples": {"real_share": 0.0, "importance_weights": False},
+    "rules": (),
+    "scopes": dict.fromkeys(RoleScopes.model_fields, SCOPES),
+    "retention": {"instance": "delta"},
+}
+"""What format 1 left unsaid, as it was."""
 
 
 def _compose(source: bytes, where: str) -> yaml.Node:
@@ -181,15 +299,32 @@ def _mapping(
     return result
 
 
+_QUANTITY = re.compile(r"\s*[-+]?[0-9][0-9.,_]*\s*(%|[A-Za-z]{1,12}/?[A-Za-z]{0,12})\s*")
+"""A number with a unit behind it: 5%, 72h, 10 minutes."""
+
+
+_TYPE_NAME = re.compile(r"^[A-Z]|[[]|constrained")
+"""What pydantic puts between the keys of a path: which of several types it tried."""
+_REMEDIES = {
+    "extra_forbidden": "unknown key; remove it or mend its spelling",
+    "model_type": "settings are `key: value` in braces or indented; a gate that is not used says `unused`",
+}
+
+
+def _other_choice(fault: ErrorDetails) -> bool:
+    """Whether it only says that a gate with settings is not the word `unused`, which nobody meant."""
+    return fault["type"] == "literal_error" and not isinstance(fault["input"], str)
+
+
 def _explain(error: ValidationError, lines: dict[tuple[str, ...], int], where: str) -> str:
     # An unknown key comes first: a misspelt key is also reported as a missing one, which would mislead.
-    first = min(
-        error.errors(include_url=False, include_input=False, include_context=False),
-        key=lambda item: item["type"] != "extra_forbidden",
-    )
+    faults = [fault for fault in error.errors(include_url=False) if not _other_choice(fault)] or error.errors()
+    first = min(faults, key=lambda item: item["type"] != "extra_forbidden")
     path = tuple(str(part) for part in first["loc"])
     known = next(path[:n] for n in range(len(path), -1, -1) if path[:n] in lines)
-    dotted = " > ".join(path)
-    what = "unknown key; remove it or mend its spelling" if first["type"] == "extra_forbidden" else first["msg"]
-    more = f" ({error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    dotted = " > ".join(part for part in path if not _TYPE_NAME.search(part))
+    what = _REMEDIES.get(first["type"], first["msg"].removeprefix("Value error, "))
+    if isinstance(first["input"], str) and _QUANTITY.fullmatch(first["input"]):
+        what = f"{first['input']!r} carries a unit; the key says the unit, and the value is the number alone"
+    more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
     return f"{where}, line {lines[known]}: {dotted}: {what}.{more} See docs/reference/policy.md."

@@ -1,23 +1,28 @@
 """What a policy says about each gate: its thresholds, its limit, and what its failure does.
 
 Rules: every gate of the catalogue is named by every policy, so that none is missing by oversight; a later gate may be
-`unused`, in that word (YAML reads `off` as false). The ten gates without that choice are always judged. Sample gates
-have a threshold for one sample, and a limit on the share of samples that offend; offending samples are dropped in any
-case. What the statistics are is said in `mass_gov.policy.measures` and docs/reference/gates.md.
+`unused`, in that word (YAML reads `off` as false), or for changes of one scope only (`scopes`). The ten gates without
+that choice are always judged. Sample gates have a threshold for one sample, and a limit on the share of samples that
+offend; offending samples are dropped in any case. Whoever computes a statistic asks `PolicyDocument.gates_for(scope)`
+whether anybody wants it. What the statistics are is said in `mass_gov.policy.measures` and docs/reference/gates.md.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from mass_gov.records.change import OnFail
+from mass_gov.policy.wider import Wider
+from mass_gov.records.change import SCOPES, OnFail, Scope
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Natural = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
+RelativeNorm = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True)]
+"""A norm of a weight change over the norm of the weights: 0.6 is 60%, and whoever writes 60 means a percentage."""
+StopOnFail = Annotated[Literal["hold", "reject"], Wider.EARLIER]
 Unused = Literal["unused"]
 
 
@@ -27,72 +32,97 @@ class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class ShareGate(Part):
+class GatePart(Part):
+    """What every gate has."""
+
+    scopes: Annotated[tuple[Scope, ...], Field(min_length=1), Wider.FEWER] = SCOPES
+    """Scopes of the changes that it judges; every scope where the file does not say. Only later gates may say it."""
+
+
+class ShareGate(GatePart):
     """A share of all samples that must stay at or below `limit`. Offending samples are dropped in any case."""
 
-    limit: Share
-    on_fail: OnFail
+    limit: Annotated[Share, Wider.HIGHER]
+    on_fail: Annotated[OnFail, Wider.EARLIER]
 
 
 class NearDuplicateGate(ShareGate):
     """Samples whose estimated Jaccard similarity to an earlier sample reaches `similarity` are offending."""
 
-    similarity: Share
+    similarity: Annotated[Share, Wider.HIGHER]
 
 
-class FiniteGate(Part):
+class FiniteGate(GatePart):
     """Every loss and norm is a finite number."""
 
-    on_fail: Literal["hold", "reject"]
+    on_fail: StopOnFail
 
 
-class LimitGate(Part):
+class LimitGate(GatePart):
     """A number that must stay at or below `limit`."""
 
-    limit: Limit
-    on_fail: Literal["hold", "reject"]
+    limit: Annotated[Limit, Wider.HIGHER]
+    on_fail: StopOnFail
 
 
-class MarginGate(Part):
+class NormGate(LimitGate):
+    """A relative norm that must stay at or below `limit`."""
+
+    limit: Annotated[RelativeNorm, Wider.HIGHER]
+
+
+class MarginGate(GatePart):
     """The one-sided 95% lower bound of the paired difference must reach `-margin`."""
 
-    margin: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
-    on_fail: Literal["hold", "reject"]
+    margin: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), Wider.HIGHER]
+    on_fail: StopOnFail
 
 
 class AgreementGate(ShareGate):
     """Samples whose answer fewer than `agreement` of `resolves` fresh solutions reach are offending."""
 
-    resolves: Positive
-    agreement: Share
+    resolves: Annotated[Positive, Wider.LOWER]
+    agreement: Annotated[Share, Wider.LOWER]
 
 
 class PerplexityGate(ShareGate):
     """Samples whose NLL per token (nats) under the frozen base lies outside [low, high] are offending."""
 
-    low: Limit
-    high: Limit
+    low: Annotated[Limit, Wider.LOWER]
+    high: Annotated[Limit, Wider.HIGHER]
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("low is above high, so that no sample lies between them; exchange them")
+        return self
 
 
 class ContaminationGate(ShareGate):
     """Samples whose similarity to a case of a regression or evaluation suite reaches `similarity` are offending."""
 
-    similarity: Share
+    similarity: Annotated[Share, Wider.HIGHER]
 
 
-class AtLeastGate(Part):
+class AtLeastGate(GatePart):
     """A number that must reach `limit`."""
 
-    limit: Limit
-    on_fail: Literal["hold", "reject"]
+    limit: Annotated[Limit, Wider.LOWER]
+    on_fail: StopOnFail
 
 
-class BudgetGate(Part):
+class ShareAtLeastGate(AtLeastGate):
+    """A share that must reach `limit`."""
+
+    limit: Annotated[Share, Wider.LOWER]
+
+
+class BudgetGate(GatePart):
     """What one tenant may spend in any hour, this change included."""
 
-    changes_per_hour: Positive
-    flops_per_hour: Limit
-    on_fail: Literal["hold", "reject"]
+    changes_per_hour: Annotated[Positive, Wider.HIGHER]
+    flops_per_hour: Annotated[Limit, Wider.HIGHER]
+    on_fail: StopOnFail
 
 
 class WindowGate(LimitGate):
@@ -118,16 +148,16 @@ class Gates(Part):
     sample_secrets: ShareGate | Unused = Field(alias="sample.secrets")
     sample_perplexity: PerplexityGate | Unused = Field(alias="sample.perplexity")
     sample_agreement: AgreementGate | Unused = Field(alias="sample.agreement")
-    update_distinct_2: AtLeastGate | Unused = Field(alias="update.distinct_2")
+    update_distinct_2: ShareAtLeastGate | Unused = Field(alias="update.distinct_2")
     update_self_bleu: LimitGate | Unused = Field(alias="update.self_bleu")
-    update_real_share: AtLeastGate | Unused = Field(alias="update.real_share")
+    update_real_share: ShareAtLeastGate | Unused = Field(alias="update.real_share")
     update_generation_depth: LimitGate | Unused = Field(alias="update.generation_depth")
     update_finite: FiniteGate = Field(alias="update.finite")
     update_steps: LimitGate = Field(alias="update.steps")
-    update_step_norm: LimitGate = Field(alias="update.step_norm")
-    update_cumulative_norm: LimitGate = Field(alias="update.cumulative_norm")
-    update_spectral_norm: LimitGate | Unused = Field(alias="update.spectral_norm")
-    update_cumulative_spectral_norm: LimitGate | Unused = Field(alias="update.cumulative_spectral_norm")
+    update_step_norm: NormGate = Field(alias="update.step_norm")
+    update_cumulative_norm: NormGate = Field(alias="update.cumulative_norm")
+    update_spectral_norm: NormGate | Unused = Field(alias="update.spectral_norm")
+    update_cumulative_spectral_norm: NormGate | Unused = Field(alias="update.cumulative_spectral_norm")
     update_anchor_kl: LimitGate | Unused = Field(alias="update.anchor_kl")
     update_anchor_kl_p99: LimitGate | Unused = Field(alias="update.anchor_kl_p99")
     update_loss_jump: LimitGate | Unused = Field(alias="update.loss_jump")
@@ -142,6 +172,23 @@ class Gates(Part):
     window_tail_coverage: WindowAtLeastGate | Unused = Field(alias="window.tail_coverage")
     window_density_ratio: WindowGate | Unused = Field(alias="window.density_ratio")
     window_generation_depth: WindowGate | Unused = Field(alias="window.generation_depth")
+
+    @model_validator(mode="after")
+    def _always(self) -> Self:
+        for attribute, field in type(self).model_fields.items():
+            settings = getattr(self, attribute)
+            if str(field.alias) not in LATER_GATES and set(settings.scopes) != set(SCOPES):
+                raise ValueError(f"{field.alias} is judged in every scope; take `scopes` out of it")
+        return self
+
+    def for_scope(self, scope: Scope) -> Gates:
+        """The gates as a change of this scope meets them: what is not for it is unused."""
+        others = {
+            attribute: "unused"
+            for attribute in type(self).model_fields
+            if isinstance(settings := getattr(self, attribute), GatePart) and scope not in settings.scopes
+        }
+        return self.model_copy(update=others) if others else self
 
 
 LATER_GATES = tuple(str(field.alias) for field in Gates.model_fields.values() if Unused in get_args(field.annotation))

@@ -18,6 +18,8 @@ from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Policy
 from mass_gov.policy.gate_settings import LATER_GATES, AtLeastGate, BudgetGate, Gates
 from mass_gov.policy.measures import STATISTICS
+from mass_gov.policy.metrics import metrics_of
+from mass_gov.policy.rules import judge_rules
 from mass_gov.records.change import (
     ChangeBody,
     Decision,
@@ -52,8 +54,8 @@ def facts_of(change: ChangeBody) -> Facts:
 
 
 def judge(facts: Facts, policy: Policy) -> tuple[GateResult, ...]:
-    """Judge every gate that applies, in the order of the sentence: samples, update, regression; then the window."""
-    gates = policy.document.gates
+    """Judge every gate that applies, in the order of the sentence: samples, update, regression; window and rules."""
+    gates = policy.document.gates_for(facts.scope)
     results = list(_sample_gates(facts.synthesis, gates))
     if facts.update.outcome != "no_valid_samples":
         results += _measured("update", facts.measures, gates)
@@ -61,6 +63,8 @@ def judge(facts: Facts, policy: Policy) -> tuple[GateResult, ...]:
     if facts.regression is not None:
         results += _regression_gates(facts.regression, gates)
         results += _measured("window", facts.measures, gates)
+    if facts.update.outcome != "no_valid_samples":
+        results += judge_rules(policy.document.rules, metrics_of(facts))
     return tuple(results)
 
 
@@ -81,7 +85,7 @@ def rederive(change: ChangeBody, policy: Policy) -> tuple[tuple[GateResult, ...]
             _check_bound(name, counts, change.regression.n, margin)
     facts = facts_of(change)
     gates = judge(facts, policy)
-    return gates, decide(gates, facts.update, facts.scope, policy)
+    return gates, decide(gates, facts.update, facts.scope, policy, facts.measures)
 
 
 def _check_bound(name: str, counts: PairedCounts, n: int, margin: float) -> None:

@@ -9,4 +9,4 @@ from mass_gov.records.change import Decision, GateResult
 def decide_change(facts: Facts, policy: Policy) -> tuple[tuple[GateResult, ...], Decision]:
     """Judge every gate and decide; the same two calls that `verify` makes again from the leaf."""
     gates = judge(facts, policy)
-    return gates, decide(gates, facts.update, facts.scope, policy)
+    return gates, decide(gates, facts.update, facts.scope, policy, facts.measures)

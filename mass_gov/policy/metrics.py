@@ -1,0 +1,101 @@
+"""The metrics of a change by the names that a policy's rules use, each with one type.
+
+Rules: every metric is derived from the leaf (`judgement.Facts`), so that an auditor evaluates a rule again. A number
+that is not known, not finite or beyond 1e30 is not there at all: whoever asks for it gets no answer. This module does
+not know what a rule is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+from mass_gov.policy.gate_settings import Gates
+from mass_gov.policy.measures import PARTS, STATISTICS
+
+if TYPE_CHECKING:
+    from mass_gov.policy.judgement import Facts
+    from mass_gov.records.change import PairedCounts
+
+Kind = Literal["string", "bool", "int", "double"]
+Value = str | bool | int | float
+
+LARGEST = 1e30
+"""Of a metric and of a number in a rule: what products of a few of them stay finite for (`policy.cel`)."""
+_SAMPLE = "sample."
+_SAMPLE_GATES = tuple(
+    str(field.alias).removeprefix(_SAMPLE)
+    for field in Gates.model_fields.values()
+    if str(field.alias).startswith(_SAMPLE)
+)
+_OF_OLD = ("format", "near_duplicate", "target_leakage")
+_PAIRED: dict[str, Kind] = {"gained": "int", "lost": "int", "difference": "double", "lower_bound": "double"}
+
+
+def _kinds() -> dict[str, Kind]:
+    kinds: dict[str, Kind] = {
+        "scope": "string",
+        "outcome": "string",
+        "forced": "bool",
+        "projected": "bool",
+        "generated": "int",
+        "kept": "int",
+    }
+    kinds |= {f"dropped_{gate}": "int" for gate in _SAMPLE_GATES}
+    kinds |= {"steps": "int", "modules": "int", "not_finite": "int"}
+    kinds |= dict.fromkeys(("step_norm", "projected_norm", "cumulative_norm", "loss_first", "loss_last"), "double")
+    kinds |= {"regression_n": "int"}
+    kinds |= {f"{against}_{name}": kind for against in ("previous", "base") for name, kind in _PAIRED.items()}
+    kinds |= {"critical_n": "int", "critical_lost": "int"}
+    return kinds | {_plain(name): "double" for name in (*STATISTICS, *PARTS)}
+
+
+def _plain(measure: str) -> str:
+    return measure.replace(".", "_")
+
+
+METRICS: Mapping[str, Kind] = _kinds()
+"""Every metric by name, with its type."""
+
+
+def metrics_of(facts: Facts) -> dict[str, Value]:
+    """The metrics that this change has; what it does not have is left out."""
+    synthesis, update, regression = facts.synthesis, facts.update, facts.regression
+    counts = (synthesis.unparseable, synthesis.near_duplicate, synthesis.target_leakage)
+    dropped = dict(zip(_OF_OLD, counts, strict=True)) | {
+        gate.removeprefix(_SAMPLE): count for gate, count in (synthesis.dropped or {}).items()
+    }
+    found: dict[str, Value | None] = {
+        "scope": facts.scope,
+        "outcome": update.outcome,
+        "forced": synthesis.forced,
+        "projected": update.projected,
+        "generated": synthesis.generated,
+        "kept": synthesis.kept,
+        "steps": update.steps,
+        "modules": update.modules,
+        "not_finite": update.not_finite,
+        "step_norm": update.step_norm,
+        "projected_norm": update.projected_norm,
+        "cumulative_norm": update.cumulative_norm,
+        "loss_first": update.loss_first,
+        "loss_last": update.loss_last,
+    }
+    found |= {f"dropped_{gate}": count for gate, count in dropped.items()}
+    if regression is not None:
+        found |= {"regression_n": regression.n, "critical_n": regression.critical_n}
+        found |= {"critical_lost": regression.critical_lost}
+        found |= _paired("previous", regression.against_previous) | _paired("base", regression.against_base)
+    found |= {_plain(name): measure.value for name, measure in facts.measures.items()}
+    return {name: value for name, value in found.items() if name in METRICS and _usable(value)}  # type: ignore[misc]
+
+
+def _paired(against: str, counts: PairedCounts) -> dict[str, Value | None]:
+    return {f"{against}_{name}": getattr(counts, name) for name in _PAIRED}
+
+
+def _usable(value: Value | None) -> bool:
+    if isinstance(value, str | bool):
+        return True
+    return value is not None and math.isfinite(value) and abs(value) <= LARGEST
