@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mass_gov.ledger import ChangeView
 from mass_gov.records.artifacts import AnswerContent, RegressionContent, SamplesContent
-from mass_gov.records.change import Decision, GateResult, RegressionSummary, Scope, SynthesisSummary
+from mass_gov.records.change import Decision, GateResult, Measure, RegressionSummary, Scope, SynthesisSummary
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.stages.update import Learned
 
@@ -38,6 +38,8 @@ class Outcome:
     gates: tuple[GateResult, ...]
     decision: Decision
     answer: AnswerContent
+    measures: tuple[Measure, ...] = ()
+    """What the policy judges and no summary says, in the catalogue's order."""
 
 
 @dataclass(frozen=True, slots=True)

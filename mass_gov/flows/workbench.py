@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mass_gov.errors import IntegrityError, RefusedError, StaleChangeError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
@@ -25,6 +25,7 @@ from mass_gov.records.artifacts import ArtifactRole
 from mass_gov.records.events import Actor
 from mass_gov.records.settings import AdaptationSpec, LoraSpec
 from mass_gov.stages.regression import RegressionRunner
+from mass_gov.tasks.anchor_sets import AnchorSet, shipped_anchors
 
 ADAPTER_CONFIG, ADAPTER_MODEL = "adapter_config.json", "adapter_model.safetensors"
 _DELTA_ROLES: dict[str, ArtifactRole] = {
@@ -47,6 +48,8 @@ class Workbench:
     deployment: str
     actor: Actor
     clock: Callable[[], dt.datetime]
+    anchors: AnchorSet = field(default_factory=shipped_anchors)
+    """On what a new state is compared with the base."""
 
     @property
     def base_state(self) -> str:

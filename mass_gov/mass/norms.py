@@ -114,6 +114,8 @@ def step_result(
     if limit is None:
         return UpdateResult(new, UpdateOutcome.STEPPED, *done, norms, 1.0, norms)
     projected, factor, shortened = project(parent, new, base, limit, spectral=spectral)
+    if not any(norm.step for norm in shortened):  # a radius so small that nothing is left of the step
+        return UpdateResult(parent, UpdateOutcome.UNMOVED, *done, norms)
     return UpdateResult(projected, UpdateOutcome.STEPPED, *done, norms, factor, shortened)
 
 
