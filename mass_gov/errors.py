@@ -11,6 +11,7 @@
     ├── RefusedError                 understood, and not allowed
     │   ├── PermissionRefusedError   the principal may not do this (approving one's own request, say)
     │   ├── StaleChangeError         the pointer moved since the change was made: rebase it
+    │   ├── FrozenError              learning is frozen there; serving goes on
     │   └── DependentsError          later changes stand on this one; `--cascade` takes them too
     ├── IntegrityError               a record is not what was signed; the message names the first wrong thing
     ├── NotRetainedError             erased, or never kept
@@ -67,6 +68,10 @@ class PermissionRefusedError(RefusedError):
 
 class StaleChangeError(RefusedError):
     """The pointer moved since the change was made."""
+
+
+class FrozenError(RefusedError):
+    """Learning is frozen there."""
 
 
 class DependentsError(RefusedError):

@@ -21,6 +21,7 @@ MEANINGS = {
     "held": "a person has to decide",
     "pending": "inside the envelope, and not activated yet",
     "rejected": "nothing of it is served",
+    "retired": "its pointer moved to another base model",
     "rolled_back": "it was undone",
 }
 _MODULES_SHOWN = 12

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mass_gov.ledger import ResponseView
 
 app = typer.Typer(help="List, show, export, approve, reject, promote and roll back changes.", no_args_is_help=True)
-StatusName = Literal["applied", "held", "pending", "rejected", "active", "rolled_back"]
+StatusName = Literal["applied", "held", "pending", "rejected", "active", "rolled_back", "retired"]
 
 
 @app.command("list")

@@ -14,6 +14,7 @@ from typer.main import get_command
 from mass_gov import __version__
 from mass_gov.cli import (
     changes,
+    control,
     evaluation,
     keys,
     logs,
@@ -40,7 +41,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (solve.solve, setup.init, setup.doctor, replays.replay, verification.verify, evaluation.evaluate):
+for command in (
+    solve.solve,
+    setup.init,
+    setup.doctor,
+    replays.replay,
+    verification.verify,
+    evaluation.evaluate,
+    control.freeze,
+    control.unfreeze,
+):
     app.command()(command)
 for name, part in (
     ("backup", restoring.backup),

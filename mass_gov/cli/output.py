@@ -41,6 +41,7 @@ STYLES = {
     "reject": BAD,
     "rejected": BAD,
     "rolled_back": FAINT,
+    "retired": FAINT,
     "wrong": BAD,
     "unparseable": BAD,
     "unreadable": BAD,

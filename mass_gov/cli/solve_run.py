@@ -58,7 +58,7 @@ def solve_one(asked: Asked, text: str, task_id: str | None, gold: str | None) ->
     if asked.as_json:
         emit(document)
     else:
-        out().print(answer_panel(document))
+        out().print(unadapted_panel(document) if document["change_id"] is None else answer_panel(document))
 
 
 def answer_unadapted(asked: Asked, text: str, task_id: str | None, gold: str | None) -> None:
@@ -123,16 +123,21 @@ class _Session:
     forced: list[Any] = field(default_factory=list)
 
     def solve(self, task: BenchmarkTask, seed: int | None, grader: Grader) -> dict[str, Any]:
-        """Adapt to one task and describe what came out; the gold is looked at only then."""
-        from mass_gov.flows.adapt import adapt
-        from mass_gov.flows.exchange import Request
+        """Adapt to one task and describe what came out; the gold is looked at only then.
+
+        While learning is frozen the answer is un-adapted, and says so.
+        """
+        from mass_gov.flows.exchange import Answered, Request
+        from mass_gov.flows.respond import adapt_or_respond
 
         asked = self.asked
         request = Request(
             task.question, task.task_id, task.source, asked.scope, seed, tuple(self.forced), subject=asked.subject
         )
-        answered = adapt(request, self.bench)
-        return result(task, answered, self.bench, grader)
+        answered = adapt_or_respond(request, self.bench)
+        if isinstance(answered, Answered):
+            return result(task, answered, self.bench, grader)
+        return unadapted_result(task, answered, self.bench, grader)
 
 
 @contextmanager

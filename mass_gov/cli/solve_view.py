@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
+from mass_gov.cli.control import freeze_document
 from mass_gov.cli.grading import Grader, correct
 from mass_gov.cli.output import FAINT, WIDE, emit, err, facts, grid, one_line, out, panel, say, styled, visible
 from mass_gov.policy.decision import EXPLANATIONS
@@ -71,6 +72,7 @@ def result(task: BenchmarkTask, answered: Answered, bench: Workbench, grader: Gr
 def unadapted_result(task: BenchmarkTask, responded: Responded, bench: Workbench, grader: Grader) -> dict[str, Any]:
     """The JSON object of one problem that was answered without adapting: there is a response, and no change."""
     origin, answer, head = responded.origin, responded.answer, bench.ledger.latest_checkpoint()
+    frozen = bench.ledger.frozen(bench.tenant, bench.deployment)
     outcome = grader.outcome(task.gold, answer.answer)
     return {
         "change_id": None,
@@ -79,6 +81,7 @@ def unadapted_result(task: BenchmarkTask, responded: Responded, bench: Workbench
         "answer": answer.answer,
         "text": answer.text,
         "served": "unadapted",
+        "frozen": freeze_document(frozen),
         "gold": task.gold,
         "correct": correct(outcome),
         "outcome": outcome,
@@ -99,6 +102,8 @@ def unadapted_panel(document: dict[str, Any]) -> RenderableType:
         "log": f"event {document['log']['index']} of {document['log']['size']}",
         "next": Text(f"mass-gov replay {document['response_id']}", style=FAINT),
     }
+    if document["frozen"] is not None:
+        rows["note"] = f"learning is frozen since event {document['frozen']['index']}: nothing was learned"
     if document["outcome"] is not None:
         rows["graded"] = Text.assemble(styled(document["outcome"]), f" (gold {one_line(document['gold'], 60)})")
     return panel(one_line(document["task"]["question"], 60), facts(rows))
@@ -200,6 +205,10 @@ def _row(document: dict[str, Any]) -> dict[str, Any]:
     """What the table keeps of a result: memory does not grow with gates and texts."""
     if "error" in document:
         return {"task": document["task"]["id"], "error": document["error"]["message"]}
+    if document["change_id"] is None:  # learning is frozen
+        plain = {"base_answer": document["answer"], "base_correct": document["correct"], "adapted_answer": None}
+        same = {key: document[key] for key in ("served", "change_id", "correct")}
+        return {"task": document["task"]["id"], "status": "unadapted", **plain, **same}
     kept = ("base_answer", "adapted_answer", "status", "served", "change_id", "correct", "base_correct")
     return {"task": document["task"]["id"], **{key: document[key] for key in kept}}
 
@@ -208,8 +217,10 @@ def _line(document: dict[str, Any]) -> str:
     if "error" in document:
         return f"{one_line(document['task']['id'], 60)}: error: {visible(document['error']['message'])}"
     graded = f" ({document['outcome']})" if document["outcome"] else ""
-    again = ", recalled" if document["repeated"] else ""
     task = one_line(document["task"]["id"], 60)
+    if document["change_id"] is None:
+        return f"{task}: {_shown(document['answer'])}{graded}, un-adapted"
+    again = ", recalled" if document["repeated"] else ""
     return f"{task}: {_shown(document['answer'])}{graded}, {document['status'].replace('_', ' ')}{again}"
 
 
@@ -229,7 +240,7 @@ def _table(rows: list[dict[str, Any]], width: int) -> RenderableType:
             _graded(row["base_answer"], row["base_correct"]),
             _graded(row["adapted_answer"], row["correct"] if row["served"] == "adapted" else None),
             styled(row["status"]),
-            row["change_id"][:digits],
+            (row["change_id"] or "-")[:digits],
         )
     return table
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from uuid6 import uuid7
 
-from mass_gov.errors import RefusedError, StaleChangeError, TaskError
+from mass_gov.errors import FrozenError, RefusedError, StaleChangeError, TaskError
 from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows.approve import undone_parent
 from mass_gov.flows.drafting import Timed, change_drafts, response_body, served_text
@@ -53,11 +53,13 @@ def adapt(request: Request, bench: Workbench) -> Answered:
 
     Raises:
         TaskError: the question cannot be posed to this model, or its task id was used for another question.
+        FrozenError: learning is frozen (`flows.respond.adapt_or_respond` answers un-adapted then).
         StaleChangeError: the pointer moved while this ran, for scope instance twice; nothing was written or served.
         OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
     """
     if (known := recall(request, bench)) is not None:
         return known
+    _refuse_frozen(bench)  # before any work is done; the ledger refuses it again when it is written
     seed, requested_at = _seed(request), timestamp(bench.clock())
     try:
         return _adapt_once(request, seed, requested_at, under_policy_in_force(bench))
@@ -65,6 +67,15 @@ def adapt(request: Request, bench: Workbench) -> Answered:
         if request.scope != "instance":
             raise  # where a pointer is to move from is for the person who asked to look at again
         return _adapt_once(request, seed, requested_at, under_policy_in_force(bench))
+
+
+def _refuse_frozen(bench: Workbench) -> None:
+    frozen = bench.ledger.frozen(bench.tenant, bench.deployment)
+    if frozen is not None:
+        raise FrozenError(
+            f"learning is frozen for {bench.tenant}/{bench.deployment} since event {frozen.index}. An operator ends "
+            "that by `mass-gov unfreeze`."
+        )
 
 
 def _adapt_once(request: Request, seed: int, requested_at: str, bench: Workbench) -> Answered:

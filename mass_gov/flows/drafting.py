@@ -54,7 +54,7 @@ class Timed:
 
 def served_text(status: str, answer: AnswerContent, policy: Policy) -> tuple[str, str | None]:
     """Say whose answer a change of this status gives, and the text: the adapted one only where the change stands."""
-    if status in ("applied", "active") and answer.adapted is not None:
+    if status in ("applied", "active", "retired") and answer.adapted is not None:
         return "adapted", answer.adapted.text
     match policy.document.while_pending:
         case "base":

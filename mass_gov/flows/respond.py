@@ -1,4 +1,5 @@
-"""Answer without adapting: the pointer's state answers, and the log says so.
+"""Answer without adapting: the pointer's state answers, and the log says so. What is asked while learning is frozen
+is answered so too.
 
 Rules: an answer with no update behind it is recorded like any other, with what it was made from, so that it can be
 traced and replayed. Nothing is served before its event is durable. The ledger takes the event only while the pointer
@@ -11,12 +12,12 @@ from dataclasses import dataclass
 
 from uuid6 import uuid7
 
-from mass_gov.errors import StaleChangeError
+from mass_gov.errors import FrozenError, StaleChangeError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import new_subject_handle
-from mass_gov.flows.adapt import answer_from
+from mass_gov.flows.adapt import adapt, answer_from
 from mass_gov.flows.drafting import Timed, canonical
-from mass_gov.flows.exchange import Request
+from mass_gov.flows.exchange import Answered, Request
 from mass_gov.flows.workbench import Origin, Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ResponseView
 from mass_gov.records.artifacts import AnswerText, ArtifactRole, RequestContent
@@ -33,6 +34,18 @@ class Responded:
     response: ResponseView
     answer: AnswerText
     origin: Unadapted
+
+
+def adapt_or_respond(request: Request, bench: Workbench) -> Answered | Responded:
+    """Adapt to one request; while learning is frozen answer it from the pointer's state, and learn nothing.
+
+    Raises:
+        TaskError, StaleChangeError, OutageError: as `adapt` and `respond`.
+    """
+    try:
+        return adapt(request, bench)
+    except FrozenError:
+        return respond(request, bench)
 
 
 def respond(request: Request, bench: Workbench) -> Responded:

@@ -42,7 +42,7 @@ def rollback(ledger: Ledger, change_id: str, actor: Actor, reason: str, *, casca
         RefusedError: the change never took effect (it is held or rejected).
     """
     change = ledger.change(change_id)
-    if change.status not in ("applied", "active", "rolled_back"):
+    if change.status not in ("applied", "active", "retired", "rolled_back"):
         raise RefusedError(f"change {change.change_id} is {change.status}: it never took effect. Reject it instead.")
     moved = _movements(ledger, change, cascade)
     standing = _made_from(ledger, moved)

@@ -9,13 +9,14 @@ from mass_gov.ledger.ledger import Ledger
 from mass_gov.ledger.migrate import ledger_exists
 from mass_gov.ledger.raw import RawLedger, Replica
 from mass_gov.ledger.subject_reader import SubjectView
-from mass_gov.ledger.views import ApprovalView, ChangeView, Head, PointerMove, PointerView, ResponseView
+from mass_gov.ledger.views import ApprovalView, ChangeView, FreezeView, Head, PointerMove, PointerView, ResponseView
 
 __all__ = [
     "Address",
     "ApprovalView",
     "ChangeView",
     "Entry",
+    "FreezeView",
     "Head",
     "Ledger",
     "PointerMove",

@@ -81,7 +81,7 @@ class HistoryReader(HeadReader):
         with self._database.read() as connection:
             row = lookups.pointer_row(connection, tenant, deployment)
         if row is None:
-            return PointerView(tenant, deployment, None, None, None)
+            return PointerView(tenant, deployment, None, None, None, None)
         return PointerView(**row)
 
     def pointers(self) -> list[PointerView]:

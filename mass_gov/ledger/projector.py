@@ -13,6 +13,7 @@ Rules that a log must keep, checked when an event is written and again by `verif
 - who may cause an event, whose its artifacts are, what it registers: `rules`
 - which keys sign: `key_rules`; whose data is held or erased, and that nothing is made or served from what was erased:
   `subject_rules`
+- whether learning goes on, and that nothing is recorded while it does not: `control_rules`
 - what becomes of a change afterwards: `transitions`
 
 This module does not know signatures, hashes or artifacts: an entry that reaches it is already believed.
@@ -25,7 +26,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import IntegrityError, NotFoundError, RefusedError, StaleChangeError
 from mass_gov.evidence.state import state_digest
-from mass_gov.ledger import key_rules, rules, subject_rules, transitions
+from mass_gov.ledger import control_rules, key_rules, rules, subject_rules, transitions
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import (
     active_policy,
@@ -48,6 +49,8 @@ from mass_gov.records.events import (
     ChangeRecorded,
     ChangeRejected,
     ChangeRolledBack,
+    ControlFrozen,
+    ControlUnfrozen,
     KeyRevoked,
     KeyRotated,
     LogOpened,
@@ -100,7 +103,7 @@ def apply(connection: Connection, entry: Entry) -> None:
 
 
 def _control(connection: Connection, entry: Entry) -> None:
-    """Events that are about no change: keys and people."""
+    """Events that are about no change: keys, people, and whether learning goes on."""
     match entry.predicate.body:
         case LogOpened() as body:
             key_rules.open_with(connection, entry, body)
@@ -108,6 +111,10 @@ def _control(connection: Connection, entry: Entry) -> None:
             key_rules.rotate(connection, entry, body)
         case KeyRevoked() as body:
             key_rules.revoke(connection, entry, body)
+        case ControlFrozen() as body:
+            control_rules.freeze(connection, entry, body)
+        case ControlUnfrozen() as body:
+            control_rules.unfreeze(connection, entry, body)
         case SubjectHeld() as body:
             subject_rules.hold(connection, entry, body)
         case SubjectReleased() as body:
@@ -126,6 +133,7 @@ def _check_opening(entry: Entry) -> None:
 def _record(connection: Connection, entry: Entry, change: ChangeBody) -> None:
     identity, parents = change.identity, change.parents
     transitions.same_place(entry, identity.tenant, identity.deployment)
+    control_rules.refuse_frozen(connection, identity.tenant, identity.deployment, f"Change {identity.change_id}")
     subject_rules.refuse_erased(connection, identity.subject, f"Change {identity.change_id}")
     consistent(change)
     key_rules.check_delta(connection, entry.index, change.update.delta_key)
@@ -235,10 +243,10 @@ def _check_pointer(
             f"{what}: the pointer {'/'.join(place)} moved after its state was read (head {head}). Run it again from "
             "the current state."
         )
-    if move is not None and change_row(connection, move["moved_by"])["base_model"] != base_model:
+    if move is not None and move["base_model"] != base_model:
         raise RefusedError(
-            f"{what} was made from another base model than its pointer's. A pointer keeps its base; use another "
-            "deployment for this model."
+            f"{what} was made from another base model than its pointer's. A pointer keeps its base until `mass-gov "
+            "pointers rebase` moves it; or use another deployment for this model."
         )
 
 
@@ -265,7 +273,7 @@ def _check_behind(connection: Connection, entry: Entry, body: ResponseServed, ch
     subject_rules.refuse_erased(connection, row["subject"], f"Response {body.response_id}")
     if body.served == "parent":
         subject_rules.refuse_erased_parent(connection, row, f"Response {body.response_id}")
-    if body.served == "adapted" and row["status"] not in ("applied", "active"):
+    if body.served == "adapted" and row["status"] not in ("applied", "active", "retired"):
         raise transitions.not_allowed(row, "serve its adapted answer")
     states = {
         "adapted": row["state"],

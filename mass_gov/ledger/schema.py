@@ -15,9 +15,9 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
 
-SCHEMA_HEAD = "0003"
+SCHEMA_HEAD = "0005"
 """Newest revision in `migrations/versions/`: what this program reads and writes."""
-OLDER_REVISIONS = ("0001", "0002")
+OLDER_REVISIONS = ("0001", "0002", "0003")
 """What this program brings up to the newest when it opens a ledger to write."""
 
 POSTGRES_SCHEMA = "mass_gov"
@@ -106,6 +106,7 @@ pointers = Table(
     Column("state", Text, nullable=False),
     Column("change_id", Text),  # whose delta makes the state; NULL when it is the base itself
     Column("head_index", _INT, nullable=False),
+    Column("base_model", Text, nullable=False),  # what the state stands on
 )
 pointer_moves = Table(
     "pointer_moves",
@@ -113,13 +114,14 @@ pointer_moves = Table(
     Column("index", _INT, primary_key=True, autoincrement=False),
     Column("tenant", Text, nullable=False),
     Column("deployment", Text, nullable=False),
-    Column("cause", Text, nullable=False),  # envelope, approval, promotion or rollback
-    Column("moved_by", Text, nullable=False),  # the change that was activated or rolled back
+    Column("cause", Text, nullable=False),  # envelope, approval, promotion, rollback or rebase
+    Column("moved_by", Text),  # the change that was activated or rolled back; NULL of a move to another base model
     Column("from_head", _INT),
     Column("from_state", Text, nullable=False),
     Column("from_change", Text),
     Column("to_state", Text, nullable=False),
     Column("to_change", Text),
+    Column("base_model", Text, nullable=False),  # what `to_state` stands on
 )
 responses = Table(
     "responses",
@@ -152,6 +154,18 @@ subjects = Table(
     Column("held_index", _INT),  # index of the legal hold in force; NULL when there is none
     Column("erased_index", _INT),
 )
+controls = Table(
+    "controls",
+    metadata,
+    Column("index", _INT, primary_key=True, autoincrement=False),
+    Column("tenant", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("extent", Text, nullable=False),  # deployment or everywhere
+    Column("cause", Text, nullable=False),  # operator, monitor or regression
+    Column("monitor", Text),
+    Column("frozen_by", Text, nullable=False),
+    Column("ended_index", _INT),  # index of the event that let learning go on; NULL while frozen
+)
 
 LOG_TABLES = (log_events, log_nodes, log_checkpoints, artifacts)
-PROJECTIONS = (registrations, changes, approvals, pointers, pointer_moves, responses, log_keys, subjects)
+PROJECTIONS = (registrations, changes, approvals, pointers, pointer_moves, responses, log_keys, subjects, controls)

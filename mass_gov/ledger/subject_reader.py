@@ -14,7 +14,7 @@ from sqlalchemy.engine import RowMapping
 
 from mass_gov.errors import NotFoundError
 from mass_gov.ledger import subject_rules
-from mass_gov.ledger.history import HistoryReader
+from mass_gov.ledger.control_reader import ControlReader
 from mass_gov.ledger.schema import changes, responses, subjects
 from mass_gov.ledger.views import ChangeView
 
@@ -42,7 +42,7 @@ class SubjectView:
     erased_index: int | None
 
 
-class SubjectReader(HistoryReader):
+class SubjectReader(ControlReader):
     """The part of a ledger that answers questions about subjects. Made by `Ledger.open`."""
 
     def subjects(self, *, limit: int = 50, standing: Standing | None = None) -> list[SubjectView]:

@@ -21,6 +21,7 @@ from sqlalchemy import delete, insert, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import DependentsError, IntegrityError, RefusedError, StaleChangeError
+from mass_gov.ledger.control_rules import refuse_frozen
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import affected_responses, approvers, change_row, later_active, move_row, pointer_row
 from mass_gov.ledger.schema import approvals, changes, pointer_moves, pointers
@@ -32,6 +33,7 @@ _ALLOWED = {
     "applied": "It can be promoted or rolled back",
     "active": "It can be rolled back",
     "rejected": "Nothing further can happen to it; submit the task under a new id",
+    "retired": "Its pointer moved to another base model; it can be rolled back, which withdraws its answer",
     "rolled_back": "Nothing further can happen to it; submit the task under a new id",
 }
 _WAITING = ("held", "pending")
@@ -44,6 +46,7 @@ def approve(connection: Connection, entry: Entry, body: ChangeApproved) -> None:
     row = _row_of(connection, entry, body.change_id)
     if row["status"] not in (_WAITING if body.meaning == "apply" else ("applied",)):
         raise not_allowed(row, "be approved" if body.meaning == "apply" else "be promoted")
+    refuse_frozen(connection, row["tenant"], row["deployment"], f"The approval of {body.change_id}")
     _check_bound(row, body)
     if moves_pointer(row, body):
         _check_not_stale(row, pointer_row(connection, row["tenant"], row["deployment"]))
@@ -79,6 +82,7 @@ def activate(connection: Connection, entry: Entry, body: ChangeActivated) -> Non
     row = _row_of(connection, entry, body.change_id)
     if row["status"] not in _ACTIVATED_FROM[body.cause] or row["scope"] != _SCOPE_OF[body.cause]:
         raise not_allowed(row, f"be activated by {body.cause}")
+    refuse_frozen(connection, row["tenant"], row["deployment"], f"The activation of {body.change_id}")
     _check_approved(connection, row, body)
     pointer = pointer_row(connection, row["tenant"], row["deployment"])
     _check_not_stale(row, pointer)
@@ -91,7 +95,7 @@ def activate(connection: Connection, entry: Entry, body: ChangeActivated) -> Non
 def roll_back(connection: Connection, entry: Entry, body: ChangeRolledBack) -> None:
     """Undo a change: the pointer goes back to the state before it, or its own answer is withdrawn."""
     row = _row_of(connection, entry, body.change_id)
-    if row["status"] not in ("applied", "active"):
+    if row["status"] not in ("applied", "active", "retired"):
         raise not_allowed(row, "be rolled back")
     affected = affected_responses(connection, row["state"])
     if body.affected_responses != affected:
@@ -268,11 +272,17 @@ def _move(
         "from_change": from_change,
         "to_state": body.to_state,
         "to_change": to_change,
+        "base_model": row["base_model"],
     }
     connection.execute(insert(pointer_moves), place | moved)
     wanted = (pointers.c.tenant == row["tenant"]) & (pointers.c.deployment == row["deployment"])
     connection.execute(delete(pointers).where(wanted))
-    now = {"state": body.to_state, "change_id": to_change, "head_index": entry.index}
+    now = {
+        "state": body.to_state,
+        "change_id": to_change,
+        "head_index": entry.index,
+        "base_model": row["base_model"],
+    }
     connection.execute(insert(pointers), place | now)
 
 

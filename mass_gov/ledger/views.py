@@ -8,11 +8,12 @@ from typing import Literal
 from mass_gov.ledger.entries import Entry
 from mass_gov.records.change import ChangeBody
 
-Status = Literal["applied", "held", "pending", "rejected", "active", "rolled_back"]
+Status = Literal["applied", "held", "pending", "rejected", "active", "rolled_back", "retired"]
 """Where a change stands. `applied`: its own answer is served. `active`: the pointer moved to it. `held`: a person
-decides. `pending`: deployment scope, inside the envelope, and not activated yet."""
+decides. `pending`: deployment scope, inside the envelope, and not activated yet. `retired`: it was active when its
+pointer moved to another base model."""
 
-Cause = Literal["envelope", "approval", "promotion", "rollback"]
+Cause = Literal["envelope", "approval", "promotion", "rollback", "rebase"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class PointerView:
         state: digest of the state; None when it never moved.
         change_id: the change whose delta makes that state; None for the base itself.
         head_index: log index of the event that last moved it.
+        base_model: digest of the model that the state stands on; None when it never moved.
     """
 
     tenant: str
@@ -70,22 +72,48 @@ class PointerView:
     state: str | None
     change_id: str | None
     head_index: int | None
+    base_model: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class PointerMove:
-    """One movement. `moved_by` was activated or rolled back; `from_change` and `to_change` made the two states."""
+    """One movement. `moved_by` was activated or rolled back; `from_change` and `to_change` made the two states.
+
+    A move to another base model has no change behind it; `base_model` is what `to_state` stands on.
+    """
 
     index: int
     tenant: str
     deployment: str
     cause: Cause
-    moved_by: str
+    moved_by: str | None
     from_head: int | None
     from_state: str
     from_change: str | None
     to_state: str
     to_change: str | None
+    base_model: str
+
+
+@dataclass(frozen=True, slots=True)
+class FreezeView:
+    """A freeze of learning: of one deployment, or of the whole ledger by an event under tenant and deployment.
+
+    Attributes:
+        index: log index of the event that froze.
+        cause: an operator, a monitor's alarm, or a regression test that failed after an activation.
+        monitor: the window gate that raised the alarm.
+        ended_index: log index of the event that ended it; None while it is in force.
+    """
+
+    index: int
+    tenant: str
+    deployment: str
+    extent: Literal["deployment", "everywhere"]
+    cause: Literal["operator", "monitor", "regression"]
+    monitor: str | None
+    frozen_by: str
+    ended_index: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,8 @@ from mass_gov.records.events import (
     ChangeRecorded,
     ChangeRejected,
     ChangeRolledBack,
+    ControlFrozen,
+    ControlUnfrozen,
     ModelRegistered,
     PolicyActivated,
     ResponseServed,
@@ -307,6 +309,16 @@ class LedgerWorld:
             "affected_responses": sum(r.served != "base" for r in under),
         }
         return self.draft(ChangeRolledBack(**(fields | overrides)), BOB, REASON)
+
+    def freeze(self, actor: Actor = BOB, **overrides: Any) -> EventDraft:
+        """Draft a freeze of this deployment."""
+        fields = {"extent": "deployment", "cause": "operator", "monitor": None, "policy": self.policy.digest}
+        return self.draft(ControlFrozen(**(fields | overrides)), actor, REASON)
+
+    def unfreeze(self, frozen: int, actor: Actor = BOB, **overrides: Any) -> EventDraft:
+        """Draft the end of the freeze that the event `frozen` made."""
+        fields = {"extent": "deployment", "frozen": frozen, "policy": self.policy.digest}
+        return self.draft(ControlUnfrozen(**(fields | overrides)), actor, REASON)
 
     def promote(self, change: ChangeView) -> Entry:
         """Approve and activate an applied change, as `changes promote` does where one approval is enough."""
