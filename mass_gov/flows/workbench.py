@@ -48,7 +48,7 @@ class Workbench:
     deployment: str
     actor: Actor
     clock: Callable[[], dt.datetime]
-    anchors: AnchorSet = field(default_factory=shipped_anchors)
+    anchor_texts: AnchorSet = field(default_factory=shipped_anchors)
     """On what a new state is compared with the base."""
 
     @property
