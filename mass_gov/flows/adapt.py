@@ -13,7 +13,7 @@ came from a state that was rolled back since is not served again: the base answe
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from uuid6 import uuid7
 
@@ -23,11 +23,13 @@ from mass_gov.flows.approve import undone_parent
 from mass_gov.flows.drafting import Timed, change_drafts, response_body, served_text
 from mass_gov.flows.exchange import Answered, Outcome, Request
 from mass_gov.flows.handles import task_commitment
+from mass_gov.flows.standing import LogReading, refuse_paused
 from mass_gov.flows.workbench import Origin, Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ChangeView
 from mass_gov.mass.prompting import parse_answer
 from mass_gov.mass.values import Adapter
 from mass_gov.policy import Facts, load_policy
+from mass_gov.policy.update_measures import asked_for
 from mass_gov.records.artifacts import (
     AnswerContent,
     AnswerText,
@@ -37,6 +39,7 @@ from mass_gov.records.artifacts import (
 )
 from mass_gov.records.base import timestamp
 from mass_gov.records.change import (
+    Measure,
     RegressionSummary,
     Scope,
 )
@@ -47,6 +50,8 @@ from mass_gov.stages.regression import compare
 from mass_gov.stages.synthesis import ForcedSample, force, score, scorer_of, synthesise
 from mass_gov.stages.update import Learned, take_steps
 
+FromLog = Callable[[int], tuple[Measure, ...]]
+
 
 def adapt(request: Request, bench: Workbench) -> Answered:
     """Adapt to one request, record it, and answer.
@@ -54,12 +59,14 @@ def adapt(request: Request, bench: Workbench) -> Answered:
     Raises:
         TaskError: the question cannot be posed to this model, or its task id was used for another question.
         FrozenError: learning is frozen (`flows.respond.adapt_or_respond` answers un-adapted then).
+        PausedError: a budget is spent, or the deployment cools down (answered un-adapted likewise).
         StaleChangeError: the pointer moved while this ran, for scope instance twice; nothing was written or served.
         OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
     """
     if (known := recall(request, bench)) is not None:
         return known
     _refuse_frozen(bench)  # before any work is done; the ledger refuses it again when it is written
+    refuse_paused(request.scope, under_policy_in_force(bench))
     seed, requested_at = _seed(request), timestamp(bench.clock())
     try:
         return _adapt_once(request, seed, requested_at, under_policy_in_force(bench))
@@ -83,8 +90,18 @@ def _adapt_once(request: Request, seed: int, requested_at: str, bench: Workbench
     timed = Timed(bench.learner)
     with timed:
         origin = current_origin(bench)
-        outcome = compute(request.question, request.scope, seed, origin, bench, forced=request.forced, timed=timed)
-    drafts = change_drafts(change_id, request, seed, requested_at, origin, outcome, timed, bench)
+        log = LogReading(request.scope, origin, bench)
+        outcome = compute(
+            request.question,
+            request.scope,
+            seed,
+            origin,
+            bench,
+            forced=request.forced,
+            from_log=log.measures,
+            timed=timed,
+        )
+    drafts = change_drafts(change_id, request, seed, requested_at, origin, outcome, log, timed, bench)
     try:
         bench.ledger.append(drafts)  # durable from here on; before it, nothing was served
     except RefusedError:
@@ -105,6 +122,7 @@ def compute(
     forced: Sequence[ForcedSample] = (),
     samples: SamplesContent | None = None,
     learned: Learned | None = None,
+    from_log: FromLog,
     timed: Timed | None = None,
 ) -> Outcome:
     """Compute the change from the question to the decision and the answers.
@@ -113,9 +131,11 @@ def compute(
         forced: samples that the caller supplies.
         samples: recorded samples to take instead of writing new ones (replay from samples).
         learned: a recorded update to take instead of a new step (replay from the delta).
+        from_log: what the log says of a change that cost so many FLOPs; a replay says what it said then.
         timed: collects wall seconds by stage.
     """
     stage = timed.stage if timed is not None else Timed(bench.learner).stage
+    spent_before, document = bench.learner.flops, bench.policy.document
     with stage("synthesis"):
         if samples is None:
             samples = (
@@ -129,15 +149,26 @@ def compute(
         samples, synthesis = gate_samples(samples, question, bench.policy, origin.state, scorer)
     with stage("update"):
         if learned is None:
-            learned = take_steps(bench.learner, samples, origin.start, origin.state, bench.spec.update)
+            learned = take_steps(
+                bench.learner,
+                samples,
+                origin.start,
+                origin.state,
+                bench.spec.update,
+                radius=document.update.radius_for(scope),
+                asked=asked_for(document, scope),
+                anchors=bench.anchor_texts,
+            )
     with stage("regression"):
         regression = _regress(origin, learned, bench) if learned.files is not None else None
-    with stage("decision"):
-        facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None)
-        gates, decision = decide_change(facts, bench.policy)
     with stage("answer"):
-        answer = _answers(question, origin, learned, bench)
-    return Outcome(samples, synthesis, learned, regression, gates, decision, answer)
+        answer = _answers(question, origin, learned, bench)  # nothing is served yet, and what it cost is decided on
+    with stage("decision"):
+        measures = (*learned.measures, *from_log(bench.learner.flops - spent_before))
+        by_name = {measure.name: measure for measure in measures}
+        facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None, by_name)
+        gates, decision = decide_change(facts, bench.policy)
+    return Outcome(samples, synthesis, learned, regression, gates, decision, answer, measures)
 
 
 def recall(request: Request, bench: Workbench) -> Answered | None:

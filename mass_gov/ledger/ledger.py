@@ -51,8 +51,8 @@ from mass_gov.ledger.migrate import check_revision, make_schema, revision_of, up
 from mass_gov.ledger.outside import OutsideCheckpoints
 from mass_gov.ledger.schema import OLDER_REVISIONS, PROJECTIONS, log_events
 from mass_gov.ledger.sequencer import Sequencer, Turn
+from mass_gov.ledger.standing import StandingReader
 from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed, load_head, node_reader
-from mass_gov.ledger.subject_reader import SubjectReader
 from mass_gov.ledger.writing import Writer
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, LogOpened, Predecessor
@@ -69,7 +69,7 @@ def _no_trip(step: str) -> None:
     """Nothing happens at a step, except in tests that end the process there."""
 
 
-class Ledger(SubjectReader):
+class Ledger(StandingReader):
     """An append-only log of signed events in a SQLite file. Open it with `Ledger.open`; close it, or use `with`."""
 
     def __init__(

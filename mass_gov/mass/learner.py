@@ -99,6 +99,11 @@ class Learner:
         """The numeric environment of this process."""
         return fingerprint.fingerprint()
 
+    @property
+    def flops(self) -> int:
+        """FLOPs of every call so far."""
+        return self._total.flops
+
     @contextmanager
     def meter(self) -> Iterator[Meter]:
         """Count FLOPs and generated tokens inside the block: `with learner.meter() as cost: ...`."""
@@ -292,9 +297,7 @@ class Learner:
             self._total.backward(self._parameters(adapter), batch.positions_computed)
         return trace
 
-    def _weighted_loss(
-        self, batch: losses.SolutionBatch, weights: Tensor, adapter: Adapter, softening: float
-    ) -> Loss:
+    def _weighted_loss(self, batch: losses.SolutionBatch, weights: Tensor, adapter: Adapter, softening: float) -> Loss:
         """sum_i w_i l_i as a function of the adapter's tensors alone."""
         slots = self._model.slot_names(adapter)
 

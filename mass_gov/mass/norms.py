@@ -73,9 +73,7 @@ def update_norms(parent: Adapter, new: Adapter, base: BaseNorms, *, spectral: bo
         norms = ModuleNorms(module, unit * _frobenius(*step), unit * _frobenius(*state))
         if spectral:
             unit = scale / base.spectral(module)
-            norms = ModuleNorms(
-                module, norms.step, norms.cumulative, unit * _spectral(*step), unit * _spectral(*state)
-            )
+            norms = ModuleNorms(module, norms.step, norms.cumulative, unit * _spectral(*step), unit * _spectral(*state))
         found.append(norms)
     return tuple(found)
 

@@ -67,9 +67,7 @@ def update_measures(content: UpdateContent, names: Collection[str]) -> tuple[Mea
         ANCHORS[1]: (percentile(tokens, 99), len(tokens)),
         LOSS_JUMP: (None if after is None or before is None else after - before, len(content.losses)),
     }
-    return tuple(
-        Measure(name=name, value=value, n=n) for name, (value, n) in figures.items() if name in names
-    )
+    return tuple(Measure(name=name, value=value, n=n) for name, (value, n) in figures.items() if name in names)
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -205,3 +205,5 @@ class ChangeBody(Record):
     cost: Cost
     measures: Annotated[tuple[Measure, ...] | None, Field(exclude_if=not_said)] = None
     """By name, each once; None before there were gates that need them."""
+    log_size: Annotated[Count | None, Field(exclude_if=not_said)] = None
+    """Events of the log that depth, budget and cooldown were read from; None where the policy asks for none of them."""
