@@ -1,4 +1,4 @@
-"""Depth, budget and cooldown of every change, derived again from the log: a part of step (10) of `mass_gov.flows.audit`.
+"""Depth, budget and cooldown of each change, derived again from the log: part of step (10) of `mass_gov.flows.audit`.
 
 Rules: the definitions are those of `mass_gov.policy.standing`, by their numbers. A change names how much of the log it
 was decided on; that may be less than stands before it, because others record meanwhile, and it is never more. Where a
