@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from uuid6 import uuid7
 
@@ -29,6 +30,7 @@ from mass_gov.ledger import ChangeView
 from mass_gov.mass.prompting import parse_answer
 from mass_gov.mass.values import Adapter
 from mass_gov.policy import Facts, load_policy
+from mass_gov.policy.diversity import sample_measures
 from mass_gov.policy.update_measures import asked_for
 from mass_gov.records.artifacts import (
     AnswerContent,
@@ -42,10 +44,13 @@ from mass_gov.records.change import (
     Measure,
     RegressionSummary,
     Scope,
+    SynthesisSummary,
 )
 from mass_gov.records.drafts import EventDraft
+from mass_gov.stages.anchors import mix_in
 from mass_gov.stages.decision import decide_change
 from mass_gov.stages.gates import gate_samples
+from mass_gov.stages.measuring import measure_agreement, measure_density, measure_perplexity
 from mass_gov.stages.regression import compare
 from mass_gov.stages.synthesis import ForcedSample, force, score, scorer_of, synthesise
 from mass_gov.stages.update import Learned, take_steps
@@ -143,10 +148,12 @@ def compute(
                 if forced
                 else synthesise(bench.learner, question, origin.adapter, seed, bench.spec.sampling)
             )
+            samples = mix_in(bench.learner, samples, question, seed, bench.policy, scope, bench.cases, bench.anchors)
         samples = score(bench.learner, question, samples)  # recorded samples too: a score is computed, never believed
         scorer = scorer_of(bench.learner, samples)
-    with stage("gates"):
-        samples, synthesis = gate_samples(samples, question, bench.policy, origin.state, scorer)
+    samples, synthesis = gated(samples, question, scope, seed, origin, scorer, bench, stage)
+    gates_in_use = bench.policy.document.gates_for(scope)
+    measures = sample_measures(samples.samples, gates_in_use) if synthesis.kept else ()
     with stage("update"):
         if learned is None:
             learned = take_steps(
@@ -157,18 +164,41 @@ def compute(
                 bench.spec.update,
                 radius=document.update.radius_for(scope),
                 asked=asked_for(document, scope),
-                anchors=bench.anchor_texts,
+                anchors=bench.anchors,
             )
     with stage("regression"):
         regression = _regress(origin, learned, bench) if learned.files is not None else None
     with stage("answer"):
         answer = _answers(question, origin, learned, bench)  # nothing is served yet, and what it cost is decided on
     with stage("decision"):
-        measures = (*learned.measures, *from_log(bench.learner.flops - spent_before))
+        measures = (*measures, *learned.measures, *from_log(bench.learner.flops - spent_before))
         by_name = {measure.name: measure for measure in measures}
         facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None, by_name)
         gates, decision = decide_change(facts, bench.policy)
     return Outcome(samples, synthesis, learned, regression, gates, decision, answer, measures)
+
+
+def gated(
+    samples: SamplesContent,
+    question: str,
+    scope: Scope,
+    seed: int,
+    origin: Origin,
+    scorer: str | None,
+    bench: Workbench,
+    stage: Callable[[str], AbstractContextManager[None]],
+) -> tuple[SamplesContent, SynthesisSummary]:
+    """Measure what only a model can tell, then judge. What costs generation is timed as a stage of its own."""
+    policy, learner, where = bench.policy, bench.learner, (bench.policy, scope, bench.cases)
+    with stage("gates"):
+        samples = measure_perplexity(learner, samples, policy, scope)
+    if policy.document.gates_for(scope).sample_agreement != "unused":
+        with stage("agreement"):
+            limit = bench.spec.sampling.max_new_tokens
+            samples = measure_agreement(learner, samples, question, origin.adapter, seed, *where, limit)
+    with stage("gates"):
+        samples = measure_density(samples, question, *where, bench.anchors, learner.template.separator)
+        return gate_samples(samples, question, policy, origin.state, scorer, scope=scope, cases=bench.cases)
 
 
 def recall(request: Request, bench: Workbench) -> Answered | None:

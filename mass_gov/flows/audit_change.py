@@ -19,7 +19,8 @@ from mass_gov.evidence.canonical import canonical_bytes, parse_canonical, sha256
 from mass_gov.evidence.state import state_digest
 from mass_gov.flows.audit_report import Findings
 from mass_gov.policy import Policy
-from mass_gov.policy.samples import judge_samples
+from mass_gov.policy.diversity import MEASURED, sample_measures
+from mass_gov.policy.samples import dropped_later, judge_samples
 from mass_gov.policy.update_measures import FROM_THE_UPDATE, mean, update_measures
 from mass_gov.records.artifacts import (
     AnswerContent,
@@ -85,7 +86,8 @@ def compare_change(change: ChangeBody, suite: Suite | None, policy: Policy | Non
     settings = compare_settings(change.parents.config, change.parents.fingerprint, check)
     samples = _samples(change, settings, check)
     if samples is not None and policy is not None:
-        _judged_again(samples, policy, check)
+        _judged_again(samples, change, suite, policy, check)
+        _measured_again(samples, change, policy, check)
     _update(change, settings, check)
     _regression(change, check, suite)
     _answer(change, check)
@@ -107,39 +109,50 @@ def _samples(change: ChangeBody, settings: AdaptationSpec | None, check: Compari
     content = check.record("samples", SamplesContent)
     if content is None:
         return None
-    synthesis, kept = change.synthesis, [s for s in content.samples if not s.dropped_by]
+    synthesis, own = change.synthesis, [s for s in content.samples if not s.real]
     check.same("samples", "forced", synthesis.forced, content.forced)
-    check.same("samples", "generated", synthesis.generated, len(content.samples))
-    check.same("samples", "unparseable", synthesis.unparseable, _dropped(content.samples, "sample.format"))
-    check.same(
-        "samples", "near-duplicate", synthesis.near_duplicate, _dropped(content.samples, "sample.near_duplicate")
-    )
-    check.same(
-        "samples", "target leakage", synthesis.target_leakage, _dropped(content.samples, "sample.target_leakage")
-    )
-    check.same("samples", "kept", synthesis.kept, len(kept))
-    scored = [synthesis.scorer is not None] * len(content.samples)
+    check.same("samples", "generated", synthesis.generated, len(own))
+    check.same("samples", "unparseable", synthesis.unparseable, _dropped(own, "sample.format"))
+    check.same("samples", "near-duplicate", synthesis.near_duplicate, _dropped(own, "sample.near_duplicate"))
+    check.same("samples", "target leakage", synthesis.target_leakage, _dropped(own, "sample.target_leakage"))
+    check.same("samples", "kept", synthesis.kept, sum(not s.dropped_by for s in own))
+    scored = [synthesis.scorer is not None and not sample.real for sample in content.samples]
     check.same("samples", "scored", scored, [sample.score is not None for sample in content.samples])
+    check.same("samples", "anchors last", [s.index for s in own], list(range(len(own))))
     check.same("samples", "order", list(range(len(content.samples))), [sample.index for sample in content.samples])
     if settings is not None and not content.forced:
         check.same("samples", "the settings' number", synthesis.generated, settings.sampling.count)
     return content
 
 
-def _judged_again(content: SamplesContent, policy: Policy, check: Comparison) -> None:
-    """(9) Gates, drops and weights are what the policy gives for these samples of this request."""
-    request = check.record("request", RequestContent)
+def _judged_again(
+    content: SamplesContent, change: ChangeBody, suite: Suite | None, policy: Policy, check: Comparison
+) -> None:
+    """(9) Gates, drops and weights are what the policy gives for these samples of this request and this suite."""
+    request, scope = check.record("request", RequestContent), change.identity.scope
     if request is None:
         return
+    cases = {case.case_id: case.question for case in suite.cases} if suite is not None else None
+    if cases is None and policy.document.gates_for(scope).sample_contamination != "unused":
+        return  # the suite that could not be read is a fault of its own
     with check.at("samples"):
-        for sample, judged in zip(
-            content.samples, judge_samples(content.samples, request.question, policy), strict=True
-        ):
+        again = judge_samples(content.samples, request.question, policy, scope, cases)
+        for sample, judged in zip(content.samples, again, strict=True):
             for name in ("gates", "dropped_by", "weight"):
                 recorded, derived = getattr(sample, name), getattr(judged, name)
                 if recorded != derived:
                     what = f"sample {sample.index}, {name}: {_short(recorded)} is recorded, {policy.label} gives "
                     check.wrong("samples", f"{what}{_short(derived)}")
+
+
+def _measured_again(content: SamplesContent, change: ChangeBody, policy: Policy, check: Comparison) -> None:
+    """(9) What later gates dropped, and the measures of diversity and real share, are those of the samples."""
+    gates = policy.document.gates_for(change.identity.scope)
+    with check.at("samples"):
+        check.same("samples", "dropped by later gates", change.synthesis.dropped, dropped_later(content.samples, gates))
+        found = sample_measures(content.samples, gates) if change.synthesis.kept else ()
+        recorded = tuple(measure for measure in change.measures or () if measure.name in MEASURED)
+        check.same("samples", "measures", recorded, found)
 
 
 def _dropped(samples: Iterable[SampleContent], gate: str) -> int:

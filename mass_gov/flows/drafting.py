@@ -45,12 +45,12 @@ class Timed:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time one stage."""
+        """Time one stage; what it took before is added to."""
         started = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = round(time.perf_counter() - started, 6)
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 6)
 
 
 def served_text(status: str, answer: AnswerContent, policy: Policy) -> tuple[str, str | None]:

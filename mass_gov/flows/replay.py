@@ -134,6 +134,9 @@ def _as_recorded(change: ChangeView, record: _Record, bench: Workbench) -> Workb
         policy = load_policy(bench.ledger.policy_bytes(parents.policy))
     except MassGovError as error:
         raise UnreadableError("gates", f"policy {parents.policy[:12]}: {error}") from error
+    pool = record.samples.anchor_pool
+    if pool not in (None, bench.anchors.digest):
+        raise UnreadableError("samples", f"anchors {str(pool)[:12]} are not the ones at hand. Name their file.")
     runner = bench.runner
     if (runner.suite.digest, runner.spec) != (parents.suite, record.spec.answer):
         try:
@@ -151,12 +154,14 @@ def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench
         learned = _recorded_update(change, record, bench) if start == "delta" else None
     except IntegrityError as error:
         raise UnreadableError("delta", str(error)) from error
-    if record.update.anchors not in (None, bench.anchor_texts.digest):
+    if record.update.anchors not in (None, bench.anchors.digest):
         what = f"its divergence was measured on anchors {str(record.update.anchors)[:12]}, which this release has not"
         raise UnreadableError("delta", what, compared=False)
     samples = _ungated(record.samples) if start != "scratch" else None
     forced = (
-        [ForcedSample(*_split(sample, bench)) for sample in record.samples.samples] if record.samples.forced else []
+        [ForcedSample(*_split(sample, bench)) for sample in record.samples.samples if not sample.real]
+        if record.samples.forced
+        else []
     )
     try:
         return compute(
@@ -193,10 +198,13 @@ def _recorded_measures(body: ChangeBody, names: Collection[str]) -> tuple[Measur
 
 
 def _ungated(samples: SamplesContent) -> SamplesContent:
-    """As they were written: how they were scored and judged is found again."""
-    nothing: dict[str, object] = {"score": None, "gates": (), "weight": 0.0, "dropped_by": ()}
+    """As they were written: how they were scored, measured and judged is found again."""
+    nothing: dict[str, object] = {"score": None, "gates": (), "weight": 0.0, "dropped_by": (), "measures": None}
     bare = tuple(sample.model_copy(update=nothing) for sample in samples.samples)
     return samples.model_copy(update={"samples": bare})
+
+
+_JUDGED = ("score", "weight", "dropped_by", "gates", "measures")
 
 
 def _compare(
@@ -241,7 +249,7 @@ def _digests(
         return sha256_hex(canonical_bytes(value))
 
     documents = [sample.document() for sample in samples.samples]
-    judged = [{key: document[key] for key in ("score", "weight", "dropped_by", "gates")} for document in documents]
+    judged = [{key: document.get(key) for key in _JUDGED} for document in documents]
     update = body.update.model_copy(update={"delta_key": None})
     return {
         "samples": digest(_ungated(samples).document()),

@@ -25,7 +25,7 @@ from mass_gov.records.artifacts import ArtifactRole
 from mass_gov.records.events import Actor
 from mass_gov.records.settings import AdaptationSpec, LoraSpec
 from mass_gov.stages.regression import RegressionRunner
-from mass_gov.tasks.anchor_sets import AnchorSet, shipped_anchors
+from mass_gov.tasks.anchors import AnchorPool, shipped_pool
 
 ADAPTER_CONFIG, ADAPTER_MODEL = "adapter_config.json", "adapter_model.safetensors"
 _DELTA_ROLES: dict[str, ArtifactRole] = {
@@ -48,8 +48,13 @@ class Workbench:
     deployment: str
     actor: Actor
     clock: Callable[[], dt.datetime]
-    anchor_texts: AnchorSet = field(default_factory=shipped_anchors)
-    """On what a new state is compared with the base."""
+    anchors: AnchorPool = field(default_factory=shipped_pool)
+    """Real tasks, for policies that mix them in or compare with them."""
+
+    @property
+    def cases(self) -> dict[str, str]:
+        """The questions of the suite that tests an update, by name: what no sample may ask."""
+        return {case.case_id: case.question for case in self.runner.suite.cases}
 
     @property
     def base_state(self) -> str:

@@ -31,7 +31,7 @@ from mass_gov.mass.metering import Meter
 from mass_gov.mass.model_folder import base_digest
 from mass_gov.mass.norms import BaseNorms, step_result
 from mass_gov.mass.prompting import PromptTemplate
-from mass_gov.mass.sampling import draw, latin_hypercube
+from mass_gov.mass.sampling import again_table, draw, latin_hypercube
 from mass_gov.mass.text import Text, Tokens
 from mass_gov.mass.values import (
     Adapter,
@@ -230,6 +230,55 @@ class Learner:
                 ends = batch.counted.sum(dim=1).long().cumsum(dim=0).tolist()
                 found += [tuple(values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
         return found
+
+    def surprise(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Mean NLL per token (nats) of each (question, solution) as the solver reads it, by the frozen base.
+
+        Counted from the question's first token to the end token; what the template writes before the question is given.
+        All pairs are one batch, which the last bits depend on.
+        """
+        rows = []
+        for question, solution in pairs:
+            prompt = self._text.solve_prompt(question)
+            start = self._text.asked_from(prompt)
+            tokens = (*prompt, *self._text.solution(solution))
+            self._text.check_room(prompt, len(tokens) - len(prompt))
+            rows.append((tokens[:start], tokens[start:]))
+        if not rows:
+            return []
+        batch = losses.solution_batch(rows, self._text.pad_id)
+        with self._computing(None) as model, torch.inference_mode():
+            found: list[float] = losses.sample_losses(lambda **inputs: model(**inputs).logits, batch).tolist()
+            self._total.forward(self._model.parameter_count, batch.positions_computed)
+        return found
+
+    def solve_again(
+        self, task: str, begun: Sequence[tuple[int, str]], adapter: Adapter | None, *, count: int, seed: int, limit: int
+    ) -> list[list[Generation]]:
+        """`count` fresh solutions of each practice problem as it stands in the practice for `task`, sampled at 1.
+
+        Arguments:
+            begun: (stream, text) of each: what was written up to where its solution begins.
+            seed: solution j of a problem uses stream `stream * count + j`, whichever others are asked about.
+            limit: new tokens at most. Problems that leave no room for them get no solutions.
+        """
+        prompt = self._text.practise_prompt(task)
+        starts = [(stream, self._text.continued(prompt, text)) for stream, text in begun]
+        fitting = [(stream, tokens) for stream, tokens in starts if self._text.has_room(tokens, limit)]
+        numbers = again_table(seed, [stream for stream, _ in fitting], count, limit)
+        found: dict[int, list[Generation]] = {stream: [] for stream, _ in starts}
+        for first in range(0, len(fitting), max(1, BATCH_SIZE // count)):
+            part = fitting[first : first + max(1, BATCH_SIZE // count)]
+            rows = slice(first * count, (first + len(part)) * count)
+
+            def choose(logits: Tensor, step: int, rows: slice = rows) -> Tensor:
+                return draw(logits, numbers[rows, step], 1.0)
+
+            prompts = [tokens for _, tokens in part for _ in range(count)]
+            written = self._generate(prompts, adapter, choose, limit, seed)
+            for place, (stream, _) in enumerate(part):
+                found[stream] = written[place * count : (place + 1) * count]
+        return [found[stream] for stream, _ in starts]
 
     def update(
         self,

@@ -186,6 +186,16 @@ def _wrong_scratch(scratch: str | None, solution: str, template: PromptTemplate)
     }
 
 
+def up_to_solution(text: str, question: str, template: PromptTemplate) -> str:
+    """What was written up to where the model works: the question, and the mark after which it works on it.
+
+    That mark is the scratch where the sample has one, else the separator: whoever solves it again works as it did.
+    """
+    head, _, _ = text.partition(template.separator)
+    scratch = bool(template.scratch) and template.scratch in head
+    return question + (template.scratch if scratch else template.separator)
+
+
 def parse_answer(text: str, template: PromptTemplate) -> str | None:
     """What stands after the last marker, stripped; None where there is no marker or nothing after it."""
     _, marker, answer = text.rpartition(template.marker)

@@ -11,6 +11,7 @@ Does not know models: it is given logits.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ SCHEME = "philox4x64-sha256-latin-hypercube-inverse-cdf-v2"
 _KEY = "philox4x64-sha256-inverse-cdf-v1"  # what keys the streams; they have not changed since
 
 
-def uniforms(seed: int, index: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def uniforms(seed: int | str, index: int, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """The first `count` numbers in [0, 1) of sample `index`, float64: the top 53 bits of each raw 64-bit draw."""
     key = hashlib.sha256(f"{_KEY}\0{seed}\0{index}".encode()).digest()[:16]
     raw = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(count)
@@ -43,6 +44,15 @@ def latin_hypercube(seed: int, rows: int, count: int) -> Tensor:
     ranked = torch.from_numpy(np.stack([uniforms(seed, -1 - index, count) for index in range(rows)]))
     ranks = ranked.argsort(dim=0).argsort(dim=0)
     return (ranks.double() + uniform_table(seed, rows, count)) / rows
+
+
+def again_table(seed: int, streams: Sequence[int], each: int, count: int) -> Tensor:
+    """(len(streams) * each, count) float64: row j of a stream is `uniforms(seed + "again", stream * each + j)`.
+
+    Streams of their own, so that a fresh solution repeats nothing that a sample of the same seed was drawn with.
+    """
+    rows = [uniforms(f"{seed}\0again", stream * each + j, count) for stream in streams for j in range(each)]
+    return torch.from_numpy(np.stack(rows)) if rows else torch.empty(0, count, dtype=torch.float64)
 
 
 def draw(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:

@@ -1,120 +1,100 @@
 """Which samples may be learned from: the sample gates, as pure functions, so that an auditor judges them again.
 
-Three checks on every sample that parses, each with its value and what it saw; offending samples are dropped (weight 0)
-and stay in the record. The shares of offending samples are judged in `judgement`, like every other limit.
+Every sample that parses meets the gates of `sample_gates` in the catalogue's order, each with its value and what it
+saw. One that fails is dropped for the first gate that it fails (so that the counts add up to the samples), has weight
+0, and stays in the record with every finding. The shares of offending samples are judged in `judgement`, like every
+other limit.
 
-  format            the sample parses as question, solution and answer
-  near_duplicate    its similarity to an earlier kept sample reaches the policy's threshold
-  target_leakage    its question is the task itself, or contains it
-
-Similarity is the Jaccard index of character 4-grams of the normalised question, computed exactly (MinHash estimates
-the same number, and a change has too few samples to need an estimate). 4-grams that the task itself contains do not
-count: practice problems for one task share its given data, and that is not what makes two of them the same.
-
-What is kept weighs the softmax of its scores, or alike where nothing was scored. The softmax is computed in decimal
-arithmetic, correctly rounded at every operation, so that an auditor's machine finds the same weights to the bit.
+Rules: what text tells is computed here, each time anew; what only a model can tell (`measures`) is read, and judged
+here. Later samples are compared with those that every gate but `sample.agreement` let through, so that what agreement
+costs can be spent on those alone. Anchors are judged for what would be wrong whoever wrote them (`OF_REAL`).
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Sequence
-from decimal import Context, Decimal, localcontext
+from collections.abc import Mapping, Sequence
 
 from mass_gov.policy.document import Policy
+from mass_gov.policy.gate_settings import LATER_GATES, Gates
+from mass_gov.policy.sample_gates import AGREEMENT_GATE, GATES, OF_REAL, About, Finding
+from mass_gov.policy.sample_weights import weigh, with_weights
+from mass_gov.policy.similarity import nearest_case, normalise, similarity
 from mass_gov.records.artifacts import SampleContent, SampleGateContent
+from mass_gov.records.change import Scope
 
-SHINGLE = 4
-_EXACT = Context(prec=50)
-
-_INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f"
-    "\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-)
-"""Default_Ignorable_Code_Point of Unicode 16 (DerivedCoreProperties.txt): what is not shown hides nothing."""
-_CLOSING = ".?!,;:\u2026\u3002\u037e\u060c\u061b\u061f"
-"""Marks that end a sentence, after NFKC: with or without them it is the same question."""
+__all__ = ["dropped_later", "judge_samples", "let_through", "normalise", "similarity", "verdicts", "weigh"]
 
 
-def judge_samples(samples: Sequence[SampleContent], question: str, policy: Policy) -> tuple[SampleContent, ...]:
-    """Judge every sample, and weigh the kept ones by their scores.
+def judge_samples(
+    samples: Sequence[SampleContent],
+    question: str,
+    policy: Policy,
+    scope: Scope = "instance",
+    cases: Mapping[str, str] | None = None,
+) -> tuple[SampleContent, ...]:
+    """Judge every sample, and weigh the kept ones.
 
     Arguments:
         samples: in the order of their index; gates, drops and weights that they have already are not looked at.
         question: the task.
-        policy: its near-duplicate threshold is used here.
+        policy: its thresholds are used here.
+        scope: what was asked for; a policy may use a gate for one scope only.
+        cases: name -> question of the suites. None where they are not at hand, which `sample.contamination` fails.
 
     Returns:
         The samples with gates, drops and weights filled in; the weights of the kept ones add up to 1.
     """
-    threshold = policy.document.gates.sample_near_duplicate.similarity
+    return with_weights(verdicts(samples, question, policy, scope, cases), policy.document.samples)
+
+
+def verdicts(
+    samples: Sequence[SampleContent],
+    question: str,
+    policy: Policy,
+    scope: Scope,
+    cases: Mapping[str, str] | None,
+) -> tuple[SampleContent, ...]:
+    """The samples with gates and drops filled in."""
+    gates = policy.document.gates_for(scope)
+    index = nearest_case(cases) if cases is not None and gates.sample_contamination != "unused" else None
     judged: list[SampleContent] = []
+    earlier: list[str] = []
     for sample in samples:
-        kept = [other.question for other in judged if not other.dropped_by and other.question is not None]
-        judged.append(_judge(sample, question, kept, threshold))
-    weights = iter(weigh([sample.score for sample in judged if not sample.dropped_by]))
-    return tuple(sample.model_copy(update={"weight": 0.0 if sample.dropped_by else next(weights)}) for sample in judged)
+        results = _judge(sample, About(question, gates, tuple(earlier), index))
+        failed = [result.gate for result in results if result.verdict == "fail"]
+        judged.append(sample.model_copy(update={"gates": tuple(results), "dropped_by": tuple(failed[:1])}))
+        if sample.question is not None and not sample.real and not set(failed) - {AGREEMENT_GATE}:
+            earlier.append(sample.question)
+    return tuple(judged)
 
 
-def weigh(scores: Sequence[float | None]) -> list[float]:
-    """Return the weights of kept samples: the softmax of their scores, or the same for all unless each has a score."""
-    known = [Decimal(score) for score in scores if score is not None]
-    if not known or len(known) != len(scores):
-        return [1.0 / len(scores) for _ in scores]
-    with localcontext(_EXACT):
-        largest = max(known)
-        shares = [(score - largest).exp() for score in known]
-        total = sum(shares)
-        return [float(share / total) for share in shares]
+def let_through(judged: Sequence[SampleContent]) -> list[SampleContent]:
+    """Of judged samples, those of the model's own that every gate but `sample.agreement` let through."""
+    return [sample for sample in judged if not sample.real and not set(sample.dropped_by) - {AGREEMENT_GATE}]
 
 
-def similarity(first: str, second: str, task: str) -> float:
-    """Return the Jaccard index of what the two questions have beyond the task, in [0, 1]."""
-    one, two = normalise(first), normalise(second)
-    if one == two:
-        return 1.0
-    given = _shingles(normalise(task))
-    a, b = _shingles(one) - given, _shingles(two) - given
-    return len(a & b) / len(a | b) if a | b else 0.0
+def dropped_later(judged: Sequence[SampleContent], gates: Gates) -> dict[str, int] | None:
+    """How many of the model's own samples each later gate in use dropped; None where the policy uses none."""
+    used = [name for name in GATES if name in LATER_GATES and getattr(gates, name.replace(".", "_")) != "unused"]
+    reasons = [reason for sample in judged if not sample.real for reason in sample.dropped_by]
+    return {name: reasons.count(name) for name in used} or None
 
 
-def normalise(text: str) -> str:
-    """Reduce a question to what a copy cannot hide behind.
-
-    Compatibility-normalised and case-folded; characters that are not shown, white space, and the marks that end the
-    sentence are gone.
-    """
-    # Folding can bring back what NFKC composes otherwise, so it is normalised once more (UAX 15, NFKC_Casefold).
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _shown(text)).casefold())
-    compact = "".join(_shown(folded).split())
-    return compact.rstrip(_CLOSING) or compact
-
-
-def _shown(text: str) -> str:
-    visible = _INVISIBLE.sub("", text)
-    return "".join(letter for letter in visible if unicodedata.category(letter) != "Cf")
-
-
-def _judge(sample: SampleContent, task: str, kept: list[str], threshold: float) -> SampleContent:
+def _judge(sample: SampleContent, about: About) -> list[SampleGateContent]:
     if sample.question is None:
-        gates = [_gate("sample.format", 1.0, False, f"does not parse: {sample.unparseable}")]
-    else:
-        leaks = normalise(task) in normalise(sample.question)
-        nearest = max((similarity(sample.question, other, task) for other in kept), default=0.0)
-        gates = [
-            _gate("sample.format", 0.0, True, "parses"),
-            _gate("sample.near_duplicate", nearest, nearest < threshold, f"similarity {nearest:.3f}"),
-            _gate("sample.target_leakage", float(leaks), not leaks, "the task" if leaks else "another"),
-        ]
-    failed = tuple(gate.gate for gate in gates if gate.verdict == "fail")
-    # One reason per sample, the first, so that the counts add up to the samples.
-    return sample.model_copy(update={"gates": tuple(gates), "dropped_by": failed[:1]})
+        return [_result("sample.format", Finding(1.0, False, f"does not parse: {sample.unparseable}"))]
+    results = [_result("sample.format", Finding(0.0, True, "parses"))]
+    for name, gate in GATES.items():
+        if sample.real and name not in OF_REAL:
+            continue
+        if name == AGREEMENT_GATE and any(result.verdict == "fail" for result in results):
+            continue  # nobody asked the model about a sample that is dropped anyway
+        if (finding := gate(sample, about)) is not None:
+            results.append(_result(name, finding))
+    return results
 
 
-def _gate(name: str, value: float, holds: bool, detail: str) -> SampleGateContent:
-    return SampleGateContent(gate=name, value=value, verdict="pass" if holds else "fail", detail=detail)
-
-
-def _shingles(text: str) -> frozenset[str]:
-    return frozenset(text[i : i + SHINGLE] for i in range(max(1, len(text) - SHINGLE + 1)))
+def _result(name: str, finding: Finding) -> SampleGateContent:
+    return SampleGateContent(
+        gate=name, value=finding.value, verdict="pass" if finding.holds else "fail", detail=finding.detail
+    )

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mass_gov.records.base import BigInteger, Count, Digest, Finite, Record, Slug, SubjectHandle, not_said
+from mass_gov.records.base import BigInteger, Count, Digest, Finite, Record, Slug, SubjectHandle, not_said, not_so
 
 ArtifactRole = Literal[
     "request",
@@ -59,7 +59,8 @@ class SampleGateContent(Record):
     """What one sample gate found about one sample."""
 
     gate: Slug
-    value: Finite
+    value: Finite | None
+    """None where there was no finite number to judge, which never passes."""
     verdict: Literal["pass", "fail"]
     detail: str
 
@@ -82,6 +83,8 @@ class SampleContent(Record):
     dropped_by: tuple[Slug, ...]
     measures: Annotated[dict[Slug, Finite | None] | None, Field(exclude_if=not_said)] = None
     """What a model found about this sample (`agreement`, `perplexity`), which its text alone does not tell."""
+    real: Annotated[bool, Field(exclude_if=not_so)] = False
+    """An anchor: a real task with its gold answer, mixed in by the policy, which no model wrote."""
 
 
 class SamplesContent(Record):
@@ -92,6 +95,9 @@ class SamplesContent(Record):
     forced: bool
     """True when the samples were supplied by the caller instead of generated (marked everywhere)."""
     samples: tuple[SampleContent, ...]
+    """First what was generated or supplied, then the anchors."""
+    anchor_pool: Annotated[Digest | None, Field(exclude_if=not_said)] = None
+    """Digest of the pool that anchors were chosen from, or samples compared with; None where nobody asked for it."""
 
 
 class ModuleStep(Record):
@@ -121,9 +127,9 @@ class UpdateContent(Record):
     loss_after: Annotated[Finite | None, Field(exclude_if=not_said)] = None
     """Weighted loss after the last step as taken; None where no policy asked, or it is not a finite number."""
     anchors: Annotated[Digest | None, Field(exclude_if=not_said)] = None
-    """Digest of the anchors (`mass_gov.tasks.anchor_sets`) that the divergences are of."""
+    """Digest of the pool (`mass_gov.tasks.anchors`) whose anchors the divergences are of."""
     divergences: Annotated[tuple[Finite | None, ...] | None, Field(exclude_if=not_said)] = None
-    """KL(base || new state) in nats at each token of the anchors' solutions, in the set's order."""
+    """KL(base || new state) in nats at each token of the anchors' solutions, in the pool's order."""
 
     def step_sizes(self) -> dict[str, float]:
         """Step size by module name: what the leaf names by digest."""

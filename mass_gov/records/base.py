@@ -60,6 +60,11 @@ def not_said(value: object) -> bool:
     return value is None
 
 
+def not_so(value: object) -> bool:
+    """The same for a mark: left out where it is not set."""
+    return value is False
+
+
 class Record(BaseModel):
     """Base of every record: frozen, closed, finite."""
 

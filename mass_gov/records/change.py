@@ -30,7 +30,7 @@ GateLevel = Literal["sample", "update", "regression", "window"]
 GateVerdict = Literal["pass", "fail", "inconclusive"]
 OnFail = Literal["drop", "hold", "reject"]
 Verdict = Literal["apply", "hold", "reject"]
-StageName = Literal["synthesis", "gates", "update", "regression", "decision", "answer"]
+StageName = Literal["synthesis", "gates", "agreement", "update", "regression", "decision", "answer"]
 UpdateOutcome = Literal["stepped", "no_valid_samples", "no_movement", "not_finite"]
 
 

@@ -68,15 +68,16 @@ def scorer_of(learner: Learner, samples: SamplesContent) -> str | None:
 
 
 def score(learner: Learner, question: str, samples: SamplesContent) -> SamplesContent:
-    """Score every sample from its tokens, whatever score it had.
+    """Score every sample that the model wrote from its tokens, whatever score it had. Anchors have none.
 
     Raises:
         TaskError: this model cannot have written these tokens for this question.
     """
-    scores: Sequence[float | None] = [None] * len(samples.samples)
+    own = [sample for sample in samples.samples if not sample.real]
+    scores: dict[int, float] = {}
     if scorer_of(learner, samples) is not None:
-        scores = learner.score_samples(question, samples.samples)
-    scored = (sample.model_copy(update={"score": value}) for sample, value in zip(samples.samples, scores, strict=True))
+        scores = dict(zip((sample.index for sample in own), learner.score_samples(question, own), strict=True))
+    scored = (sample.model_copy(update={"score": scores.get(sample.index)}) for sample in samples.samples)
     return samples.model_copy(update={"samples": tuple(scored)})
 
 

@@ -22,7 +22,7 @@ from mass_gov.policy.update_measures import ANCHORS, LOSS_JUMP, SPECTRAL, mean, 
 from mass_gov.records.artifacts import ModuleStep, SamplesContent, UpdateContent
 from mass_gov.records.change import Measure, UpdateOutcome, UpdateSummary
 from mass_gov.records.settings import UpdateSpec
-from mass_gov.tasks.anchor_sets import AnchorSet
+from mass_gov.tasks.anchors import AnchorPool
 
 Files = Mapping[str, bytes]
 
@@ -56,14 +56,14 @@ def take_steps(
     *,
     radius: float | None = None,
     asked: Collection[str] = (),
-    anchors: AnchorSet | None = None,
+    anchors: AnchorPool | None = None,
 ) -> Learned:
     """Take the step on the samples' weights, starting from `parent`.
 
     Arguments:
         radius: of the trust region that the step is projected into; None leaves it as taken.
         asked: names of the measures that are wanted.
-        anchors: texts on which the new state is compared with the base, where a divergence is wanted.
+        anchors: real tasks on which the new state is compared with the base, where a divergence is wanted.
     """
     sizes = tuple(sorted((spec.step_sizes or {}).items()))
     settings = UpdateSettings(spec.steps, spec.step_size, sizes, spec.softening, radius)
@@ -87,9 +87,11 @@ def signed_by(summary: UpdateSummary, key: str) -> UpdateSummary:
     return summary.model_copy(update={"delta_key": key if summary.delta is not None else None})
 
 
-def _compared(learner: Learner, adapter: Adapter, anchors: AnchorSet) -> dict[str, object]:
-    """The divergence from the base at every token of the anchors that can be put to this model."""
-    texts = [pair for pair in anchors.pairs if learner.unusable(*pair) is None]
+def _compared(learner: Learner, adapter: Adapter, anchors: AnchorPool) -> dict[str, object]:
+    """The divergence from the base at every token of those anchors that can be put to this model."""
+    marker = learner.template.marker
+    texts = [(one.question, f"{one.working}{marker}{one.answer}") for one in anchors.to_compare()]
+    texts = [pair for pair in texts if learner.unusable(*pair) is None]
     tokens = [value for text in learner.divergence(texts, adapter) for value in text]
     return {"anchors": anchors.digest, "divergences": tuple(_finite(value) for value in tokens)}
 

@@ -9,7 +9,8 @@ Seed ranges keep uses apart (the question buckets of `Domain` keep the suites ap
     [10^12, 2*10^12)   base training
     [2*10^12, 3*10^12) regression suites, which own a sixteenth of all questions
     [3*10^12, 4*10^12) the figures in the model card
-    [4*10^12, ...)     meta-training and its validation
+    [4*10^12, 9*10^12) meta-training and its validation
+    [9*10^12, ...)     anchors, which an update may learn from beside what the model wrote
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ TRAINING_SEEDS = 10**12
 SUITE_SEEDS = 2 * 10**12
 CARD_SEEDS = 3 * 10**12
 META_SEEDS = 4 * 10**12
+ANCHOR_SEEDS = 9 * 10**12
 
 
 @dataclass(frozen=True, slots=True)

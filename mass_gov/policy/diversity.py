@@ -1,0 +1,105 @@
+"""How much a change's own samples differ from one another, and how much of what it learned was real.
+
+  distinct-2   different pairs of neighbouring tokens over all pairs, within questions (Li et al., "A
+               Diversity-Promoting Objective Function for Neural Conversation Models", 2016); 1: none comes twice
+  self-BLEU    mean over the questions of BLEU-4 of each with the others as references (Zhu et al., "Texygen", 2018), in
+               [0, 1]; 1 where all are the same. Precisions without a match are smoothed as sacrebleu does by default
+
+Rules: pure Python, so that an auditor computes it again; rounded to 12 decimals, because logarithms differ in the last
+bits between machines. A token is a run of letters, a single digit, or any other visible character: mathematics has few
+spaces, and 12+3 and 12+4 share more than one word does. What has no pair, or no second question, has no statistic.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from mass_gov.policy.gate_settings import Gates
+from mass_gov.policy.sample_weights import real_share_of
+from mass_gov.records.artifacts import SampleContent
+from mass_gov.records.change import Measure
+
+_TOKEN = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
+ORDER = 4
+MEASURED = ("update.distinct_2", "update.self_bleu", "update.real_share")
+
+
+def sample_measures(judged: Sequence[SampleContent], gates: Gates) -> tuple[Measure, ...]:
+    """The measures of this module that the gates ask for, of judged and weighed samples."""
+    used = [name for name in MEASURED if getattr(gates, name.replace(".", "_")) != "unused"]
+    if not used:
+        return ()
+    kept = [sample for sample in judged if not sample.dropped_by]
+    questions = [sample.question or "" for sample in kept if not sample.real]
+    found = {
+        "update.distinct_2": (distinct_2(questions), len(questions)),
+        "update.self_bleu": (self_bleu(questions), len(questions)),
+        "update.real_share": (real_share_of(judged), len(kept)),
+    }
+    return tuple(Measure(name=name, value=found[name][0], n=found[name][1]) for name in used)
+
+
+def tokens(text: str) -> list[str]:
+    """Runs of letters, single digits, other visible characters; case-folded."""
+    return _TOKEN.findall(text.casefold())
+
+
+def distinct_2(texts: Sequence[str]) -> float | None:
+    """Different bigrams over all bigrams of the texts, in (0, 1]; None where there is none."""
+    pairs = [pair for text in map(tokens, texts) for pair in pairwise(text)]
+    return round(len(set(pairs)) / len(pairs), 12) if pairs else None
+
+
+def self_bleu(texts: Sequence[str]) -> float | None:
+    """Mean BLEU of each text with the others as references, in [0, 1]; None for fewer than two texts."""
+    if len(texts) < 2:
+        return None
+    counted = [_Counted.of(tokens(text)) for text in texts]
+    values = [_bleu(one, [*counted[:i], *counted[i + 1 :]]) for i, one in enumerate(counted)]
+    return round(math.fsum(values) / len(values), 12)
+
+
+def bleu(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    """Sentence BLEU in [0, 1]: Papineni et al., 2002, over the orders that the hypothesis is long enough for.
+
+    The k-th order without a match counts 1 / 2^k matches (smoothing 3 of Chen and Cherry, 2014).
+    """
+    return _bleu(_Counted.of(hypothesis), [_Counted.of(reference) for reference in references])
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """A text's length in tokens, and its n-grams of order 1 to 4 with how often each stands there."""
+
+    length: int
+    orders: tuple[Counter[tuple[str, ...]], ...]
+
+    @classmethod
+    def of(cls, text: Sequence[str]) -> _Counted:
+        grams = ((tuple(text[i : i + n]) for i in range(len(text) - n + 1)) for n in range(1, ORDER + 1))
+        return cls(len(text), tuple(Counter(order) for order in grams))
+
+
+def _bleu(hypothesis: _Counted, references: Sequence[_Counted]) -> float:
+    length, missed, logs = hypothesis.length, 0, list[float]()
+    for place in range(min(ORDER, length)):
+        matched = float(_matched(hypothesis.orders[place], [reference.orders[place] for reference in references]))
+        if matched == 0:
+            missed += 1
+            matched = 2.0**-missed
+        logs.append(math.log(matched / (length - place)))
+    if not logs or missed == len(logs):
+        return 0.0
+    closest = min((abs(reference.length - length), reference.length) for reference in references)[1]
+    brevity = 1.0 if length >= closest else math.exp(1 - closest / length)
+    return brevity * math.exp(math.fsum(logs) / len(logs))
+
+
+def _matched(mine: Counter[tuple[str, ...]], theirs: Sequence[Counter[tuple[str, ...]]]) -> int:
+    """How many of the n-grams stand in a reference, each as often as in the one that has it most."""
+    return sum(min(count, max((other[gram] for other in theirs), default=0)) for gram, count in mine.items())
