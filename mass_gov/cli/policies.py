@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mass_gov.cli.calibration import calibrate
 from mass_gov.cli.options import JsonFlag, settings
 from mass_gov.cli.output import emit, facts, grid, number, one_line, out, panel
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from mass_gov.policy import Policy
 
 app = typer.Typer(help="Check a policy file, and show what a policy says.", no_args_is_help=True)
+
+
+app.command()(calibrate)
 
 
 @app.command()

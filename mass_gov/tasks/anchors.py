@@ -51,7 +51,7 @@ class AnchorPool:
         return (self.anchors[place] for place in places)
 
     def to_compare(self) -> tuple[Anchor, ...]:
-        """The first `COMPARED` anchors that are no longer than three quarters of the pool: every update reads all of them."""
+        """The first `COMPARED` of the anchors that are not among the longest quarter: every update reads them all."""
         lengths = sorted(map(_length, self.anchors))
         most = lengths[(len(lengths) - 1) * 3 // 4]
         return tuple(anchor for anchor in self.anchors if _length(anchor) <= most)[:COMPARED]
