@@ -184,7 +184,8 @@ def _update(change: ChangeBody, settings: AdaptationSpec | None, check: Comparis
     check.same("update", "divergence on anchors", update.anchor_kl, mean(content.divergences or ()))
     measured = tuple(measure for measure in change.measures or () if measure.name in FROM_THE_UPDATE)
     derived = update_measures(content, {measure.name for measure in measured})
-    check.same("update", "measures", measured, derived)
+    for leaf, artifact in zip(measured, derived, strict=False):
+        check.same("update", leaf.name, (leaf.name, leaf.value, leaf.n), (artifact.name, artifact.value, artifact.n))
     not_finite = content.not_finite() + (update.outcome == "not_finite")
     check.same("update", "numbers that are not finite", update.not_finite, not_finite)
     digest = sha256_hex(canonical_bytes(content.step_sizes())) if content.modules else None
