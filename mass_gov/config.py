@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     model: Path | None = Field(
         default=None, description="Folder of a Hugging Face causal language model (default: the shipped one)."
     )
+    anchors: Path | None = Field(
+        default=None, description="File of real tasks to learn from beside samples (default: the shipped ones)."
+    )
     tenant: _Name = Field(default="local", description="Tenant that changes belong to.")
     deployment: _Name = Field(default="default", description="Deployment whose pointer adapts.")
     principal: _Name = Field(default="local", description="Who acts on the command line.")

@@ -27,6 +27,9 @@ from mass_gov.records.settings import AdaptationSpec
 
 if TYPE_CHECKING:
     from mass_gov.flows.workbench import Workbench
+    from mass_gov.mass.learner import Learner
+    from mass_gov.stages.regression import RegressionRunner
+    from mass_gov.tasks.anchors import AnchorPool
 
 FIRST_POLICY = "solo"
 """What a laptop gets on first use."""
@@ -145,19 +148,29 @@ def find_policy(name_or_path: str) -> Policy:
         PolicyError: the file does not validate, or cannot be read.
         NotFoundError: no such policy.
     """
+    return find_policy_file(name_or_path)[0]
+
+
+def find_policy_file(name_or_path: str) -> tuple[Policy, Path]:
+    """As `find_policy`, with where the file lies."""
     folder = data_folder("policies")
     path = Path(name_or_path)
     if path.suffix not in (".yaml", ".yml"):
         versions = sorted((folder / name_or_path).glob("v*.yaml"), key=lambda p: int(p.stem[1:] or 0))
         if "/" in name_or_path or not versions:
-            known = ", ".join(sorted(p.name for p in folder.iterdir() if any(p.glob("v*.yaml"))))
+            known = ", ".join(shipped_policies())
             raise NotFoundError(f"there is no policy {name_or_path!r}. Use one of {known}, or a path to a .yaml file.")
         path = versions[-1]
     try:
         source = path.read_bytes()
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}; give a readable policy file.") from None
-    return load_policy(source, str(path))
+    return load_policy(source, str(path)), path
+
+
+def shipped_policies() -> list[str]:
+    """Names of the policies that came with the program."""
+    return sorted(p.name for p in data_folder("policies").iterdir() if any(p.glob("v*.yaml")))
 
 
 def initialise(settings: Settings, policy: str | None) -> tuple[Ledger, Policy]:
@@ -242,6 +255,7 @@ def open_workbench(
         deployment=settings.deployment,
         actor=actor(settings, "requester"),
         clock=now,
+        anchors=_anchors(settings),
     )
     if existing is not None:
         return bench
@@ -251,11 +265,52 @@ def open_workbench(
     return bench
 
 
+def open_deployment_runner(bench: Workbench, *, register: bool = True) -> RegressionRunner:
+    """Return what runs the suite that the policy in force names for deployments, on the bench's model.
+
+    Arguments:
+        register: also register the suite where the ledger does not know it yet; else nothing is written.
+    """
+    from mass_gov.stages.regression import RegressionRunner  # noqa: PLC0415 - only where a bench is open
+    from mass_gov.tasks.suites import parse_suite  # noqa: PLC0415
+
+    name = _policy_of(bench.ledger).document.suites.deployment
+    source = suite_bytes(name)
+    suite = parse_suite(source)
+    if register:
+        where = (bench.actor, bench.tenant, bench.deployment)
+        register_suite(bench.ledger, suite.digest, name, len(suite.cases), source, *where)
+    return RegressionRunner(bench.learner, suite, bench.spec.answer)
+
+
+def open_model(settings: Settings) -> Learner:
+    """Open the base model that the settings name, and nothing else.
+
+    Raises:
+        ModelError: the model folder cannot be loaded safely.
+    """
+    from mass_gov.executors.inline import InlineExecutor  # noqa: PLC0415 - torch stays off the auditor's side
+
+    return InlineExecutor(settings.threads).learner(model_folder(settings))
+
+
 def _policy_of(ledger: Ledger) -> Policy:
     policy = policy_in_force(ledger)
     if policy is None:
         raise NotFoundError("no policy is in force in this ledger yet. Run `mass-gov init`.")
     return policy
+
+
+def _anchors(settings: Settings) -> AnchorPool:
+    """Real tasks that a policy may mix in: the deployment's own file, or the ones that ship."""
+    from mass_gov.tasks.anchors import parse_pool, shipped_pool  # noqa: PLC0415 - only where something is learned
+
+    if settings.anchors is None:
+        return shipped_pool()
+    try:
+        return parse_pool(settings.anchors.read_bytes(), str(settings.anchors))
+    except OSError as error:
+        raise InputError(f"{settings.anchors}: {error.strerror}; give a readable file of anchors.") from None
 
 
 def suite_bytes(name: str) -> bytes:

@@ -1,4 +1,7 @@
-"""`mass-gov changes`: list, show and export changes; approve, reject, promote and roll them back. No torch."""
+"""`mass-gov changes`: list, show and export changes; decide about them, undo them, make them again.
+
+No torch but in `rebase`, which runs a model.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from mass_gov.cli.options import (
     AsOption,
     ChangeArgument,
     JsonFlag,
+    ModelOption,
     ReasonOption,
     clean_reason,
     identifier,
@@ -20,6 +24,7 @@ from mass_gov.cli.output import WIDE, emit, grid, one_line, out, say, styled
 
 if TYPE_CHECKING:
     from mass_gov.flows.approve import Decided
+    from mass_gov.flows.rollback import RolledBack
     from mass_gov.ledger import ResponseView
 
 app = typer.Typer(help="List, show, export, approve, reject, promote and roll back changes.", no_args_is_help=True)
@@ -182,7 +187,6 @@ def rollback(
     as_json: JsonFlag = False,
 ) -> None:
     """Undo a change: the pointer moves back, or the answer is withdrawn; says what was served under what is undone."""
-    from mass_gov.cli.change_document import response_document
     from mass_gov.flows.rollback import rollback as roll_back
     from mass_gov.wiring import actor, open_ledger
 
@@ -193,24 +197,48 @@ def rollback(
         identity = asked.body.identity
         state = ledger.pointer(identity.tenant, identity.deployment).state
     if as_json:
-        emit(
-            {
-                "change_id": asked.change_id,
-                "already": done.already,
-                "rolled_back": [change.change_id for change in done.changes],
-                "pointer_state": state,
-                "standing": [change.change_id for change in done.standing],
-                "served": [response_document(response) for response in done.responses],
-            }
-        )
+        emit({"change_id": asked.change_id, "already": done.already} | rolled_back_document(done, state))
         return
     if done.already:
         say(f"note: {asked.change_id} was rolled back before; nothing changed.")
+    print_rolled_back(done, f"{identity.tenant}/{identity.deployment}", state)
+
+
+@app.command()
+def rebase(
+    change_id: ChangeArgument,
+    reason: ReasonOption,
+    principal: AsOption = None,
+    model: ModelOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make a stale change again: its pointer moved since it was made, and nobody can approve it any more.
+
+    The same request adapts from where the pointer stands now and is gated again, as a new change; the old one is
+    rejected in the same append. Whoever asked stays the requester.
+    """
+    from mass_gov.cli.pointer_runs import run_rebase
+
+    run_rebase(settings(principal=principal, model=model), identifier(change_id), clean_reason(reason), as_json)
+
+
+def rolled_back_document(done: RolledBack, state: str | None) -> dict[str, object]:
+    """What a rollback did, as JSON; `state` is where the pointer stands now."""
+    from mass_gov.cli.change_document import response_document
+
+    return {
+        "rolled_back": [change.change_id for change in done.changes],
+        "pointer_state": state,
+        "standing": [change.change_id for change in done.standing],
+        "served": [response_document(response) for response in done.responses],
+    }
+
+
+def print_rolled_back(done: RolledBack, pointer: str, state: str | None) -> None:
+    """What a rollback did, for people."""
     for change in done.changes:
         out().print(f"{change.change_id} is rolled back.", soft_wrap=True)
-    out().print(
-        f"The pointer {identity.tenant}/{identity.deployment} stands on {state or 'the base model'}.", soft_wrap=True
-    )
+    out().print(f"The pointer {pointer} stands on {state or 'the base model'}.", soft_wrap=True)
     for change in done.standing:
         out().print(
             f"{change.change_id} was made from the undone state: its adapted answer is not served any more. "

@@ -66,6 +66,14 @@ def evaluate(
         Path | None,
         typer.Option("--figures", metavar="DIR", help="Write figures.json and plots into DIR; needs mass-gold."),
     ] = None,
+    governed: Annotated[
+        str | None,
+        typer.Option(
+            "--governed",
+            metavar="POLICY",
+            help="Add a row `governed`: the trained core as it is served under this policy, gates and regression on.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Compare methods on held-out tasks, all on the same ones; base is always among them.
@@ -100,6 +108,7 @@ def evaluate(
         threads=threads,
         save=save,
         figures=figures,
+        governed=governed,
     )
     report = compare(asked, err())
     if as_json:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -15,6 +17,7 @@ from mass_gov.cli.options import settings
 from mass_gov.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from mass_gov.flows.evaluation.governed import Governed
     from mass_gov.flows.evaluation.problems import Evaluation
     from mass_gov.flows.evaluation.run import Request, Row
     from mass_gov.flows.evaluation.weights import Weights
@@ -47,6 +50,7 @@ class Asked:
     threads: int
     save: Path | None
     figures: Path | None
+    governed: str | None = None
 
 
 def method_names() -> dict[str, str]:
@@ -82,12 +86,37 @@ def compare(asked: Asked, console: Console) -> dict[str, Any]:
             progress.update(tasks[method], completed=done)
 
         rows = evaluate(request, evaluation, surroundings, weights, show)
+        governed = _governed(asked, asked.governed, evaluation, stack, show) if asked.governed is not None else None
+        if governed is not None:
+            rows[governed.row.spec.name] = governed.row
         report = document(request, evaluation, rows)
+        if governed is not None:
+            report["governed"] = governed.decisions
         _write(asked, evaluation, rows)
         if asked.figures is not None:
             progress.add_task("figures", total=None)
             _draw(asked, asked.figures, request, rows, report, surroundings, weights)
     return report
+
+
+def _governed(
+    asked: Asked, policy: str, evaluation: Evaluation, stack: ExitStack, show: Callable[[str, int, int], None]
+) -> Governed:
+    """Serve every task under the policy, in a home of its own that is gone afterwards."""
+    from mass_gov.flows.evaluation.governed import evaluate_governed
+    from mass_gov.wiring import initialise, model_folder, open_workbench, recommended_spec
+
+    home = Path(stack.enter_context(TemporaryDirectory(prefix="mass-gov-governed-")))
+    own = {"home": home, "checkpoints": home / "checkpoints", "keys": home / "keys", "database_url": None}
+    chosen = settings(model=asked.model).model_copy(update=own | {"passphrase": None, "threads": asked.threads})
+    ledger, _ = initialise(chosen, policy)
+    ledger.close()
+    spec = recommended_spec(chosen)
+    sampling = spec.sampling.model_copy(update={"count": asked.samples} if asked.samples else {})
+    answer = spec.answer.model_copy(update={"max_new_tokens": asked.answer_tokens})
+    bench = open_workbench(chosen, spec.model_copy(update={"sampling": sampling, "answer": answer}))
+    stack.callback(bench.ledger.close)
+    return evaluate_governed(bench, model_folder(chosen).name, evaluation, asked.seed, show)
 
 
 def _need_the_learner() -> None:

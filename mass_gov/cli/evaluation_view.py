@@ -21,7 +21,18 @@ def table(report: Mapping[str, Any]) -> RenderableType:
     """Two tables, one row per method: what it comes to and costs; and where (percent right per domain)."""
     methods: Mapping[str, Any] = report["methods"]
     caption = f"{report['n']} tasks, seed {report['seed']}; percent right, points against base, cost per task"
-    return Group(_overall(methods), "", _by_domain(methods), Text(caption, style=FAINT))
+    parts: list[RenderableType] = [_overall(methods), "", _by_domain(methods), Text(caption, style=FAINT)]
+    return Group(*parts, *([_decided(report["governed"])] if "governed" in report else []))
+
+
+def _decided(governed: Mapping[str, Any]) -> Table:
+    """What the policy decided, why, and what adapting was worth among the changes of each verdict."""
+    columns = grid("verdict", "changes", "adapting gained", "adapting lost", "stood in the way")
+    columns.title = f"under {governed['policy']}"
+    for verdict, worth in governed["by_verdict"].items():
+        why = ", ".join(f"{name} {count}" for name, count in worth["violated"].items())
+        columns.add_row(verdict, str(worth["n"]), str(worth["gained"]), str(worth["lost"]), why or "-")
+    return columns
 
 
 def _overall(methods: Mapping[str, Any]) -> Table:

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from mass_gov import __version__
 from mass_gov.cli import (
+    blaming,
     changes,
     control,
     evaluation,
@@ -50,6 +51,7 @@ for command in (
     evaluation.evaluate,
     control.freeze,
     control.unfreeze,
+    blaming.blame,
 ):
     app.command()(command)
 for name, part in (

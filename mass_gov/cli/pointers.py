@@ -1,37 +1,74 @@
-"""`mass-gov pointers`: where deployments stand, and how they got there. No torch."""
+"""`mass-gov pointers`: where deployments stand and stood, and what moves them back or on.
+
+No torch but where a model is run.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mass_gov.cli.options import DeploymentOption, JsonFlag, settings
+from mass_gov.cli.control import freeze_document
+from mass_gov.cli.options import (
+    AsOption,
+    DeploymentOption,
+    JsonFlag,
+    ModelOption,
+    ReasonOption,
+    clean_reason,
+    settings,
+)
 from mass_gov.cli.output import emit, facts, grid, out, panel, say
 
 if TYPE_CHECKING:
-    from mass_gov.ledger import PointerMove, PointerView
+    from mass_gov.ledger import Ledger, PointerAsOf, PointerMove, PointerView, StateView
 
-app = typer.Typer(help="Show where deployments stand, and how they got there.", no_args_is_help=True)
+app = typer.Typer(
+    help="Show where deployments stand and stood; roll back, test, and move to another model.", no_args_is_help=True
+)
+AtOption = Annotated[
+    str | None,
+    typer.Option("--at", metavar="INDEX|TIME", help="As of a log index, or of a time (2026-11-28T10:00:00Z, UTC)."),
+]
 
 
 @app.command()
-def show(deployment: DeploymentOption = None, as_json: JsonFlag = False) -> None:
-    """Show a deployment's pointer: its state, the change behind it, and the event that last moved it."""
+def show(deployment: DeploymentOption = None, at: AtOption = None, as_json: JsonFlag = False) -> None:
+    """Show a deployment's pointer, now or at another moment: its state, what that stands on, and what moved it.
+
+    As of an index means right after that event. As of a time means the newest movement, by index, whose event says a
+    time that is not later; where the clock ran backwards there are two readings of a time, and the answer says so.
+    """
     from mass_gov.wiring import read_ledger
 
     chosen = settings(deployment=deployment)
     with read_ledger(chosen) as ledger:
-        pointer = ledger.pointer(chosen.tenant, chosen.deployment)
+        seen = _seen(ledger, chosen.tenant, chosen.deployment, at)
+        stack = ledger.pointer_stack(chosen.tenant, chosen.deployment) if at is None else None
+        frozen = ledger.frozen(chosen.tenant, chosen.deployment) if at is None else None
+    pointer = seen.pointer
     if as_json:
-        emit(_pointer(pointer))
+        past = {"moved_at": seen.moved_at, "twofold": seen.twofold}
+        now = {"stack": _stack(stack) if stack is not None else None, "freeze": freeze_document(frozen)}
+        emit(_pointer(pointer) | past | now)
         return
     rows = {
         "state": pointer.state or "the base model (it never moved)",
         "change": pointer.change_id or "none: the base model itself",
-        "moved by": "nothing yet" if pointer.head_index is None else f"event {pointer.head_index}",
+        "moved by": "nothing yet" if pointer.head_index is None else f"event {pointer.head_index}, {seen.moved_at}",
     }
-    out().print(panel(f"pointer {pointer.tenant}/{pointer.deployment}", facts(dict(rows))))
+    if pointer.base_model is not None:
+        rows["base model"] = pointer.base_model
+    if stack:
+        rows["stands on"] = " < ".join(_state(one.state) for one in stack)
+    if frozen is not None:
+        rows["learning"] = f"frozen since event {frozen.index}"
+    if seen.twofold:
+        rows["note"] = "the clock ran backwards around that time: ask by index"
+    when = f" at {at}" if at is not None else ""
+    out().print(panel(f"pointer {pointer.tenant}/{pointer.deployment}{when}", facts(dict(rows))))
 
 
 @app.command()
@@ -42,21 +79,121 @@ def history(deployment: DeploymentOption = None, as_json: JsonFlag = False) -> N
     chosen = settings(deployment=deployment)
     with read_ledger(chosen) as ledger:
         moves = ledger.pointer_history(chosen.tenant, chosen.deployment)
+        times = {move.index: ledger.entry(move.index).predicate.time for move in moves}
     if as_json:
-        emit({"tenant": chosen.tenant, "deployment": chosen.deployment, "moves": [_move(move) for move in moves]})
+        listed = [_move(move) | {"time": times[move.index]} for move in moves]
+        emit({"tenant": chosen.tenant, "deployment": chosen.deployment, "moves": listed})
         return
     if not moves:
         say(f"the pointer {chosen.tenant}/{chosen.deployment} never moved: it stands on the base model.")
         return
     table = grid("event", "cause", "by change", "from", "to")
     for move in moves:
-        table.add_row(str(move.index), move.cause, move.moved_by, _state(move.from_state), _state(move.to_state))
+        by = move.moved_by or "another base model"
+        table.add_row(str(move.index), move.cause, by, _state(move.from_state), _state(move.to_state))
     table.columns[2].no_wrap = True
     out().print(table)
 
 
+@app.command()
+def rollback(
+    to: Annotated[
+        str, typer.Option("--to", metavar="STATE|base", help="First 8 or more digits of a state, or `base`.")
+    ],
+    reason: ReasonOption,
+    cascade: Annotated[
+        bool, typer.Option("--cascade", help="Undo several changes where several stand on that state, newest first.")
+    ] = False,
+    deployment: DeploymentOption = None,
+    principal: AsOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Move a deployment's pointer back to a state that it stands on; says what was served under what is undone."""
+    from mass_gov.cli.changes import print_rolled_back, rolled_back_document
+    from mass_gov.flows.rollback import rollback_to
+    from mass_gov.wiring import actor, open_ledger
+
+    chosen, why = settings(deployment=deployment, principal=principal), clean_reason(reason)
+    with open_ledger(chosen) as ledger:
+        place = (chosen.tenant, chosen.deployment)
+        done = rollback_to(ledger, *place, to.strip().lower(), actor(chosen), why, cascade=cascade)
+        state = ledger.pointer(*place).state
+    if as_json:
+        emit({"to": to, "already": done.already} | rolled_back_document(done, state))
+        return
+    if done.already:
+        say(f"note: {'/'.join(place)} stands there already; nothing changed.")
+    print_rolled_back(done, "/".join(place), state)
+
+
+@app.command()
+def test(
+    freeze: Annotated[bool, typer.Option("--freeze", help="Also freeze learning where the test fails.")] = False,
+    deployment: DeploymentOption = None,
+    principal: AsOption = None,
+    model: ModelOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Run the deployment's suite on what its pointer stands on; where that fails, undo the newest change.
+
+    Meant for after a promotion or an approval, and for a timer. Exit status 0: passed · 1: failed, and undone.
+    """
+    from mass_gov.cli.pointer_runs import run_test
+
+    raise typer.Exit(run_test(settings(deployment=deployment, principal=principal, model=model), freeze, as_json))
+
+
+@app.command()
+def rebase(
+    model: Annotated[Path, typer.Option("--model", metavar="FOLDER", help="Folder of the new base model.")],
+    reason: ReasonOption,
+    deployment: DeploymentOption = None,
+    principal: AsOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Move a deployment's pointer to another base model, if that passes the regression suite.
+
+    The present model is the one of MASS_GOV_MODEL, or the one that ships. No delta carries over. Exit status 5 where
+    the new model is not shown to be as good; nothing is moved then.
+    """
+    from mass_gov.cli.pointer_runs import run_base_move
+
+    run_base_move(settings(deployment=deployment, principal=principal), model, clean_reason(reason), as_json)
+
+
+def _seen(ledger: Ledger, tenant: str, deployment: str, at: str | None) -> PointerAsOf:
+    if at is not None and at.strip().isdecimal():
+        return ledger.pointer_as_of(tenant, deployment, index=int(at))
+    return ledger.pointer_as_of(tenant, deployment, time=_time(at) if at is not None else None)
+
+
+def _time(text: str) -> str:
+    """A time as events say it: UTC, with six digits of a second."""
+    import datetime as dt
+
+    from mass_gov.errors import InputError
+    from mass_gov.records.base import timestamp
+
+    try:
+        moment = dt.datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise InputError(
+            f"--at {text[:60]!r} is neither a log index nor a time. Give 12, or 2026-11-28T10:00:00Z."
+        ) from None
+    if moment.tzinfo is None:
+        raise InputError(f"--at {text[:60]!r} does not say its time zone. Write a Z for UTC, or +02:00.")
+    return timestamp(moment)
+
+
 def _state(digest: str) -> str:
     return digest[:8]
+
+
+def _stack(stack: list[StateView]) -> list[dict[str, Any]]:
+    return [
+        {"state_digest": one.state, "change_id": one.change.change_id if one.change is not None else None}
+        for one in stack
+    ]
 
 
 def _pointer(pointer: PointerView) -> dict[str, object]:
@@ -66,6 +203,7 @@ def _pointer(pointer: PointerView) -> dict[str, object]:
         "state_digest": pointer.state,
         "change_id": pointer.change_id,
         "head_index": pointer.head_index,
+        "base_model": pointer.base_model,
     }
 
 
@@ -78,4 +216,5 @@ def _move(move: PointerMove) -> dict[str, object]:
         "from_change": move.from_change,
         "to_state": move.to_state,
         "to_change": move.to_change,
+        "base_model": move.base_model,
     }

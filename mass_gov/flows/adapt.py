@@ -167,7 +167,7 @@ def compute(
                 anchors=bench.anchors,
             )
     with stage("regression"):
-        regression = _regress(origin, learned, bench) if learned.files is not None else None
+        regression = _regress(scope, origin, learned, bench) if learned.files is not None else None
     with stage("answer"):
         answer = _answers(question, origin, learned, bench)  # nothing is served yet, and what it cost is decided on
     with stage("decision"):
@@ -244,10 +244,12 @@ def _due(change: ChangeView, answer: AnswerContent, bench: Workbench) -> tuple[s
     return ("none", None) if policy.document.while_pending == "none" else ("base", answer.base.text)
 
 
-def _regress(origin: Origin, learned: Learned, bench: Workbench) -> tuple[RegressionContent, RegressionSummary]:
+def _regress(
+    scope: Scope, origin: Origin, learned: Learned, bench: Workbench
+) -> tuple[RegressionContent, RegressionSummary]:
     states = ((bench.base_state, None), (origin.state, origin.adapter), (learned.summary.state, learned.adapter))
     try:
-        return compare(bench.runner, states, bench.policy)
+        return compare(bench.runner, states, bench.policy.document.gates_for(scope))
     finally:
         bench.runner.forget(learned.summary.state)
 

@@ -33,7 +33,7 @@ from mass_gov.records.artifacts import (
     UpdateContent,
 )
 from mass_gov.records.base import Record
-from mass_gov.records.change import ChangeBody, PairedCounts
+from mass_gov.records.change import ChangeBody, PairedCounts, RegressionSummary
 from mass_gov.records.settings import AdaptationSpec
 from mass_gov.tasks.suites import Suite
 
@@ -193,11 +193,17 @@ def _update(change: ChangeBody, settings: AdaptationSpec | None, check: Comparis
 
 
 def _regression(change: ChangeBody, check: Comparison, suite: Suite | None) -> None:
-    content, summary = check.record("regression", RegressionContent), change.regression
-    if content is None or summary is None:
+    if change.regression is not None:
+        compare_regression(change.regression, change.parents.suite, suite, check)
+
+
+def compare_regression(summary: RegressionSummary, named: str, suite: Suite | None, check: Comparison) -> None:
+    """(9) The counts are those of the recorded cases, and the cases are those of the named suite."""
+    content = check.record("regression", RegressionContent)
+    if content is None:
         return
     cases = content.cases
-    check.same("regression", "suite", change.parents.suite, content.suite)
+    check.same("regression", "suite", named, content.suite)
     check.same("regression", "n", summary.n, len(cases))
     for name, counts, pairs in (
         ("against previous", summary.against_previous, [(case.before, case.after) for case in cases]),

@@ -17,7 +17,7 @@ from mass_gov.evidence.keyring import KeyRing
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.model_signing import DELTA_FILES, delta_digest, verify_folder
 from mass_gov.evidence.sealing import unseal
-from mass_gov.flows.audit_change import Comparison, compare_change, compare_settings
+from mass_gov.flows.audit_change import Comparison, compare_change, compare_regression, compare_settings
 from mass_gov.flows.audit_report import Findings
 from mass_gov.flows.audit_subjects import SubjectCheck
 from mass_gov.flows.handles import task_commitment
@@ -36,7 +36,10 @@ from mass_gov.records.events import (
     ControlFrozen,
     ControlUnfrozen,
     KeyRevoked,
+    PointerRebased,
     PolicyActivated,
+    PolicyProposed,
+    RegressionPerformed,
     ResponseServed,
     SubjectErased,
     SubjectHeld,
@@ -101,8 +104,12 @@ class Contents:
             wanted += ("regression",) if body.change.regression is not None else ()
         elif isinstance(body, ResponseServed):
             wanted = _UNADAPTED if body.unadapted is not None else ()
-        elif isinstance(body, PolicyActivated | SuiteRegistered):
-            wanted = ("policy",) if isinstance(body, PolicyActivated) else ("suite",)
+        elif isinstance(body, PolicyActivated | PolicyProposed):
+            wanted = ("policy",)
+        elif isinstance(body, SuiteRegistered):
+            wanted = ("suite",)
+        elif isinstance(body, PointerRebased | RegressionPerformed):
+            wanted = ("reason", "regression") if isinstance(body, PointerRebased) else ("regression",)
         elif isinstance(body, _REASONED):
             wanted = ("reason",)
         lacking = [role for role in wanted if (role, 0) not in roles]
@@ -125,7 +132,7 @@ class Contents:
                 compare_change(body.change, self._suites.get(parents.suite), self.policies.get(parents.policy), check)
                 self._request(body.change, check)
                 self._delta(entry.index, body.change, check)
-            case PolicyActivated() if "policy" in plain:
+            case PolicyActivated() | PolicyProposed() if "policy" in plain:
                 with check.at("policy"):
                     policy = load_policy(plain["policy"])
                     document = policy.document
@@ -140,6 +147,9 @@ class Contents:
                     self._suites[suite.digest] = suite
             case ResponseServed():
                 self._unadapted(body, check)
+            case PointerRebased() | RegressionPerformed():
+                check.record("reason", ReasonContent)
+                compare_regression(body.regression, body.suite, self._suites.get(body.suite), check)
             case _:
                 check.record("reason", ReasonContent)
 

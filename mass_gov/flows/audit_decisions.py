@@ -16,12 +16,16 @@ from mass_gov.flows.audit_contents import Contents
 from mass_gov.flows.audit_report import Findings
 from mass_gov.ledger import Entry
 from mass_gov.ledger.notebook import Notebook
-from mass_gov.policy import Policy, load_policy, rederive
+from mass_gov.policy import Policy, judge_regression, load_policy, rederive, regression_passed
+from mass_gov.policy.widening import widens
 from mass_gov.records.change import ChangeBody
 from mass_gov.records.events import (
     ChangeApproved,
     ChangeRecorded,
+    PointerRebased,
     PolicyActivated,
+    PolicyProposed,
+    RegressionPerformed,
     ResponseServed,
     SuiteRegistered,
 )
@@ -48,12 +52,36 @@ class DecisionCheck:
                 self._decision(entry, change)
             case ChangeApproved() as approval:
                 self._approval(entry, approval)
+            case PointerRebased() | RegressionPerformed() as tested:
+                self._regression(entry, tested)
             case PolicyActivated() as activated:
                 self._activation(entry, activated)
+            case PolicyProposed() as proposed if proposed.replaces is not None:
+                self._widening(entry, proposed, proposed.replaces, ())
             case SuiteRegistered() as registered:
                 self._suites[registered.suite] = registered
             case ResponseServed(change_id=str()) as response if response.served != "adapted":
                 self._served(entry, response)
+
+    def _regression(self, entry: Entry, body: PointerRebased | RegressionPerformed) -> None:
+        """(10) A test of a pointer, or of another base model, came out as the policy judges its counts."""
+        policy, suite = self._policy(body.policy, entry.index), self._suites.get(body.suite)
+        if policy is None:
+            return
+        self._findings.checked(10)
+        where = f"event {entry.index}, regression"
+        with self._findings.guard(10, where, entry.index):
+            passed = regression_passed(
+                judge_regression(body.regression, policy), whole=isinstance(body, PointerRebased)
+            )
+            recorded = body.passed if isinstance(body, RegressionPerformed) else True
+            if recorded != passed:
+                what = f"it is said to have {_outcome(recorded)}, and by {policy.label} it has {_outcome(passed)}"
+                self._findings.wrong(10, where, what, entry.index)
+        wanted = policy.document.suite_for("deployment")
+        if suite is not None and (suite.name, suite.cases) != (wanted, body.regression.n):
+            what = f"{body.regression.n} cases of {suite.name} were asked, and {policy.label} wants all of {wanted}"
+            self._findings.wrong(10, where, what, entry.index)
 
     def _activation(self, entry: Entry, activated: PolicyActivated) -> None:
         """Whoever may change the limits is as powerful as whoever decides: every such change is shown."""
@@ -65,6 +93,29 @@ class DecisionCheck:
             )
         if activated.self_approved:
             self._findings.warn(f"Policy {name} (event {entry.index}) was activated by {who} alone.")
+        if before is not None:
+            self._widening(entry, activated, before.policy, activated.approvers)
+
+    def _widening(
+        self, entry: Entry, said: PolicyActivated | PolicyProposed, replaced: str, approvers: tuple[str, ...]
+    ) -> None:
+        """(10) What a new policy widens is what the two files say, and more than one person stands behind it."""
+        old, new = self._policy(replaced, entry.index), self._policy(said.policy, entry.index)
+        if old is None or new is None:
+            return
+        self._findings.checked(10)
+        where, wider = f"event {entry.index}, policy", widens(old.document, new.document)
+        if said.widens is not None and said.widens != wider:
+            what = f"it says that it widens {', '.join(said.widens) or 'nothing'}, and the files say "
+            self._findings.wrong(10, where, f"{what}{', '.join(wider) or 'nothing'}", entry.index)
+        if wider and len(approvers) == 1:
+            if not old.document.approvals.self_approval:
+                what = f"{approvers[0]} alone widened {old.label} by {', '.join(wider)}, which takes two people"
+                self._findings.wrong(10, where, what, entry.index)
+            else:
+                self._findings.warn(
+                    f"{approvers[0]} alone widened policy {old.label} by {', '.join(wider)} (event {entry.index})."
+                )
 
     def _served(self, entry: Entry, response: ResponseServed) -> None:
         """(10) Where a change does not stand, what is served is what its policy says, or the one now in force."""
@@ -147,6 +198,10 @@ class DecisionCheck:
             what = f"policy {digest[:16]} cannot be read, although the key store is at hand; restore it"
             self._findings.wrong(10, f"event {index}, policy", what, index)
         return policy
+
+
+def _outcome(passed: bool) -> str:
+    return "passed" if passed else "failed"
 
 
 @cache

@@ -1,14 +1,20 @@
-"""Choosing the critical cases of a suite: those that the base model answers rightly by the widest margin.
+"""The suites that ship, built from their seeds, and which of their cases are critical.
 
-Rules: a case's margin is the smallest gap, over the tokens of the solution that the model writes greedily, between the
-log-probability of the token written and that of the next best. Losing a case of wide margin is damage, not noise.
-Does not know how a suite is read.
+A critical case is one that the model answers rightly by the widest margin: losing it is damage, not noise. Rules: a
+case's margin is the smallest gap, over the tokens of the solution that the model writes greedily, between the
+log-probability of the token written and that of the next best. In suites with a header the margin is the smallest of
+several models': the base, the model that `solve` runs, and both with every weight matrix perturbed at random. The
+domains' grammars leave no room for a paraphrase. Does not know how a suite is read.
+
+Sizes, margins and the discordance come from what updates of the shipped core were seen to do: bench/suites.py,
+docs/explanation/regression.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +24,58 @@ from mass_gov.flows.base_examples import final_answer, solve_prompt
 from mass_gov.mass import loading
 from mass_gov.mass.bulk_decode import complete
 from mass_gov.mass.pretraining import Example, collate
-from mass_gov.tasks.suite_building import build_suite, suite_bytes
+from mass_gov.policy.power import cases_needed
+from mass_gov.tasks.suite_building import build_suite, describe, suite_bytes
 from mass_gov.tasks.suites import SuiteCase
 
 _LONGEST = 72
+PERTURBATION, PERTURBED = 0.15, 3
+"""Relative Frobenius norm of the noise on each weight matrix, and how many times it is drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one suite is built."""
+
+    name: str
+    version: int
+    seed: int
+    n_per_domain: int
+    critical_per_domain: int
+    margin: float
+    discordance: float
+    power: float
+
+
+PLANS = {
+    "instance-v1": Plan("instance", 1, 1, 40, 1, margin=0.10, discordance=0.08, power=0.80),
+    "deployment-v1": Plan("deployment", 1, 2, 80, 2, margin=0.05, discordance=0.08, power=0.80),
+}
+"""Suites with a header, by the names that policies use."""
+
+
+def planned_suite(plan: Plan, folders: Sequence[Path]) -> bytes:
+    """The file of one suite.
+
+    Arguments:
+        folders: of the models that have to answer every critical case rightly.
+    """
+    models = [loading.load(folder)[0] for folder in folders]
+    cases = build_suite(plan.name, plan.version, plan.seed, plan.n_per_domain)
+    margins = [case_margins(model, cases) for one in models for model in (one, *_perturbed(one))]
+    least = {case.case_id: min(margin[case.case_id] for margin in margins) for case in cases}
+    marked = _marked(least, cases, plan.critical_per_domain)
+    needed = cases_needed(plan.margin, plan.discordance, plan.power)
+    header = describe(
+        plan.name,
+        plan.version,
+        marked,
+        margin=plan.margin,
+        discordance=plan.discordance,
+        power=plan.power,
+        needed=needed,
+    )
+    return suite_bytes(marked, header)
 
 
 def core_suite(base: Path) -> bytes:
@@ -32,7 +86,10 @@ def core_suite(base: Path) -> bytes:
 
 def mark_critical(model: Any, cases: Sequence[SuiteCase], per_domain: int = 1) -> list[SuiteCase]:
     """The same cases in the same order, with the `per_domain` easy ones of widest margin marked in each domain."""
-    margins = case_margins(model, cases)
+    return _marked(case_margins(model, cases), cases, per_domain)
+
+
+def _marked(margins: dict[str, float], cases: Sequence[SuiteCase], per_domain: int) -> list[SuiteCase]:
     chosen: set[str] = set()
     for name in {case.domain for case in cases}:
         mine = [case for case in cases if case.domain == name and case.split == "easy" and margins[case.case_id] > 0]
@@ -57,3 +114,14 @@ def _margin(model: Any, prompt: str, text: str) -> float:
     logits = model(input_ids=ids, use_cache=False).logits[0, :-1].log_softmax(-1)
     best = logits[labels[0, 1:] >= 0].topk(2, dim=-1).values
     return float((best[:, 0] - best[:, 1]).min())
+
+
+@torch.no_grad()
+def _perturbed(model: Any) -> Iterator[Any]:
+    """Copies of the model with Gaussian noise on every matrix, `PERTURBATION` of its Frobenius norm."""
+    for seed in range(PERTURBED):
+        generator, copied = torch.Generator().manual_seed(seed), copy.deepcopy(model)
+        for weight in (one for one in copied.parameters() if one.dim() == 2):
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.add_(noise, alpha=float(PERTURBATION * weight.norm() / noise.norm()))
+        yield copied

@@ -37,8 +37,8 @@ def activate_first_policy(ledger: Ledger, policy: Policy, actor: Actor, tenant: 
                 raise
     if current.digest != policy.digest:
         raise RefusedError(
-            f"policy {current.label} is in force here, and this release does not replace a policy in force. "
-            "Start a new MASS_GOV_HOME with `mass-gov init --policy`."
+            f"policy {current.label} is in force here, and is not replaced by the way. "
+            f"`mass-gov policy activate {policy.document.name}` replaces it."
         )
     return current
 

@@ -9,12 +9,14 @@ is listed. Rolling back what is already rolled back changes nothing. Needs no mo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
-from mass_gov.errors import DependentsError, RefusedError
+from mass_gov.errors import DependentsError, InputError, NotFoundError, RefusedError
 from mass_gov.flows.approve import maker_of_parent, reason_artifact
-from mass_gov.ledger import ChangeView, Ledger, ResponseView
+from mass_gov.ledger import ChangeView, Ledger, ResponseView, StateView
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, ChangeRolledBack
 
@@ -31,6 +33,8 @@ class RolledBack:
     """Applied changes of scope instance made from an undone state and left as they are, newest first."""
     already: bool
     """True when there was nothing left to undo."""
+    state: str | None = None
+    """Of a rollback to a named state: that state, in full."""
 
 
 def rollback(ledger: Ledger, change_id: str, actor: Actor, reason: str, *, cascade: bool = False) -> RolledBack:
@@ -56,6 +60,54 @@ def rollback(ledger: Ledger, change_id: str, actor: Actor, reason: str, *, casca
         responses=affected,
         standing=() if cascade else standing,
         already=not undone,
+    )
+
+
+def rollback_to(
+    ledger: Ledger, tenant: str, deployment: str, to: str, actor: Actor, reason: str, *, cascade: bool = False
+) -> RolledBack:
+    """Move a pointer back to a state that its present one stands on: undo every change that came after it.
+
+    Arguments:
+        to: `base`, or the first characters of a state's digest (8 at least).
+
+    Raises:
+        NotFoundError: the pointer's present state does not stand on such a state; the message says why.
+        InputError: several states begin so.
+        DependentsError: more than one change would be undone and `cascade` is false.
+        StaleChangeError: the pointer moved while this ran; nothing was written.
+    """
+    stack = ledger.pointer_stack(tenant, deployment)
+    had = {move.to_state for move in ledger.pointer_history(tenant, deployment)}
+    position = _position(had, stack, to, f"{tenant}/{deployment}")
+    if position == len(stack) - 1 or not stack:
+        return RolledBack((), (), (), already=True, state=stack[-1].state if stack else None)
+    above = [found.change for found in stack[position + 1 :] if found.change is not None]
+    if len(above) > 1 and not cascade:
+        names = ", ".join(change.change_id for change in reversed(above))
+        raise DependentsError(
+            f"{len(above)} changes stand on that state: {names}. --cascade undoes them all, newest first."
+        )
+    done = rollback(ledger, above[0].change_id, actor, reason, cascade=cascade)
+    return replace(done, state=stack[position].state)
+
+
+def _position(had: set[str], stack: list[StateView], to: str, name: str) -> int:
+    """Where in the stack the named state lies, the newest where several changes have the same one."""
+    if to == "base":
+        return 0
+    if not re.fullmatch(r"[0-9a-f]{8,64}", to):
+        raise InputError(f"{to[:70]!r} names no state: give `base`, or at least 8 hex digits of a state's digest.")
+    found = [position for position, one in enumerate(stack) if one.state.startswith(to)]
+    if len({stack[position].state for position in found}) > 1:
+        raise InputError(f"Several states of {name} begin with {to}. Give more digits.")
+    if found:
+        return found[-1]
+    was = any(state.startswith(to) for state in had)
+    why = "was undone, or stood on another base model" if was else "it never had"
+    raise NotFoundError(
+        f"The present state of {name} does not stand on {to[:16]}, which {why}. `mass-gov pointers show` lists what it "
+        "stands on; what was undone is not brought back by undoing more."
     )
 
 
@@ -92,18 +144,31 @@ def _affected(ledger: Ledger, changes: tuple[ChangeView, ...]) -> tuple[Response
     return tuple(found[key] for key in sorted(found))
 
 
+def affected_by(ledger: Ledger, change: ChangeView) -> RolledBack:
+    """Describe a rollback of one change that somebody else appended."""
+    return RolledBack((change,), _affected(ledger, (change,)), _made_from(ledger, (change,)), already=False)
+
+
 def rollback_drafts(
-    ledger: Ledger, undone: Sequence[tuple[ChangeView, str | None]], actor: Actor, reason: str
+    ledger: Ledger,
+    undone: Sequence[tuple[ChangeView, str | None]],
+    actor: Actor,
+    reason: str,
+    *,
+    cause: Literal["person", "regression", "erasure"] | None = None,
+    first: int = 0,
 ) -> list[EventDraft]:
     """Draft one event per change, in this order; each expects the pointer head that the one before leaves.
 
     Arguments:
         undone: applied and active changes, the newest active one of a pointer first; each with the change for whose
             sake it is rolled back, None for one that was asked for.
+        cause: what caused it, where that was not a person.
+        first: how many events come before these in the same append.
     """
     heads: dict[tuple[str, str], int | None] = {}
     drafts = []
-    for index, (change, sake) in enumerate(undone, ledger.size):
+    for index, (change, sake) in enumerate(undone, ledger.size + first):
         identity, moves = change.body.identity, change.status == "active"
         place = (identity.tenant, identity.deployment)
         head = heads[place] if place in heads else ledger.pointer(*place).head_index
@@ -115,6 +180,7 @@ def rollback_drafts(
             to_state=change.body.parents.parent_state,
             cascade_of=sake,
             affected_responses=len(_affected(ledger, (change,))),
+            cause=cause,
         )
         drafts.append(EventDraft(actor, *place, body, (reason_artifact(reason),)))
         heads[place] = index if moves else head

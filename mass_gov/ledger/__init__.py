@@ -9,7 +9,17 @@ from mass_gov.ledger.ledger import Ledger
 from mass_gov.ledger.migrate import ledger_exists
 from mass_gov.ledger.raw import RawLedger, Replica
 from mass_gov.ledger.subject_reader import SubjectView
-from mass_gov.ledger.views import ApprovalView, ChangeView, FreezeView, Head, PointerMove, PointerView, ResponseView
+from mass_gov.ledger.views import (
+    ApprovalView,
+    ChangeView,
+    FreezeView,
+    Head,
+    PointerAsOf,
+    PointerMove,
+    PointerView,
+    ResponseView,
+    StateView,
+)
 
 __all__ = [
     "Address",
@@ -19,11 +29,13 @@ __all__ = [
     "FreezeView",
     "Head",
     "Ledger",
+    "PointerAsOf",
     "PointerMove",
     "PointerView",
     "RawLedger",
     "Replica",
     "ResponseView",
+    "StateView",
     "SubjectView",
     "ledger_exists",
 ]

@@ -1,7 +1,9 @@
 """Reading whether learning goes on, and where a pointer stood at another moment.
 
-Rules: order is by index, never by clock. A time is what the operator's clock said when an event was written, so an
-answer as of a time says which movement it means, and whether the clock ran backwards around it.
+Rules: order is by index, never by clock. As of an index means right after that event. A time is what the operator's
+clock said when an event was written: as of a time means the newest movement, by index, whose event says a time that is
+not later. Where the clock ran backwards there is another reading (an earlier movement says a later time than the one
+that was asked for), and the answer says so: ask by index then.
 """
 
 from __future__ import annotations
@@ -9,14 +11,17 @@ from __future__ import annotations
 from sqlalchemy import select
 from sqlalchemy.engine import RowMapping
 
+from mass_gov.errors import NotFoundError
+from mass_gov.evidence.state import state_digest
+from mass_gov.ledger import lookups
 from mass_gov.ledger.control_rules import frozen_row
 from mass_gov.ledger.history import HistoryReader
-from mass_gov.ledger.schema import controls
-from mass_gov.ledger.views import FreezeView
+from mass_gov.ledger.schema import changes, controls
+from mass_gov.ledger.views import ChangeView, FreezeView, PointerAsOf, PointerMove, PointerView, StateView
 
 
 class ControlReader(HistoryReader):
-    """The part of a ledger that answers questions about control. Made by `Ledger.open`."""
+    """The part of a ledger that answers questions about control and about pointers' pasts. Made by `Ledger.open`."""
 
     def frozen(self, tenant: str, deployment: str) -> FreezeView | None:
         """The freeze in force for a deployment: of everything, or of it; None while it may learn."""
@@ -31,6 +36,61 @@ class ControlReader(HistoryReader):
             query = query.where(controls.c.ended_index.is_(None))
         with self._database.read() as connection:
             return [_freeze(row) for row in connection.execute(query).mappings()]
+
+    def pointer_as_of(
+        self, tenant: str, deployment: str, *, index: int | None = None, time: str | None = None
+    ) -> PointerAsOf:
+        """Where a pointer stood right after the event `index`, or at a time (RFC 3339, UTC, as events say it).
+
+        Raises:
+            NotFoundError: the log has no event of that index yet.
+        """
+        if index is not None and not 0 <= index < self.size:
+            raise NotFoundError(f"The log has {self.size} events and none of index {index}. Name one of them.")
+        moves = self.pointer_history(tenant, deployment)
+        times = {move.index: self.entry(move.index).predicate.time for move in moves}
+        if index is not None:
+            found = [move for move in moves if move.index <= index]
+            twofold = False
+        else:
+            found = [move for move in moves if time is None or times[move.index] <= time]
+            last = found[-1].index if found else -1
+            twofold = time is not None and any(move.index < last and times[move.index] > time for move in moves)
+        if not found:
+            return PointerAsOf(PointerView(tenant, deployment, None, None, None, None), None, twofold)
+        return PointerAsOf(_stood(found[-1]), times[found[-1].index], twofold)
+
+    def pointer_stack(self, tenant: str, deployment: str) -> list[StateView]:
+        """The states that a pointer's present one stands on, oldest first: its base, then each active change's.
+
+        Empty where the pointer never moved, since no model is named then.
+        """
+        pointer = self.pointer(tenant, deployment)
+        if pointer.base_model is None:
+            return []
+        query = (
+            select(changes.c.change_id)
+            .where((changes.c.tenant == tenant) & (changes.c.deployment == deployment) & (changes.c.status == "active"))
+            .order_by(changes.c.activation_index)
+        )
+        with self._database.read() as connection:
+            ids = [str(found) for found in connection.execute(query).scalars()]
+        made = [self.change(change_id) for change_id in ids]
+        return [StateView(state_digest(pointer.base_model, None), None), *(_made(change) for change in made)]
+
+    def last_rollback_time(self, tenant: str, deployment: str) -> str | None:
+        """When, by its event, the newest rollback of a deployment was written; None when nothing was ever undone."""
+        with self._database.read() as connection:
+            index = lookups.last_rollback(connection, tenant, deployment)
+        return None if index is None else self.entry(index).predicate.time
+
+
+def _stood(move: PointerMove) -> PointerView:
+    return PointerView(move.tenant, move.deployment, move.to_state, move.to_change, move.index, move.base_model)
+
+
+def _made(change: ChangeView) -> StateView:
+    return StateView(change.body.update.state, change)
 
 
 def _freeze(row: RowMapping) -> FreezeView:

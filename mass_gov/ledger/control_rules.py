@@ -33,7 +33,7 @@ def freeze(connection: Connection, entry: Entry, body: ControlFrozen) -> None:
     _check_actor(entry, ("operator", "admin") if body.cause == "operator" else ("system",), body.type)
     if (body.monitor is not None) != (body.cause == "monitor"):
         raise IntegrityError(f"Event {entry.index}: a freeze names a monitor if and only if one raised the alarm.")
-    _check_policy(connection, entry, body.policy)
+    check_policy_in_force(connection, entry, body.policy)
     place = (entry.predicate.tenant, entry.predicate.deployment)
     if (standing := _standing(connection, body.extent, place)) is not None:
         raise RefusedError(
@@ -52,7 +52,7 @@ def unfreeze(connection: Connection, entry: Entry, body: ControlUnfrozen) -> Non
         RefusedError: the freeze that it names is not in force, or is another one.
     """
     _check_actor(entry, ("operator", "admin"), body.type)
-    _check_policy(connection, entry, body.policy)
+    check_policy_in_force(connection, entry, body.policy)
     standing = _standing(connection, body.extent, (entry.predicate.tenant, entry.predicate.deployment))
     if standing is None or standing["index"] != body.frozen:
         now = "none is in force there" if standing is None else f"the one in force is event {standing['index']}"
@@ -92,7 +92,12 @@ def _standing(connection: Connection, extent: str, place: tuple[str, str]) -> Ro
     return connection.execute(select(controls).where(wanted)).mappings().first()
 
 
-def _check_policy(connection: Connection, entry: Entry, policy: str) -> None:
+def check_policy_in_force(connection: Connection, entry: Entry, policy: str) -> None:
+    """An event of control stands under the policy in force.
+
+    Raises:
+        StaleChangeError: it names another one.
+    """
     if active_policy(connection) != policy:
         raise StaleChangeError(
             f"Event {entry.index} names policy {policy[:16]}, which is not in force. Look at the policy in force."

@@ -58,9 +58,10 @@ class HistoryReader(HeadReader):
         return self._views(query.order_by(order).limit(limit))
 
     def change_by_request(self, tenant: str, deployment: str, commitment: str) -> ChangeView | None:
-        """The change of a task, found by the commitment to its id."""
+        """The change of a task, found by the commitment to its id: the newest, where it was made again."""
         wanted = (changes.c.tenant == tenant) & (changes.c.deployment == deployment)
-        found = self._views(_changes().where(wanted & (changes.c.request_commitment == commitment)))
+        query = _changes().where(wanted & (changes.c.request_commitment == commitment))
+        found = self._views(query.order_by(changes.c.index.desc()).limit(1))
         return found[0] if found else None
 
     def change_of_state(self, state: str) -> ChangeView | None:

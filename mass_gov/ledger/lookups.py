@@ -35,10 +35,31 @@ def move_row(connection: Connection, index: int) -> RowMapping | None:
     return connection.execute(select(pointer_moves).where(pointer_moves.c.index == index)).mappings().first()
 
 
+def newest_of_task(connection: Connection, tenant: str, deployment: str, commitment: str) -> RowMapping | None:
+    """The newest change of a task; None when it was never asked."""
+    wanted = (
+        (changes.c.tenant == tenant)
+        & (changes.c.deployment == deployment)
+        & (changes.c.request_commitment == commitment)
+    )
+    query = select(changes).where(wanted).order_by(changes.c.index.desc()).limit(1)
+    return connection.execute(query).mappings().first()
+
+
 def active_policy(connection: Connection) -> str | None:
     """Digest of the policy that decides now."""
     query = select(registrations.c.digest).where(registrations.c.kind == "policy")
     return _text(connection.execute(query.order_by(registrations.c.index.desc()).limit(1)).scalar())
+
+
+def proposers(connection: Connection, policy: str) -> dict[str, int]:
+    """Who proposed a policy in the place of the one in force, and by which event."""
+    in_force = select(func.max(registrations.c.index)).where(registrations.c.kind == "policy").scalar_subquery()
+    wanted = (registrations.c.kind == "proposal") & (registrations.c.digest == policy)
+    rows = connection.execute(
+        select(registrations.c.name, registrations.c.index).where(wanted & (registrations.c.index > in_force))
+    )
+    return {str(name): int(index) for name, index in rows}
 
 
 def registration_index(connection: Connection, kind: str, digest: str, before: int | None = None) -> int | None:
@@ -74,6 +95,13 @@ def later_active(connection: Connection, row: RowMapping) -> list[str]:
     )
     query = select(changes.c.change_id).where(wanted).order_by(changes.c.activation_index.desc())
     return [str(change_id) for change_id in connection.execute(query).scalars()]
+
+
+def last_rollback(connection: Connection, tenant: str, deployment: str) -> int | None:
+    """Log index of the newest rollback of a deployment; None when nothing of it was ever undone."""
+    wanted = (changes.c.tenant == tenant) & (changes.c.deployment == deployment)
+    index = connection.execute(select(func.max(changes.c.rollback_index)).where(wanted)).scalar()
+    return None if index is None else int(index)
 
 
 def affected_responses(connection: Connection, state: str) -> int:

@@ -3,7 +3,8 @@
 Rules that a log must keep, checked when an event is written and again by `verify`, which replays them into a copy:
 
 - the first event, and no other, opens the log
-- ids of changes and responses are used once, and so is a task (tenant, deployment, request commitment)
+- ids of changes and responses are used once, and so is a task (tenant, deployment, request commitment), but for a
+  change that takes the place of a stale one
 - a change agrees with itself (`policy.consistent`); it names a registered suite, a registered model with its prompt
   template, the policy in force and the state that its pointer has at that moment, so that nothing is learned from
   weights that were rolled back meanwhile; its own state follows from base and delta; its event stands under its own
@@ -26,7 +27,7 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import IntegrityError, NotFoundError, RefusedError, StaleChangeError
 from mass_gov.evidence.state import state_digest
-from mass_gov.ledger import control_rules, key_rules, rules, subject_rules, transitions
+from mass_gov.ledger import control_rules, key_rules, pointer_rules, rules, subject_rules, transitions
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import (
     active_policy,
@@ -34,6 +35,7 @@ from mass_gov.ledger.lookups import (
     exists,
     known_target,
     move_row,
+    newest_of_task,
     pointer_row,
     registered_name,
     registration_index,
@@ -55,7 +57,10 @@ from mass_gov.records.events import (
     KeyRotated,
     LogOpened,
     ModelRegistered,
+    PointerRebased,
     PolicyActivated,
+    PolicyProposed,
+    RegressionPerformed,
     ReplayPerformed,
     ResponseServed,
     SubjectErased,
@@ -83,6 +88,8 @@ def apply(connection: Connection, entry: Entry) -> None:
             rules.register_suite(connection, entry, body)
         case PolicyActivated() as body:
             rules.activate_policy(connection, entry, body)
+        case PolicyProposed() as body:
+            rules.propose_policy(connection, entry, body)
         case ChangeRecorded() as body:
             _record(connection, entry, body.change)
         case ChangeApproved() as body:
@@ -103,7 +110,7 @@ def apply(connection: Connection, entry: Entry) -> None:
 
 
 def _control(connection: Connection, entry: Entry) -> None:
-    """Events that are about no change: keys, people, and whether learning goes on."""
+    """Events that are about no change: keys, people, pointers, and whether learning goes on."""
     match entry.predicate.body:
         case LogOpened() as body:
             key_rules.open_with(connection, entry, body)
@@ -115,6 +122,10 @@ def _control(connection: Connection, entry: Entry) -> None:
             control_rules.freeze(connection, entry, body)
         case ControlUnfrozen() as body:
             control_rules.unfreeze(connection, entry, body)
+        case PointerRebased() as body:
+            pointer_rules.rebase(connection, entry, body)
+        case RegressionPerformed() as body:
+            pointer_rules.note_test(connection, entry, body)
         case SubjectHeld() as body:
             subject_rules.hold(connection, entry, body)
         case SubjectReleased() as body:
@@ -184,12 +195,10 @@ def _check_fresh(connection: Connection, change: ChangeBody) -> None:
     identity = change.identity
     if exists(connection, changes.c.change_id == identity.change_id):
         raise RefusedError(f"Change {identity.change_id} is recorded already. Give a new change a new id.")
-    same_task = (
-        (changes.c.tenant == identity.tenant)
-        & (changes.c.deployment == identity.deployment)
-        & (changes.c.request_commitment == identity.request_commitment)
-    )
-    if exists(connection, same_task):
+    newest = newest_of_task(connection, identity.tenant, identity.deployment, identity.request_commitment)
+    if identity.rebased_from is not None:
+        transitions.check_rebased(connection, identity, newest)
+    elif newest is not None:
         raise RefusedError(
             "This task has a recorded change already. Read that one, or give the task another id to learn from it anew."
         )

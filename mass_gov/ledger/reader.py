@@ -24,7 +24,7 @@ from mass_gov.evidence.signing import VerificationKey
 from mass_gov.ledger.database import Database
 from mass_gov.ledger.entries import Entry, read_entry
 from mass_gov.ledger.keyrings import bring_up
-from mass_gov.ledger.lookups import active_policy, registration_index
+from mass_gov.ledger.lookups import active_policy, proposers, registration_index
 from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events
 from mass_gov.ledger.store import last_root, node_reader
 from mass_gov.ledger.subject_rules import subject_row
@@ -187,6 +187,11 @@ class LogReader:
         """Digest of the policy that decides now; None before the first activation."""
         with self._database.read() as connection:
             return active_policy(connection)
+
+    def policy_proposers(self, digest: str) -> dict[str, int]:
+        """Who proposed a policy in the place of the one in force, and by which event."""
+        with self._database.read() as connection:
+            return proposers(connection, digest)
 
     def model(self, digest: str) -> ModelRegistered:
         """How a base model was registered.

@@ -6,7 +6,9 @@ Rules:
 - artifacts are sealed under the handle that the leaf names, so that erasing a person reaches all that is theirs; what
   belongs to nobody (policies, suites, reasons) is sealed under the system's handle
 - a suite's name and digest belong together for good; a model may be registered again, with another prompt template
-- a policy is activated by one of its approvers, in place of the one that was in force (compare-and-swap)
+- a policy is proposed, and activated by one of its approvers, in place of the one that was in force (compare-and-swap);
+  every other approver proposed that file for that place. Whether a policy widens, and may be put in force by one person
+  alone, is for those to say who can read policies: the flow that activates one, and `verify`
 - a replay that found nothing different names no difference, and any other replay that differs names one
 
 This module does not know changes.
@@ -20,13 +22,14 @@ from sqlalchemy.engine import Connection
 from mass_gov.errors import IntegrityError, PermissionRefusedError, RefusedError, StaleChangeError
 from mass_gov.evidence.keystore import SYSTEM_SUBJECT
 from mass_gov.ledger.entries import Entry
-from mass_gov.ledger.lookups import active_policy, exists
+from mass_gov.ledger.lookups import active_policy, exists, proposers
 from mass_gov.ledger.schema import registrations
 from mass_gov.records.events import (
     AccessDenied,
     ChangeRecorded,
     ModelRegistered,
     PolicyActivated,
+    PolicyProposed,
     Predicate,
     ReplayPerformed,
     ResponseServed,
@@ -92,6 +95,7 @@ def activate_policy(connection: Connection, entry: Entry, body: PolicyActivated)
 
     Raises:
         IntegrityError: it is activated by nobody, by somebody else, or does not say truly whether by one alone.
+        RefusedError: one of its approvers never proposed it.
         StaleChangeError: another policy is in force than the one that it replaces.
     """
     actor = entry.predicate.actor.principal
@@ -102,13 +106,38 @@ def activate_policy(connection: Connection, entry: Entry, body: PolicyActivated)
         )
     if body.self_approved != (set(body.approvers) == {actor}):
         raise IntegrityError(f"Event {entry.index}: it does not say truly whether the policy is self-approved. Say so.")
+    _check_replaces(connection, body)
+    if silent := sorted(set(body.approvers) - {actor} - set(proposers(connection, body.policy))):
+        raise RefusedError(
+            f"{silent[0]} is named as an approver of the policy {body.name} and did not propose it in the place of the "
+            "one in force. Let them run `mass-gov policy activate` first."
+        )
+    _register(connection, entry, "policy", body.policy, body.name)
+
+
+def propose_policy(connection: Connection, entry: Entry, body: PolicyProposed) -> None:
+    """Count one person's yes to a policy, for as long as the one in force stays there.
+
+    Raises:
+        StaleChangeError: another policy is in force than the one that it would replace.
+        RefusedError: it is in force, or the same person proposed it already.
+    """
+    _check_replaces(connection, body)
+    if body.replaces is None or body.replaces == body.policy:
+        raise RefusedError(f"The policy {body.name} is in force, or is the first: activate it, nothing is proposed.")
+    principal = entry.predicate.actor.principal
+    if principal in proposers(connection, body.policy):
+        raise RefusedError(f"{principal} proposed the policy {body.name} already. Another person has to activate it.")
+    _register(connection, entry, "proposal", body.policy, principal)
+
+
+def _check_replaces(connection: Connection, body: PolicyActivated | PolicyProposed) -> None:
     in_force = active_policy(connection)
     if body.replaces != in_force:
         raise StaleChangeError(
             f"The policy {body.name} was to replace {_short(body.replaces)}, and {_short(in_force)} is in force. "
             "Look at the policy in force and decide again."
         )
-    _register(connection, entry, "policy", body.policy, body.name)
 
 
 def check_replay(entry: Entry, body: ReplayPerformed) -> None:

@@ -60,9 +60,9 @@ registrations = Table(
     "registrations",
     metadata,
     Column("index", _INT, primary_key=True, autoincrement=False),
-    Column("kind", Text, nullable=False),  # model, suite or policy
+    Column("kind", Text, nullable=False),  # model, suite, policy or proposal
     Column("digest", Text, nullable=False),
-    Column("name", Text),  # of a suite or a policy; of a model the digest of its prompt template
+    Column("name", Text),  # of a suite or a policy; of a model its prompt template; of a proposal who made it
 )
 changes = Table(
     "changes",

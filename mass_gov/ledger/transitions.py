@@ -3,14 +3,17 @@
     recorded ──apply, instance────> applied ──promote──┐
        │                              ^                v
        ├─────apply, deployment─> pending ──────────> active ──> rolled_back
-       │                              │ (instance)     ^            ^
-       ├─────hold──────────────> held ┴─approved───────┘   applied ─┘
-       └─────reject────────────> rejected <── held, pending
+       │                              │ (instance)     ^ │          ^
+       ├─────hold──────────────> held ┴─approved───────┘ │ applied ─┤
+       └─────reject────────────> rejected <── held,      v          │
+                                              pending   retired ────┘
 
 Rules: an approval binds what the approver saw and counts once per person; the last one of a deployment-scope change or
 a promotion is followed by the activation in the same append, so that no approved change is left standing. Activation
 is compare-and-swap: the pointer must still be where the change read it. Only the newest active change of a pointer can
-be rolled back; a cascade rolls back newest first in one append.
+be rolled back; a cascade rolls back newest first in one append. Active changes are retired when their pointer moves to
+another base model (`pointer_rules`): rolling one back then moves nothing and withdraws its answer. A change that waits
+and is stale gives up its place to one that was made again, in one append.
 """
 
 from __future__ import annotations
@@ -24,8 +27,16 @@ from mass_gov.errors import DependentsError, IntegrityError, RefusedError, Stale
 from mass_gov.ledger.control_rules import refuse_frozen
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import affected_responses, approvers, change_row, later_active, move_row, pointer_row
+from mass_gov.ledger.pointer_rules import settle_regressions
 from mass_gov.ledger.schema import approvals, changes, pointer_moves, pointers
-from mass_gov.records.events import ChangeActivated, ChangeApproved, ChangeRejected, ChangeRolledBack
+from mass_gov.records.change import Identity
+from mass_gov.records.events import (
+    ChangeActivated,
+    ChangeApproved,
+    ChangeRecorded,
+    ChangeRejected,
+    ChangeRolledBack,
+)
 
 _ALLOWED = {
     "held": "It can be approved or rejected",
@@ -114,12 +125,37 @@ def roll_back(connection: Connection, entry: Entry, body: ChangeRolledBack) -> N
     _set(connection, row, status="rolled_back", rollback_index=entry.index)
 
 
+def check_rebased(connection: Connection, identity: Identity, newest: RowMapping | None) -> None:
+    """A change may take the place of the newest one of its task while that waits for a decision and is stale.
+
+    Raises:
+        RefusedError: it may not; IntegrityError where the two are not of the same task and people.
+    """
+    old = change_row(connection, identity.rebased_from or "")
+    same = ("tenant", "deployment", "scope", "requester", "subject", "request_commitment")
+    if any(old[name] != getattr(identity, name) for name in same) or newest is None:
+        raise IntegrityError(
+            f"Change {identity.change_id} does not take the place of {old['change_id']}: it is of another task, scope, "
+            "requester or subject. Make it again."
+        )
+    if old["status"] not in _WAITING or newest["change_id"] != old["change_id"]:
+        raise not_allowed(old, "be made again")
+    pointer = pointer_row(connection, old["tenant"], old["deployment"])
+    if old["pointer_head"] == (pointer["head_index"] if pointer else None):
+        raise RefusedError(
+            f"Change {old['change_id']} is not stale: the pointer stands where it was made from. Approve or reject it."
+        )
+
+
 def settle(connection: Connection, entries: Sequence[Entry]) -> None:
     """Check, at the end of an append, that nothing was left half done.
 
     Raises:
-        RefusedError: the last approval of a movement without the movement, or a cascade without what set it off.
+        RefusedError: the last approval of a movement without the movement, a cascade without what set it off, or a
+            change that takes another one's place without that one's rejection, or the other way round.
     """
+    settle_regressions(entries)
+    _settle_rebases(connection, entries)
     for entry in entries:
         body = entry.predicate.body
         cause = body.cascade_of if isinstance(body, ChangeRolledBack) else None
@@ -131,6 +167,17 @@ def settle(connection: Connection, entries: Sequence[Entry]) -> None:
                 raise RefusedError(
                     f"The last approval of {body.change_id} comes without its activation. Append both together."
                 )
+
+
+def _settle_rebases(connection: Connection, entries: Sequence[Entry]) -> None:
+    bodies = [entry.predicate.body for entry in entries]
+    taken = {body.change.identity.rebased_from for body in bodies if isinstance(body, ChangeRecorded)} - {None}
+    gone = {body.change_id for body in bodies if isinstance(body, ChangeRejected) and body.cause == "rebased"}
+    for change_id in taken ^ gone:
+        raise RefusedError(
+            f"Change {change_id} gives up its place to another one, and only one half of that is here. Append the new "
+            "change and the rejection of the old one together."
+        )
 
 
 def same_place(entry: Entry, tenant: str, deployment: str) -> None:
@@ -213,7 +260,7 @@ def _check_not_stale(row: RowMapping, pointer: RowMapping | None) -> None:
     if row["pointer_head"] != now:
         raise StaleChangeError(
             f"Change {row['change_id']} was made from pointer head {_head(row['pointer_head'])}, which is now "
-            f"{_head(now)}: ask its task again under a new id, from the current state."
+            f"{_head(now)}: `mass-gov changes rebase` makes a held one again from where the pointer stands."
         )
 
 

@@ -96,6 +96,29 @@ class PointerMove:
 
 
 @dataclass(frozen=True, slots=True)
+class PointerAsOf:
+    """Where a pointer stood at another moment.
+
+    Attributes:
+        pointer: as `PointerView`; one that had not moved yet has neither state, change nor head.
+        moved_at: the time that the movement's event says; None when it had not moved.
+        twofold: the clock ran backwards around the time that was asked for, so that there is another reading of it.
+    """
+
+    pointer: PointerView
+    moved_at: str | None
+    twofold: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StateView:
+    """One state of a pointer's stack, and the active change that made it; None for the base model."""
+
+    state: str
+    change: ChangeView | None
+
+
+@dataclass(frozen=True, slots=True)
 class FreezeView:
     """A freeze of learning: of one deployment, or of the whole ledger by an event under tenant and deployment.
 

@@ -8,6 +8,16 @@ decision; `rederive` does both again from a recorded change, which is how an aud
 from mass_gov.policy.consistency import consistent
 from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Policy, load_policy
-from mass_gov.policy.judgement import Facts, judge, rederive
+from mass_gov.policy.judgement import Facts, judge, judge_regression, rederive, regression_passed
 
-__all__ = ["Facts", "Policy", "consistent", "decide", "judge", "load_policy", "rederive"]
+__all__ = [
+    "Facts",
+    "Policy",
+    "consistent",
+    "decide",
+    "judge",
+    "judge_regression",
+    "load_policy",
+    "rederive",
+    "regression_passed",
+]

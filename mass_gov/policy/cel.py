@@ -30,7 +30,7 @@ from typing import Any
 
 from cel_expr_python import cel
 
-from mass_gov.policy.metrics import LARGEST, METRICS, Value
+from mass_gov.policy.metrics import LARGEST, METRICS, Value, usable
 
 MAX_CHARS, MAX_TOKENS, MAX_DEPTH, MAX_PRODUCTS = 1000, 256, 16, 8
 _TOKEN = re.compile(
@@ -56,7 +56,7 @@ class Program:
 
     def holds(self, metrics: Mapping[str, Value]) -> bool | None:
         """Whether it is true of these metrics; None where that cannot be told."""
-        given = {name: metrics[name] for name in self.names if name in metrics}
+        given = {name: metrics[name] for name in self.names if name in metrics and usable(metrics[name])}
         try:
             result = self._compiled.eval(data=given)
             plain = result.value()

@@ -34,6 +34,17 @@ def consistent(change: ChangeBody) -> None:
         raise IntegrityError(f"Change {change.identity.change_id} contradicts itself: {fault}. Make it again.")
 
 
+def consistent_regression(regression: RegressionSummary, what: str) -> None:
+    """Check rule 5 for a test that no change stands behind.
+
+    Raises:
+        IntegrityError: it contradicts itself.
+    """
+    fault = next(_regression(regression), None)
+    if fault is not None:
+        raise IntegrityError(f"{what} contradicts itself: {fault}. Make it again.")
+
+
 def _faults(change: ChangeBody) -> Iterator[str]:
     yield from _outcome(change)
     yield from _samples(change.synthesis)

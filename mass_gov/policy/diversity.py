@@ -5,9 +5,9 @@
   self-BLEU    mean over the questions of BLEU-4 of each with the others as references (Zhu et al., "Texygen", 2018), in
                [0, 1]; 1 where all are the same. Precisions without a match are smoothed as sacrebleu does by default
 
-Rules: pure Python, so that an auditor computes it again; rounded to 12 decimals, because logarithms differ in the last
-bits between machines. A token is a run of letters, a single digit, or any other visible character: mathematics has few
-spaces, and 12+3 and 12+4 share more than one word does. What has no pair, or no second question, has no statistic.
+Rules: pure Python, so that an auditor computes it again; BLEU is rounded to 12 decimals, since logarithms differ in the
+last bits between machines. A token is a run of letters, a single digit, or any other visible character: mathematics has
+few spaces, and 12+3 and 12+4 share more than one word does. What has no pair, or no second question, has no statistic.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def tokens(text: str) -> list[str]:
 def distinct_2(texts: Sequence[str]) -> float | None:
     """Different bigrams over all bigrams of the texts, in (0, 1]; None where there is none."""
     pairs = [pair for text in map(tokens, texts) for pair in pairwise(text)]
-    return round(len(set(pairs)) / len(pairs), 12) if pairs else None
+    return len(set(pairs)) / len(pairs) if pairs else None
 
 
 def self_bleu(texts: Sequence[str]) -> float | None:

@@ -1,9 +1,8 @@
 """One policy file: YAML in, a frozen and fully typed `Policy` out, or one clear error that names the line.
 
-Rules: unknown keys, duplicate keys, anchors, aliases, tags, numbers that two readers read differently, NaN, infinities
-and wrong types are refused, because a limit that is not understood is a limit that does not hold. Anchors and depth are
-refused while the file is read, before anything that they stand for is built. A policy is never edited: a new version is
-a new file. Its digest is the SHA-256 of the file's bytes, so what was read is what was approved.
+Rules: unknown keys, NaN, infinities, wrong types and wrong units are refused, because a limit that is not understood is
+a limit that does not hold; what the YAML itself may not be is said in `strict_yaml`. A policy is never edited: a new
+version is a new file. Its digest is the SHA-256 of the file's bytes, so what was read is what was approved.
 """
 
 from __future__ import annotations
@@ -12,23 +11,16 @@ import hashlib
 import re
 from typing import Annotated, Any, Literal, Self, get_args
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from mass_gov.errors import PolicyError
 from mass_gov.policy.gate_settings import LATER_GATES, Gates, Limit, Part, RelativeNorm, Share, Unused
 from mass_gov.policy.rules import Rule
+from mass_gov.policy.strict_yaml import read_mapping
 from mass_gov.policy.wider import Wider
 from mass_gov.records.base import Slug
 from mass_gov.records.change import SCOPES, Scope
-
-MAX_BYTES = 256 * 1024
-MAX_DEPTH = 8
-"""A policy has three levels."""
-_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-"""Numbers as everybody reads them: YAML 1.1 also has 010 (eight), 1_000, 0x1f and 1:30 (ninety)."""
-_PLAIN_TAGS = frozenset({"str", "int", "float", "bool", "null", "map", "seq"})
 
 
 class Envelope(Part):
@@ -59,7 +51,7 @@ class Update(Part):
 
     projection: Annotated[Literal["never", "instance", "always"], Wider.LATER]
     """Whether a step outside the trust region is projected back into it: never, for scope instance, for both scopes."""
-    trust_radius: Annotated[RelativeNorm, Wider.HIGHER] | Unused
+    trust_radius: Annotated[RelativeNorm, Wider.GRANTED] | Unused
     """Largest relative Frobenius norm of a module's step after projection; `unused` if and only if never projected."""
 
     @model_validator(mode="after")
@@ -185,9 +177,8 @@ def load_policy(source: bytes, where: str = "policy") -> Policy:
     Raises:
         PolicyError: with `where`, the line, what is wrong, and what is accepted.
     """
-    tree = _compose(source, where)
-    lines: dict[tuple[str, ...], int] = {}
-    data = _as_format_2(_plain(tree, (), lines, where))
+    data, lines = read_mapping(source, where)
+    data = _as_format_2(data)
     try:
         document = PolicyDocument.model_validate(data)
     except ValidationError as error:
@@ -196,7 +187,7 @@ def load_policy(source: bytes, where: str = "policy") -> Policy:
 
 
 def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
-    """Read a file of format 1, which had one suite, ten gates and no rules, as what it says in format 2.
+    """Read a file of format 1, which had one suite, ten gates, Tango's bound and no rules, as what it says in format 2.
 
     Logs hold such files, and what they decided has to be derived again (decision 0009).
     """
@@ -206,8 +197,13 @@ def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
         return data
     suite = {"suites": {"instance": data["suite"], "deployment": data["suite"]}} if "suite" in data else {}
     rest = {name: value for name, value in data.items() if name != "suite"}
+    tango = {
+        name: {"bound": "tango"} | data["gates"][name]
+        for name in ("regression.previous", "regression.base")
+        if isinstance(data["gates"].get(name), dict)
+    }
     parts = {
-        "gates": data["gates"] | dict.fromkeys(LATER_GATES, "unused"),
+        "gates": data["gates"] | tango | dict.fromkeys(LATER_GATES, "unused"),
         "envelope": data["envelope"] | dict.fromkeys(MEASURED_LIMITS, "unused"),
         "approvals": data["approvals"] | _BEFORE_APPROVALS,
     }
@@ -230,80 +226,11 @@ _BEFORE = {
 """What format 1 left unsaid, as it was."""
 
 
-def _compose(source: bytes, where: str) -> yaml.Node:
-    if len(source) > MAX_BYTES:
-        raise PolicyError(f"{where}: {len(source)} bytes is more than the {MAX_BYTES} a policy may have; shorten it.")
-    try:
-        text = source.decode("utf-8")
-        _refuse_bombs(text, where)
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except UnicodeDecodeError as error:
-        raise PolicyError(f"{where}: not UTF-8 at byte {error.start}; save the file as UTF-8.") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark is not None else ""
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise PolicyError(f"{where}{line}: {problem}; mend the YAML and run `mass-gov policy check` again.") from None
-    if not isinstance(tree, yaml.MappingNode):
-        raise PolicyError(f"{where}: empty or not a mapping; start from `policies/default/v1.yaml`.")
-    return tree
-
-
-def _refuse_bombs(text: str, where: str) -> None:
-    """Read the file's events, which is linear, and stop at the first that could make more of it than is there."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.SafeLoader):
-        line = event.start_mark.line + 1 if event.start_mark is not None else 1
-        if getattr(event, "anchor", None) is not None:
-            raise PolicyError(f"{where}, line {line}: anchors and aliases are not accepted; write the value out.")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise PolicyError(f"{where}, line {line}: nested too deeply; a policy has three levels.")
-
-
-def _plain(node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int], where: str) -> Any:
-    """Turn a YAML node into plain values, remembering the line of every path."""
-    line = node.start_mark.line + 1
-    lines.setdefault(path, line)
-    kind = node.tag.removeprefix("tag:yaml.org,2002:")
-    if kind not in _PLAIN_TAGS:
-        raise PolicyError(f"{where}, line {line}: {node.tag} is not accepted in a policy; write a plain value.")
-    if kind in ("int", "float") and not _NUMBER.fullmatch(str(node.value)):
-        raise PolicyError(f"{where}, line {line}: {node.value!r} is read as another number by some; write it plainly.")
-    if isinstance(node, yaml.MappingNode):
-        return _mapping(node, path, lines, where)
-    if isinstance(node, yaml.SequenceNode):
-        return tuple(_plain(item, (*path, str(i)), lines, where) for i, item in enumerate(node.value))
-    try:
-        value = yaml.SafeLoader("").construct_object(node)
-    except (yaml.YAMLError, ValueError, OverflowError):
-        raise PolicyError(
-            f"{where}, line {line}: {node.value!r} is not a plain value; write a number or text."
-        ) from None
-    return value
-
-
-def _mapping(
-    node: yaml.MappingNode, path: tuple[str, ...], lines: dict[tuple[str, ...], int], where: str
-) -> dict[str, Any]:
-    result: dict[str, Any] = {}
-    for key_node, value_node in node.value:
-        line = key_node.start_mark.line + 1
-        key = key_node.value
-        if not isinstance(key, str) or key_node.tag != "tag:yaml.org,2002:str":
-            raise PolicyError(f"{where}, line {line}: keys are plain words; write the key without quotes or tags.")
-        if key in result:
-            raise PolicyError(f"{where}, line {line}: `{key}` stands here a second time; keep one of them.")
-        lines[(*path, key)] = line
-        result[key] = _plain(value_node, (*path, key), lines, where)
-    return result
-
-
 _QUANTITY = re.compile(r"\s*[-+]?[0-9][0-9.,_]*\s*(%|[A-Za-z]{1,12}/?[A-Za-z]{0,12})\s*")
 """A number with a unit behind it: 5%, 72h, 10 minutes."""
 
 
-_TYPE_NAME = re.compile(r"^[A-Z]|[[]|constrained")
+_TYPE_NAME = re.compile(r"^[A-Z]|\[|constrained")
 """What pydantic puts between the keys of a path: which of several types it tried."""
 _REMEDIES = {
     "extra_forbidden": "unknown key; remove it or mend its spelling",

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from mass_gov.policy.bounds import Method
 from mass_gov.policy.wider import Wider
 from mass_gov.records.change import SCOPES, OnFail, Scope
 
@@ -22,6 +23,7 @@ Natural = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 RelativeNorm = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True)]
 """A norm of a weight change over the norm of the weights: 0.6 is 60%, and whoever writes 60 means a percentage."""
+Margin = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True)]
 StopOnFail = Annotated[Literal["hold", "reject"], Wider.EARLIER]
 Unused = Literal["unused"]
 
@@ -74,7 +76,22 @@ class NormGate(LimitGate):
 class MarginGate(GatePart):
     """The one-sided 95% lower bound of the paired difference must reach `-margin`."""
 
-    margin: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), Wider.HIGHER]
+    margin: Annotated[Margin, Wider.HIGHER]
+    instance_margin: Margin | None = None
+    """What holds for scope instance in its place: such an update answers one task and is gone, whereas a pointer's
+    state answers everything after it."""
+    bound: Method = "corrected"
+    """How the bound is computed (`mass_gov.policy.bounds`); files of format 1 meant `tango`."""
+    on_fail: StopOnFail
+
+
+class PowerGate(GatePart):
+    """The suite has as many cases as it takes (`mass_gov.policy.power`) that a model that is truly as good, and answers
+    a share of `discordance` of the cases otherwise, reaches the narrower of the two margins with probability `power`.
+    """
+
+    discordance: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, strict=True), Wider.LOWER]
+    power: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, strict=True), Wider.LOWER]
     on_fail: StopOnFail
 
 
@@ -166,7 +183,7 @@ class Gates(Part):
     regression_previous: MarginGate = Field(alias="regression.previous")
     regression_base: MarginGate = Field(alias="regression.base")
     regression_critical: LimitGate = Field(alias="regression.critical")
-    regression_power: AtLeastGate | Unused = Field(alias="regression.power")
+    regression_power: PowerGate | Unused = Field(alias="regression.power")
     window_flips: WindowGate | Unused = Field(alias="window.flips")
     window_distinct_2: WindowAtLeastGate | Unused = Field(alias="window.distinct_2")
     window_tail_coverage: WindowAtLeastGate | Unused = Field(alias="window.tail_coverage")
@@ -182,12 +199,14 @@ class Gates(Part):
         return self
 
     def for_scope(self, scope: Scope) -> Gates:
-        """The gates as a change of this scope meets them: what is not for it is unused."""
-        others = {
-            attribute: "unused"
-            for attribute in type(self).model_fields
-            if isinstance(settings := getattr(self, attribute), GatePart) and scope not in settings.scopes
-        }
+        """The gates as a change of this scope meets them: its own margins, and what is not for it unused."""
+        others: dict[str, object] = {}
+        for attribute in type(self).model_fields:
+            settings = getattr(self, attribute)
+            if isinstance(settings, GatePart) and scope not in settings.scopes:
+                others[attribute] = "unused"
+            elif isinstance(settings, MarginGate) and scope == "instance" and settings.instance_margin is not None:
+                others[attribute] = settings.model_copy(update={"margin": settings.instance_margin})
         return self.model_copy(update=others) if others else self
 
 

@@ -13,12 +13,13 @@ from typing import Any
 
 from mass_gov.errors import IntegrityError
 from mass_gov.policy.bounds import paired_lower_bound
-from mass_gov.policy.consistency import consistent
+from mass_gov.policy.consistency import consistent, consistent_regression
 from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Policy
-from mass_gov.policy.gate_settings import LATER_GATES, AtLeastGate, BudgetGate, Gates
-from mass_gov.policy.measures import STATISTICS
+from mass_gov.policy.gate_settings import LATER_GATES, AtLeastGate, BudgetGate, Gates, MarginGate
+from mass_gov.policy.measures import BOUNDS, STATISTICS
 from mass_gov.policy.metrics import metrics_of
+from mass_gov.policy.power import cases_needed
 from mass_gov.policy.rules import judge_rules
 from mass_gov.records.change import (
     ChangeBody,
@@ -76,28 +77,50 @@ def rederive(change: ChangeBody, policy: Policy) -> tuple[tuple[GateResult, ...]
             give, or a margin is not the policy's.
     """
     consistent(change)
-    margins = policy.document.gates
     if change.regression is not None:
-        for name, counts, margin in (
-            ("previous", change.regression.against_previous, margins.regression_previous.margin),
-            ("base", change.regression.against_base, margins.regression_base.margin),
-        ):
-            _check_bound(name, counts, change.regression.n, margin)
+        _check_bounds(change.regression, policy.document.gates_for(change.identity.scope))
     facts = facts_of(change)
     gates = judge(facts, policy)
     return gates, decide(gates, facts.update, facts.scope, policy, facts.measures)
 
 
-def _check_bound(name: str, counts: PairedCounts, n: int, margin: float) -> None:
+def judge_regression(regression: RegressionSummary, policy: Policy) -> tuple[GateResult, ...]:
+    """Judge a regression run that no change stands behind: of a pointer's state, or of another base model.
+
+    Raises:
+        IntegrityError: it contradicts itself, or a recorded bound or margin is not what counts and policy give.
+    """
+    consistent_regression(regression, "The regression run")
+    gates = policy.document.gates_for("deployment")
+    _check_bounds(regression, gates)
+    return tuple(_regression_gates(regression, gates))
+
+
+def regression_passed(gates: tuple[GateResult, ...], *, whole: bool) -> bool:
+    """Whether a run passed. What already serves passes unless a gate fails; with `whole` (what is to serve next) every
+    gate has to pass, and one that could not tell has not."""
+    return all(gate.verdict == "pass" if whole else gate.verdict != "fail" for gate in gates)
+
+
+def _check_bounds(regression: RegressionSummary, gates: Gates) -> None:
+    for name, counts, gate in (
+        ("previous", regression.against_previous, gates.regression_previous),
+        ("base", regression.against_base, gates.regression_base),
+    ):
+        _check_bound(name, counts, regression.n, gate)
+
+
+def _check_bound(name: str, counts: PairedCounts, n: int, gate: MarginGate) -> None:
     expected = (
         (counts.gained - counts.lost) / n if n else 0.0,
-        paired_lower_bound(counts.gained, counts.lost, n),
+        paired_lower_bound(counts.gained, counts.lost, n, gate.bound),
     )
     if (counts.difference, counts.lower_bound) != expected:
         raise IntegrityError(f"regression against {name}: the recorded bound is not what its counts give. Restore it.")
-    if counts.margin != margin:
+    if counts.margin != gate.margin:
         raise IntegrityError(
-            f"regression against {name}: the recorded margin is {counts.margin}, the policy's {margin}. Restore it."
+            f"regression against {name}: the recorded margin is {counts.margin}, the policy's {gate.margin}. Restore "
+            "it."
         )
 
 
@@ -182,12 +205,12 @@ def _regression_gates(regression: RegressionSummary, gates: Gates) -> Iterator[G
         yield GateResult(
             name=name,
             level="regression",
-            statistic="lower_bound_95",
-            value=paired_lower_bound(counts.gained, counts.lost, regression.n),
+            statistic=BOUNDS[gate.bound],
+            value=paired_lower_bound(counts.gained, counts.lost, regression.n, gate.bound),
             limit=-gate.margin,
             comparison=">=",
             n=regression.n,
-            verdict=_non_inferior(counts, regression.n, gate.margin),
+            verdict=_non_inferior(counts, regression.n, gate),
             on_fail=gate.on_fail,
         )
     critical = gates.regression_critical
@@ -201,19 +224,21 @@ def _regression_gates(regression: RegressionSummary, gates: Gates) -> Iterator[G
         critical.on_fail,
     )
     if gates.regression_power != "unused":
+        margin = min(gates.regression_previous.margin, gates.regression_base.margin)
         power = gates.regression_power
+        needed = float(cases_needed(margin, power.discordance, power.power))
         result = _at_least(
-            "regression.power", "regression", "cases", float(regression.n), power.limit, regression.n, power.on_fail
+            "regression.power", "regression", "cases", float(regression.n), needed, regression.n, power.on_fail
         )
         # A suite that is too small is not a failure of the change: it could not tell.
         yield result if result.verdict == "pass" else result.model_copy(update={"verdict": "inconclusive"})
 
 
-def _non_inferior(counts: PairedCounts, n: int, margin: float) -> GateVerdict:
+def _non_inferior(counts: PairedCounts, n: int, gate: MarginGate) -> GateVerdict:
     """Pass on the bound; fail when even the estimate is below the margin; otherwise the suite could not tell."""
-    if paired_lower_bound(counts.gained, counts.lost, n) >= -margin:
+    if paired_lower_bound(counts.gained, counts.lost, n, gate.bound) >= -gate.margin:
         return "pass"
-    return "fail" if n == 0 or (counts.gained - counts.lost) / n < -margin else "inconclusive"
+    return "fail" if n == 0 or (counts.gained - counts.lost) / n < -gate.margin else "inconclusive"
 
 
 def _at_most(  # one argument per field of the record

@@ -26,5 +26,8 @@ STATISTICS: dict[str, str] = {
 }
 """Gate by name to the statistic that its result names."""
 
+BOUNDS = {"tango": "lower_bound_95", "corrected": "corrected_lower_bound_95"}
+"""Method of a regression gate's bound to the statistic that its result names (`mass_gov.policy.bounds`)."""
+
 PARTS: tuple[str, ...] = ("update.budget.changes", "update.budget.flops", "window.flips.lost", "window.flips.gained")
 """Measures that are parts of a gate's statistic: what was spent this hour, and the flips of this change's probe."""

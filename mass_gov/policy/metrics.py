@@ -7,7 +7,6 @@ not know what a rule is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -88,14 +87,14 @@ def metrics_of(facts: Facts) -> dict[str, Value]:
         found |= {"critical_lost": regression.critical_lost}
         found |= _paired("previous", regression.against_previous) | _paired("base", regression.against_base)
     found |= {_plain(name): measure.value for name, measure in facts.measures.items()}
-    return {name: value for name, value in found.items() if name in METRICS and _usable(value)}  # type: ignore[misc]
+    return {name: value for name, value in found.items() if name in METRICS and usable(value)}  # type: ignore[misc]
 
 
 def _paired(against: str, counts: PairedCounts) -> dict[str, Value | None]:
     return {f"{against}_{name}": getattr(counts, name) for name in _PAIRED}
 
 
-def _usable(value: Value | None) -> bool:
-    if isinstance(value, str | bool):
-        return True
-    return value is not None and math.isfinite(value) and abs(value) <= LARGEST
+def usable(value: Value | None) -> bool:
+    """Whether it is there, and within what rules compute with."""
+    # Of NaN every comparison is false, so this one leaves it out, and the infinities with it.
+    return isinstance(value, str | bool) or (isinstance(value, int | float) and abs(value) <= LARGEST)

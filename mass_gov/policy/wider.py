@@ -13,7 +13,9 @@ class Wider(StrEnum):
     """What of two values of a setting lets more pass."""
 
     HIGHER = "higher"
-    """The larger number; none at all is no limit."""
+    """The larger number; none at all, or `unused`, is no limit."""
+    GRANTED = "granted"
+    """The larger number; none at all grants nothing."""
     LOWER = "lower"
     """The smaller number."""
     MORE = "more"

@@ -47,6 +47,9 @@ class Identity(Record):
     """HMAC-SHA256 of the task id under a key outside the database: finds a repeated task, reveals none."""
     requested_at: Timestamp
     recorded_at: Timestamp
+    rebased_from: Annotated[Uuid | None, Field(exclude_if=not_said)] = None
+    """The change of the same task whose place this one takes, made again because the pointer had moved; that one is
+    rejected in the same append."""
 
 
 class Parents(Record):

@@ -149,8 +149,8 @@ class ChangeRejected(Record):
     type: Literal["change.rejected"] = "change.rejected"
     change_id: Uuid
     recorded: Digest
-    cause: Annotated[Literal["person", "expired"] | None, Field(exclude_if=not_said)] = None
-    """None before approvals could expire: a person's."""
+    cause: Annotated[Literal["person", "expired", "rebased"] | None, Field(exclude_if=not_said)] = None
+    """None before approvals could expire: a person's. `rebased`: another change took its place."""
 
 
 class ChangeActivated(Record):

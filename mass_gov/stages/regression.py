@@ -12,7 +12,7 @@ from mass_gov.mass.learner import Learner
 from mass_gov.mass.prompting import parse_answer
 from mass_gov.mass.values import Adapter
 from mass_gov.policy.bounds import paired_lower_bound
-from mass_gov.policy.document import Policy
+from mass_gov.policy.gate_settings import Gates, MarginGate
 from mass_gov.records.artifacts import CaseContent, RegressionContent
 from mass_gov.records.change import PairedCounts, RegressionSummary
 from mass_gov.records.settings import AnswerSpec
@@ -51,14 +51,14 @@ class RegressionRunner:
 def compare(
     runner: RegressionRunner,
     states: tuple[tuple[str, Adapter | None], tuple[str, Adapter | None], tuple[str, Adapter | None]],
-    policy: Policy,
+    gates: Gates,
 ) -> tuple[RegressionContent, RegressionSummary]:
     """Run the suite on the (base, previous, new) states and count paired outcomes.
 
     Arguments:
         runner: the suite and the model.
         states: digest and adapter of base, previous and new state; None as adapter is the frozen base.
-        policy: its margins are recorded beside the bounds.
+        gates: those of the scope; their margins are recorded beside the bounds.
     """
     base, before, after = (runner.answers(state, adapter) for state, adapter in states)
     cases = tuple(
@@ -76,24 +76,24 @@ def compare(
         for i, case in enumerate(runner.suite.cases)
     )
     content = RegressionContent(suite=runner.suite.digest, batch_size=runner.spec.batch_size, cases=cases)
-    return content, summarise(content, policy)
+    return content, summarise(content, gates)
 
 
-def summarise(content: RegressionContent, policy: Policy) -> RegressionSummary:
+def summarise(content: RegressionContent, gates: Gates) -> RegressionSummary:
     """Count the outcomes, for the leaf."""
-    gates, cases = policy.document.gates, content.cases
+    cases = content.cases
     critical = [case for case in cases if case.critical]
     return RegressionSummary(
         n=len(cases),
-        against_previous=_paired([(c.before, c.after) for c in cases], gates.regression_previous.margin),
-        against_base=_paired([(c.base, c.after) for c in cases], gates.regression_base.margin),
+        against_previous=_paired([(c.before, c.after) for c in cases], gates.regression_previous),
+        against_base=_paired([(c.base, c.after) for c in cases], gates.regression_base),
         critical_n=len(critical),
         # Against the base as well, or a critical case could be lost in one change and forgotten in the next.
         critical_lost=sum((case.before or case.base) and not case.after for case in critical),
     )
 
 
-def _paired(pairs: list[tuple[bool, bool]], margin: float) -> PairedCounts:
+def _paired(pairs: list[tuple[bool, bool]], gate: MarginGate) -> PairedCounts:
     n = len(pairs)
     gained, lost = pairs.count((False, True)), pairs.count((True, False))
     return PairedCounts(
@@ -102,6 +102,6 @@ def _paired(pairs: list[tuple[bool, bool]], margin: float) -> PairedCounts:
         gained=gained,
         both_wrong=pairs.count((False, False)),
         difference=(gained - lost) / n if n else 0.0,
-        lower_bound=paired_lower_bound(gained, lost, n),
-        margin=margin,
+        lower_bound=paired_lower_bound(gained, lost, n, gate.bound),
+        margin=gate.margin,
     )

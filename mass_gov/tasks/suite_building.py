@@ -17,7 +17,7 @@ from pathlib import Path
 from mass_gov.errors import TaskError
 from mass_gov.tasks.domains.base import in_suite_bucket
 from mass_gov.tasks.registry import DOMAINS, AnyDomain
-from mass_gov.tasks.suites import Suite, SuiteCase, parse_suite
+from mass_gov.tasks.suites import FORMAT, Suite, SuiteCase, SuiteHeader, parse_suite
 from mass_gov.tasks.task import SUITE_SEEDS, Split
 
 _SEED_SPAN = 10**6
@@ -56,9 +56,29 @@ def _distinct(one: AnyDomain, split: Split, count: int, seed: int, prefix: str) 
     raise TaskError(f"{one.name} has no {count} distinct {split} cases: ask for fewer")
 
 
-def suite_bytes(cases: Sequence[SuiteCase]) -> bytes:
-    """The file of a suite: one JSON object a line, keys sorted."""
-    return "".join(json.dumps(asdict(case), sort_keys=True) + "\n" for case in cases).encode("ascii")
+def describe(
+    name: str, version: int, cases: Sequence[SuiteCase], *, margin: float, discordance: float, power: float, needed: int
+) -> SuiteHeader:
+    """The header of these cases; `needed` is what `mass_gov.policy.power.cases_needed` says of the other three."""
+    return SuiteHeader(
+        format=FORMAT,
+        name=name,
+        version=version,
+        domains=tuple(dict.fromkeys(case.domain for case in cases)),
+        cases=len(cases),
+        critical=sum(case.critical for case in cases),
+        margin=margin,
+        discordance=discordance,
+        power=power,
+        needed=needed,
+    )
+
+
+def suite_bytes(cases: Sequence[SuiteCase], header: SuiteHeader | None = None) -> bytes:
+    """The file of a suite: one JSON object a line, keys sorted, the header first."""
+    first = [asdict(header)] if header is not None else []
+    lines = first + [asdict(case) for case in cases]
+    return "".join(json.dumps(line, sort_keys=True) + "\n" for line in lines).encode("ascii")
 
 
 def load_suite(path: Path) -> Suite:

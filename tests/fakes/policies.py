@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import yaml
@@ -16,7 +17,7 @@ def policy_source(gates: dict[str, Any], *, base: str = "solo", **parts: Any) ->
     shipped = (data_folder("policies") / base / "v1.yaml").read_bytes()
     document = yaml.safe_load(shipped) | parts
     document["gates"] |= dict.fromkeys(LATER_GATES, "unused") | gates
-    return yaml.safe_dump(document).encode()
+    return yaml.safe_dump(json.loads(json.dumps(document))).encode()  # without aliases, which no policy may have
 
 
 def policy_with(gates: dict[str, Any], *, base: str = "solo", **parts: Any) -> Policy:

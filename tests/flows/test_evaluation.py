@@ -54,6 +54,26 @@ def test_every_method_answers_every_task(rows: dict[str, Row]) -> None:
         assert row.flops > 0 and row.seconds > 0, name
 
 
+def test_the_governed_row_counts_only_what_was_served(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", "--methods", "base", "--n", "6", "--tune", "0", "--governed", "default", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    decisions, row = report["governed"], report["methods"]["governed"]
+    by_verdict = decisions["by_verdict"]
+    assert sum(one["n"] for one in by_verdict.values()) == report["n"] == 6
+    # What is not applied is answered by the base under this policy, so only applied changes gain or lose anything.
+    applied = by_verdict["apply"]
+    assert row["right"] == decisions["right"]["base"] + applied["gained"] - applied["lost"]
+    everything = sum(one["gained"] - one["lost"] for one in by_verdict.values())
+    assert decisions["right"]["adapted"] == decisions["right"]["base"] + everything
+    assert all(sum(one["violated"].values()) >= one["n"] for name, one in by_verdict.items() if name == "hold")
+    assert row["flops_per_task"] > report["methods"]["base"]["flops_per_task"]
+
+
+def test_a_policy_that_nobody_has_is_refused_before_anything_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", "--methods", "base", "--n", "2", "--governed", "nobodys"]) == 2
+    assert "there is no policy 'nobodys'" in capsys.readouterr().err
+
+
 def test_ablations_change_what_they_say_and_nothing_else(rows: dict[str, Row]) -> None:
     mass = rows["mass-gold"].replies
 

@@ -304,7 +304,7 @@ def test_a_margin_that_is_not_the_policys_is_found() -> None:
 def test_the_bound_is_where_the_score_test_says_5_percent() -> None:
     """Second opinion: McNemar-type score statistic with the nuisance maximised on a grid instead of in closed form."""
     gained, lost, n = 3, 7, 60
-    bound = paired_lower_bound(gained, lost, n)
+    bound = paired_lower_bound(gained, lost, n, "tango")
 
     def log_likelihood(p_lost: float) -> float:
         p_gained = p_lost + bound

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mass_gov.policy.sample_gates.agreement import agreement
-from mass_gov.policy.sample_gates.contamination import contamination
+from mass_gov.policy.sample_gates import (
+    agreement,
+    contamination,
+    near_duplicate,
+    perplexity,
+    personal_data,
+    secrets,
+    target_leakage,
+)
 from mass_gov.policy.sample_gates.finding import About, Finding
-from mass_gov.policy.sample_gates.near_duplicate import near_duplicate
-from mass_gov.policy.sample_gates.perplexity import perplexity
-from mass_gov.policy.sample_gates.personal_data import personal_data
-from mass_gov.policy.sample_gates.secrets import secrets
-from mass_gov.policy.sample_gates.target_leakage import target_leakage
 from mass_gov.records.artifacts import SampleContent
 
 Gate = Callable[[SampleContent, About], Finding | None]
@@ -23,13 +25,13 @@ Gate = Callable[[SampleContent, About], Finding | None]
 AGREEMENT_GATE = "sample.agreement"
 """The last one, and the only one that is asked about what every other lets through."""
 GATES: dict[str, Gate] = {
-    "sample.near_duplicate": near_duplicate,
-    "sample.target_leakage": target_leakage,
-    "sample.contamination": contamination,
-    "sample.personal_data": personal_data,
-    "sample.secrets": secrets,
-    "sample.perplexity": perplexity,
-    AGREEMENT_GATE: agreement,
+    "sample.near_duplicate": near_duplicate.near_duplicate,
+    "sample.target_leakage": target_leakage.target_leakage,
+    "sample.contamination": contamination.contamination,
+    "sample.personal_data": personal_data.personal_data,
+    "sample.secrets": secrets.secrets,
+    "sample.perplexity": perplexity.perplexity,
+    AGREEMENT_GATE: agreement.agreement,
 }
 OF_REAL = ("sample.target_leakage", "sample.contamination", "sample.personal_data", "sample.secrets")
 """Gates that judge anchors too: what is wrong with them is wrong whoever wrote the sample."""

@@ -41,9 +41,10 @@ def _card(match: re.Match[str]) -> bool:
 
 def _phone(match: re.Match[str]) -> bool:
     digits = sum(map(str.isdigit, match.group()))
-    before = match.string[: match.start()].rstrip()
-    # After a number, a bracket or an equals sign the plus is an operator.
-    return 8 <= digits <= 15 and not (before[-1:].isdigit() or before[-1:] in tuple(")=*/^+-"))
+    before = match.string[: match.start()].rstrip(" ")
+    # After a number, a variable, a bracket or an equals sign the plus is an operator.
+    operand = before[-1:].isdigit() or before[-1:] in tuple(")=*/^+-") or _VARIABLE.search(before[-2:]) is not None
+    return 8 <= digits <= 15 and not operand
 
 
 def _address(match: re.Match[str]) -> bool:
@@ -80,6 +81,7 @@ def _codice_fiscale(match: re.Match[str]) -> bool:
     return chr(65 + total % 26) == code[15]
 
 
+_VARIABLE = re.compile(r"(?:^|[^A-Za-z])[A-Za-z]\Z")
 _LENGTHS = (
     "AD24 AE23 AT20 AZ28 BA20 BE16 BG22 BH22 BR29 CH21 CY28 CZ24 DE22 DK18 EE20 ES24 FI18 FO18 FR27 GB22 GE22 GI23 "
     "GL18 GR27 HR21 HU28 IE22 IL23 IS26 IT27 KW30 KZ20 LB28 LI21 LT20 LU20 LV21 MC27 MD24 ME22 MK19 MT31 NL18 NO15 "

@@ -73,7 +73,9 @@ SHOWN = 8
 
 def arithmetic(match: re.Match[str]) -> bool:
     """Whether the digits stand in a calculation: 123-45-6789 after `What is` is a difference, not a person's number."""
-    before, after = match.string[: match.start()].rstrip(), match.string[match.end() :].lstrip()
+    before, after = match.string[: match.start()].rstrip(" "), match.string[match.end() :].lstrip(" ")
+    if before.endswith("(") and after.startswith(")"):  # in brackets of its own
+        before, after = before[:-1].rstrip(), after[1:].lstrip()
     asked = _ASKED.search(before[-24:]) is not None
     return asked or before[-1:] in tuple("=+-*/^<>(~@") or after[:1] in tuple("=+*/^<>)~@")
 
