@@ -1,4 +1,4 @@
-"""Print a regression suite that ships, built again from its seed and the shipped models: `build_suite.py instance-v1`."""
+"""Print a regression suite that ships, built again from its seed and the shipped models: `build_suite.py NAME`."""
 
 from __future__ import annotations
 

@@ -55,6 +55,18 @@ class Settings(BaseSettings):
     tenant: _Name = Field(default="local", description="Tenant that changes belong to.")
     deployment: _Name = Field(default="default", description="Deployment whose pointer adapts.")
     principal: _Name = Field(default="local", description="Who acts on the command line.")
+    token: SecretStr | None = Field(
+        default=None, description="Bearer token of a registered principal; without any, names are self-asserted."
+    )
+    signing_passphrase: SecretStr | None = Field(
+        default=None, description="Passphrase of the key that `--sign-with` names, where nobody is asked for it."
+    )
+    webhook_url: str | None = Field(
+        default=None, description="http(s) address that is told when something waits for a person (default: nobody)."
+    )
+    webhook_secret: SecretStr | None = Field(
+        default=None, description="Key that signs what is sent there: `whsec_` and base64 of 24 to 64 random bytes."
+    )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of the learner; part of the fingerprint.")
     debug: bool = Field(default=False, description="Whether an unexpected error shows its traceback.")
     retention_days: int = Field(
@@ -76,6 +88,11 @@ class Settings(BaseSettings):
     def witness_folder(self) -> Path:
         """Where a witness of one's own lives."""
         return self.witness_home or self.home / "witness"
+
+    @property
+    def notification_folder(self) -> Path:
+        """Where it is written down what the webhook was told."""
+        return self.home / "notifications"
 
     @property
     def key_folder(self) -> Path:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import sys
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,9 +19,13 @@ from mass_gov.config_data import data_folder
 from mass_gov.errors import InputError, MissingExtraError, NotFoundError, PolicyError
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.signing_keys import PURPOSES
+from mass_gov.flows.authority import Acting, Claim, identify
+from mass_gov.flows.expiry import expire
 from mass_gov.flows.initialise import activate_first_policy, policy_in_force, register_model, register_suite
+from mass_gov.flows.notify import Outbox, Webhook
 from mass_gov.ledger import Address, Ledger, ledger_exists
 from mass_gov.policy import Policy, load_policy
+from mass_gov.policy.permissions import Action
 from mass_gov.records.change import SCOPES
 from mass_gov.records.events import Actor, Role
 from mass_gov.records.settings import AdaptationSpec
@@ -41,8 +46,19 @@ def now() -> dt.datetime:
 
 
 def actor(settings: Settings, role: Role = "operator") -> Actor:
-    """Return who acts on the command line."""
+    """Return the name that is self-asserted on the command line: it writes nothing once principals are registered."""
     return Actor(principal=settings.principal, role=role)
+
+
+def acting(settings: Settings, ledger: Ledger, action: Action, among: Collection[str] = ()) -> Acting:
+    """Return who acts on the command line, in a role that may take `action`: by token once principals are registered.
+
+    Raises:
+        PermissionRefusedError: no good token, or nobody who may.
+    """
+    token = settings.token.get_secret_value() if settings.token is not None else None
+    claim = Claim(settings.principal if "principal" in settings.model_fields_set else None, token)
+    return identify(ledger, claim, action, ledger.now(), among=among, fallback=settings.principal)
 
 
 def open_keys(settings: Settings, *, create: bool = False) -> KeyStore:
@@ -56,6 +72,31 @@ def open_keys(settings: Settings, *, create: bool = False) -> KeyStore:
     if secret is None and sys.stdin is not None and sys.stdin.isatty() and KeyStore.is_protected(folder):
         secret = _asked(folder)
     return KeyStore.open(folder, passphrase=secret, create=create)
+
+
+def outbox(settings: Settings) -> Outbox | None:
+    """Return where what waits is told; None where nobody asked for it.
+
+    Raises:
+        SettingsError: the address or the secret cannot be used.
+    """
+    if settings.webhook_url is None:
+        return None
+    secret = settings.webhook_secret.get_secret_value() if settings.webhook_secret is not None else None
+    return Outbox(settings.notification_folder, Webhook.of(settings.webhook_url, secret))
+
+
+def signing_passphrase(settings: Settings, path: Path) -> bytes | None:
+    """Return the passphrase of an approver's own key: from the setting, or asked for where the file wants one."""
+    if settings.signing_passphrase is not None:
+        return settings.signing_passphrase.get_secret_value().encode()
+    try:
+        encrypted = b"ENCRYPTED" in path.read_bytes()[:4096]
+    except OSError:
+        return None  # whoever loads it says what is wrong
+    if encrypted and sys.stdin is not None and sys.stdin.isatty():
+        return getpass.getpass(f"Passphrase of {path}: ").encode()
+    return None
 
 
 @cache
@@ -253,12 +294,13 @@ def open_workbench(
         spec=spec,
         tenant=settings.tenant,
         deployment=settings.deployment,
-        actor=actor(settings, "requester"),
+        actor=_benched(settings, ledger, existing),
         clock=now,
         anchors=_anchors(settings),
     )
     if existing is not None:
         return bench
+    expire(ledger)
     where = (bench.actor, settings.tenant, settings.deployment)
     register_model(ledger, learner.base_digest, bench.template_digest, learner.parameter_count, *where)
     register_suite(ledger, suite.digest, policy.document.suites.instance, len(suite.cases), suite_source, *where)
@@ -292,6 +334,13 @@ def open_model(settings: Settings) -> Learner:
     from mass_gov.executors.inline import InlineExecutor  # noqa: PLC0415 - torch stays off the auditor's side
 
     return InlineExecutor(settings.threads).learner(model_folder(settings))
+
+
+def _benched(settings: Settings, ledger: Ledger, existing: Ledger | None) -> Actor:
+    if existing is None:
+        return acting(settings, ledger, "solve").actor
+    # Reading takes no token here: whoever can read the file can read it by any program.
+    return acting(settings, ledger, "replay").actor if existing.writable else actor(settings, "auditor")
 
 
 def _policy_of(ledger: Ledger) -> Policy:

@@ -8,6 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from mass_gov.cli.change_contents import Contents
+from mass_gov.cli.change_why import why_panel
 from mass_gov.cli.output import BAD, FAINT, GOOD, UNSURE, bar, facts, grid, number, one_line, panel, styled, visible
 from mass_gov.ledger import ChangeView, ResponseView
 from mass_gov.policy import Policy
@@ -32,7 +33,8 @@ def print_change(
     console: Console, change: ChangeView, contents: Contents, responses: Sequence[ResponseView], *, full_samples: bool
 ) -> None:
     """Print every part that there is."""
-    console.print(panel(f"change {change.change_id}", _decision(change, contents.policy)))
+    console.print(panel(f"change {change.change_id}: why, and what next", _why(change, contents)))
+    console.print(panel("from what, for whom", _origin(change, contents.policy)))
     console.print(panel("task and answers", _answers(contents)))
     console.print(panel("gates", _gates(change.body.gates)))
     console.print(panel("samples", _samples(change.body, contents, full_samples)))
@@ -47,14 +49,20 @@ def why(body: ChangeBody) -> str:
     return said + (f" ({', '.join(body.decision.violated)})" if body.decision.violated else "")
 
 
-def _decision(change: ChangeView, policy: Policy | None) -> RenderableType:
+def _why(change: ChangeView, contents: Contents) -> RenderableType:
+    decided = {
+        "decision": Text.assemble(styled(change.body.decision.verdict), f": {why(change.body)}"),
+        "status": Text.assemble(styled(change.status), f": {MEANINGS[change.status]}"),
+    }
+    return Group(facts(dict(decided)), why_panel(change, contents.policy, contents.samples))
+
+
+def _origin(change: ChangeView, policy: Policy | None) -> RenderableType:
     body = change.body
     marks = ["samples were forced by the caller"] if body.synthesis.forced else []
     if any(approval.self_approved for approval in change.approvals):
         marks.append("self-approved")
     rows: dict[str, RenderableType] = {
-        "decision": Text.assemble(styled(body.decision.verdict), f": {why(body)}"),
-        "status": Text.assemble(styled(change.status), f": {MEANINGS[change.status]}"),
         "scope": f"{body.identity.scope}, in {body.identity.tenant}/{body.identity.deployment}",
         "requester": f"{body.identity.requester}, {body.identity.requested_at[:19].replace('T', ' ')} UTC",
         "subject": body.identity.subject,
@@ -235,7 +243,7 @@ def _history(change: ChangeView, contents: Contents, responses: Sequence[Respons
         events[approval.index] = (f"{approval.meaning}: yes", f"{approval.approver}{mark}")
     for index, what, said in (
         (change.activation_index, "activated", "the pointer moved to its state"),
-        (change.rejection_index, "rejected", "by a person"),
+        (change.rejection_index, "rejected", "by a person, or by the time in which nobody said yes"),
         (change.rollback_index, "rolled back", "by a person"),
     ):
         if index is not None:

@@ -1,4 +1,4 @@
-"""`mass-gov changes`: list, show and export changes; decide about them, undo them, make them again.
+"""`mass-gov changes`: list, show and export changes; undo them, make them again. What decides about them: `approving`.
 
 No torch but in `rebase`, which runs a model.
 """
@@ -23,7 +23,6 @@ from mass_gov.cli.options import (
 from mass_gov.cli.output import WIDE, emit, grid, one_line, out, say, styled
 
 if TYPE_CHECKING:
-    from mass_gov.flows.approve import Decided
     from mass_gov.flows.rollback import RolledBack
     from mass_gov.ledger import ResponseView
 
@@ -141,42 +140,6 @@ def export(
 
 
 @app.command()
-def approve(
-    change_id: ChangeArgument, reason: ReasonOption, principal: AsOption = None, as_json: JsonFlag = False
-) -> None:
-    """Approve a held change; with enough approvals it applies.
-
-    The approval binds what was recorded. Whether the requester's own approval counts is the policy's decision.
-    """
-    _say_yes("approve", change_id, reason, principal, as_json)
-
-
-@app.command()
-def promote(
-    change_id: ChangeArgument, reason: ReasonOption, principal: AsOption = None, as_json: JsonFlag = False
-) -> None:
-    """Make an applied change of scope `instance` the pointer's next state."""
-    _say_yes("promote", change_id, reason, principal, as_json)
-
-
-@app.command()
-def reject(
-    change_id: ChangeArgument, reason: ReasonOption, principal: AsOption = None, as_json: JsonFlag = False
-) -> None:
-    """Reject a held change for good."""
-    from mass_gov.flows.approve import reject as reject_change
-    from mass_gov.wiring import actor, open_ledger
-
-    chosen, why = settings(principal=principal), clean_reason(reason)
-    with open_ledger(chosen) as ledger:
-        change = reject_change(ledger, identifier(change_id), actor(chosen), why)
-    if as_json:
-        emit({"change_id": change.change_id, "status": change.status})
-    else:
-        out().print(f"{change.change_id} is rejected. Nothing of it is served.")
-
-
-@app.command()
 def rollback(
     change_id: ChangeArgument,
     reason: ReasonOption,
@@ -188,12 +151,12 @@ def rollback(
 ) -> None:
     """Undo a change: the pointer moves back, or the answer is withdrawn; says what was served under what is undone."""
     from mass_gov.flows.rollback import rollback as roll_back
-    from mass_gov.wiring import actor, open_ledger
+    from mass_gov.wiring import acting, open_ledger
 
     chosen, why = settings(principal=principal), clean_reason(reason)
     with open_ledger(chosen) as ledger:
         asked = ledger.change(identifier(change_id))
-        done = roll_back(ledger, asked.change_id, actor(chosen), why, cascade=cascade)
+        done = roll_back(ledger, asked.change_id, acting(chosen, ledger, "rollback").actor, why, cascade=cascade)
         identity = asked.body.identity
         state = ledger.pointer(identity.tenant, identity.deployment).state
     if as_json:
@@ -246,48 +209,6 @@ def print_rolled_back(done: RolledBack, pointer: str, state: str | None) -> None
             soft_wrap=True,
         )
     _print_served(done.responses)
-
-
-def _say_yes(
-    meaning: Literal["approve", "promote"], change_id: str, reason: str, principal: str | None, as_json: bool
-) -> None:
-    from mass_gov.flows import approve as flow
-    from mass_gov.wiring import actor, open_ledger
-
-    chosen, why = settings(principal=principal), clean_reason(reason)
-    with open_ledger(chosen) as ledger:
-        decide = flow.approve if meaning == "approve" else flow.promote
-        decided = decide(ledger, ledger.change(identifier(change_id)).change_id, actor(chosen), why)
-    if as_json:
-        emit(
-            {
-                "change_id": decided.change.change_id,
-                "status": decided.change.status,
-                "approvals": decided.approvals,
-                "required": decided.required,
-                "self_approved": decided.self_approved,
-                "state_digest": decided.change.body.update.state,
-            }
-        )
-    else:
-        _print_decided(decided)
-
-
-def _print_decided(decided: Decided) -> None:
-    change = decided.change
-    if decided.self_approved:
-        say("note: you approved your own request; the event is marked as a self-approval.")
-    out().print(
-        f"{change.change_id} has {decided.approvals} of {decided.required} approvals and is "
-        f"{change.status.replace('_', ' ')}.",
-        soft_wrap=True,
-    )
-    if change.status == "active":
-        identity = change.body.identity
-        out().print(
-            f"The pointer {identity.tenant}/{identity.deployment} stands on state {change.body.update.state}.",
-            soft_wrap=True,
-        )
 
 
 def _print_served(responses: tuple[ResponseView, ...]) -> None:

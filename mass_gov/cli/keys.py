@@ -82,11 +82,11 @@ def rotate(
     continue the log.
     """
     from mass_gov.flows.keys import rotate as rotate_key
-    from mass_gov.wiring import actor, open_ledger
+    from mass_gov.wiring import acting, open_ledger
 
     chosen = settings(principal=principal)
     with open_ledger(chosen) as ledger:
-        done = rotate_key(ledger, purpose, actor(chosen))
+        done = rotate_key(ledger, purpose, acting(chosen, ledger, "keys").actor)
         document = _document(ledger, ledger.key_ring.tenure_at(done.index + 1, purpose))
     if as_json:
         emit({"rotated_index": done.index, "old_key": done.old.keyid, "new_key": document})
@@ -126,7 +126,7 @@ def revoke(
     After a compromise trust in what the key signed ends at the trusted size, for good, and `verify` says so.
     """
     from mass_gov.flows.keys import revoke as revoke_key
-    from mass_gov.wiring import actor, open_ledger
+    from mass_gov.wiring import acting, open_ledger
 
     chosen, why = settings(principal=principal, witnesses=witnesses), clean_reason(reason)
     if trusted_size is not None and not compromised:
@@ -136,7 +136,9 @@ def revoke(
             trusted_size = _witnessed(ledger, witness_policy(chosen))
         what = f"believed up to size {trusted_size} only" if compromised else "revoked, and believed as before"
         _ask(yes, as_json, f"The key {key} will be {what}, for good. Go on?")
-        tenure = revoke_key(ledger, key, actor(chosen), why, compromised=compromised, trusted_size=trusted_size)
+        tenure = revoke_key(
+            ledger, key, acting(chosen, ledger, "keys").actor, why, compromised=compromised, trusted_size=trusted_size
+        )
         document = _document(ledger, tenure)
     if as_json:
         emit(document)

@@ -13,20 +13,24 @@ from typer.main import get_command
 
 from mass_gov import __version__
 from mass_gov.cli import (
+    approving,
     blaming,
     changes,
     control,
     evaluation,
     keys,
     logs,
+    notifications,
     pointers,
     policies,
+    principals,
     replays,
     restoring,
     setup,
     solve,
     subjects,
     tasks,
+    tokens,
     training,
     verification,
     witness,
@@ -54,6 +58,9 @@ for command in (
     blaming.blame,
 ):
     app.command()(command)
+app.command()(notifications.notify)
+for decision in (approving.diff, approving.approve, approving.promote, approving.reject, approving.expire):
+    changes.app.command()(decision)
 for name, part in (
     ("backup", restoring.backup),
     ("import", restoring.import_log),
@@ -68,6 +75,8 @@ for name, group in (
     ("log", logs.app),
     ("witness", witness.app),
     ("policy", policies.app),
+    ("principals", principals.app),
+    ("tokens", tokens.app),
     ("subjects", subjects.app),
     ("tasks", tasks.app),
     ("train", training.app),

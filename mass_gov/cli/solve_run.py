@@ -23,6 +23,7 @@ from uuid6 import uuid7
 from mass_gov.cli import exits
 from mass_gov.cli.forced import read_forced
 from mass_gov.cli.grading import Grader
+from mass_gov.cli.notifications import tell_in_passing
 from mass_gov.cli.output import emit, err, out, say, visible
 from mass_gov.cli.solve_view import Tally, answer_panel, result, unadapted_panel, unadapted_result
 from mass_gov.config import Settings
@@ -156,6 +157,7 @@ def _session(asked: Asked, question: str | None = None) -> Iterator[_Session]:
             yield _Session(bench, asked, [ForcedSample(question, solution) for question, solution in forced])
         else:
             yield _Session(bench, asked)
+    tell_in_passing(asked.settings)
 
 
 def _say_first_use(bench: Workbench, settings: Settings) -> None:

@@ -94,7 +94,7 @@ def erase(
     legal hold refuses. After a crash, the same command finishes what was begun.
     """
     from mass_gov.flows.erase import erase as erase_subject
-    from mass_gov.wiring import actor, open_ledger
+    from mass_gov.wiring import acting, open_ledger
 
     chosen, why = settings(principal=principal), clean_reason(reason)
     with open_ledger(chosen) as ledger:
@@ -103,7 +103,7 @@ def erase(
             _preview(ledger, subject, ask=not dry_run, as_json=as_json)
         if dry_run:
             return
-        done = erase_subject(ledger, subject, actor(chosen), why)
+        done = erase_subject(ledger, subject, acting(chosen, ledger, "subjects").actor, why)
     if as_json:
         emit(_erased_document(done))
         return
@@ -126,12 +126,12 @@ def release(
 
 def _decide(what: Literal["hold", "release"], handle: str, reason: str, principal: str | None, as_json: bool) -> None:
     from mass_gov.flows import erase as flow
-    from mass_gov.wiring import actor, open_ledger
+    from mass_gov.wiring import acting, open_ledger
 
     chosen, why = settings(principal=principal), clean_reason(reason)
     with open_ledger(chosen) as ledger:
         decide = flow.hold if what == "hold" else flow.release
-        subject = decide(ledger, _handle(ledger, handle), actor(chosen), why)
+        subject = decide(ledger, _handle(ledger, handle), acting(chosen, ledger, "subjects").actor, why)
     if as_json:
         emit(_document(subject))
     else:

@@ -170,6 +170,18 @@ def parse_spki(data: bytes) -> VerificationKey:
         raise InputError("The bytes are no public key. Give the key that the ledger exported.") from error
 
 
+def parse_public_pem(data: bytes) -> VerificationKey:
+    """Read a public key in PEM, as `openssl pkey -pubout` writes it.
+
+    Raises:
+        InputError: not one, or neither Ed25519 nor P-256.
+    """
+    try:
+        return verification_key(serialization.load_pem_public_key(data))
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InputError("The file holds no public key in PEM. Write one: `openssl pkey -pubout`.") from error
+
+
 def _private_pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None) -> bytes:
     protection: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if password is not None:

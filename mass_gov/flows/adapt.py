@@ -21,6 +21,7 @@ from uuid6 import uuid7
 from mass_gov.errors import FrozenError, RefusedError, StaleChangeError, TaskError
 from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows.approve import undone_parent
+from mass_gov.flows.authority import authorise
 from mass_gov.flows.drafting import Timed, change_drafts, response_body, served_text
 from mass_gov.flows.exchange import Answered, Outcome, Request
 from mass_gov.flows.handles import task_commitment
@@ -62,12 +63,17 @@ def adapt(request: Request, bench: Workbench) -> Answered:
     """Adapt to one request, record it, and answer.
 
     Raises:
+        PermissionRefusedError: whoever asks may not ask for this; nothing is served.
         TaskError: the question cannot be posed to this model, or its task id was used for another question.
         FrozenError: learning is frozen (`flows.respond.adapt_or_respond` answers un-adapted then).
         PausedError: a budget is spent, or the deployment cools down (answered un-adapted likewise).
         StaleChangeError: the pointer moved while this ran, for scope instance twice; nothing was written or served.
         OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
     """
+    place = (bench.tenant, bench.deployment)
+    authorise(
+        bench.ledger, bench.actor, "solve", place, scope=request.scope, policy=under_policy_in_force(bench).policy
+    )
     if (known := recall(request, bench)) is not None:
         return known
     _refuse_frozen(bench)  # before any work is done; the ledger refuses it again when it is written

@@ -20,8 +20,10 @@ from mass_gov.evidence.sealing import unseal
 from mass_gov.flows.audit_change import Comparison, compare_change, compare_regression, compare_settings
 from mass_gov.flows.audit_report import Findings
 from mass_gov.flows.audit_subjects import SubjectCheck
+from mass_gov.flows.behaviour import behaviour_of, needed, shown_digest
 from mass_gov.flows.handles import task_commitment
 from mass_gov.ledger import Entry, RawLedger
+from mass_gov.ledger.entries import read_entry
 from mass_gov.ledger.notebook import Notebook
 from mass_gov.ledger.schema import artifacts
 from mass_gov.ledger.writing import binding_of
@@ -202,8 +204,12 @@ class ContentCheck(Contents):
             return
         self._subjects.look(entry)
         opened = [(ref.role, self._open(entry, ref)) for ref in entry.predicate.artifacts]
+        if change_id is not None and isinstance(entry.predicate.body, ChangeRecorded):
+            self.notes.note("index of change", change_id, str(entry.index))
         if lawful:  # else it is not known which of two is meant
             self.compare(entry, change_id, {role: content for role, content in opened if content is not None})
+        if isinstance(entry.predicate.body, ChangeApproved) and entry.predicate.body.shown is not None:
+            self._shown(entry, entry.predicate.body)
 
     def erased_subjects(self) -> None:
         """(9) Say whose contents could not be opened because they were erased, and whether the log says so."""
@@ -231,6 +237,30 @@ class ContentCheck(Contents):
             named = _Named.read(noted)
             what = f"{named.where}: it is missing; restore it"
             self.findings.wrong(7, f"artifacts row {key[:16]}", what, named.index, named.change_id)
+
+    def _shown(self, entry: Entry, approval: ChangeApproved) -> None:
+        """(9) What the approver was shown is what was recorded, as far as that can still be read."""
+        index = self.notes.find("index of change", approval.change_id)
+        leaf = next(self.raw.leaves(int(index), int(index) + 1), None) if index is not None else None
+        if leaf is None or self.keys is None or not isinstance(leaf[1], bytes):
+            return  # step (8) says that there is no such change
+        where = f"event {entry.index}, shown"
+        with self.findings.guard(9, where, entry.index, approval.change_id):
+            recorded = read_entry(int(index or 0), leaf[1], self.ring)
+            if not isinstance(recorded.predicate.body, ChangeRecorded):
+                return
+            change = recorded.predicate.body.change
+            refs = {ref.role: ref for ref in recorded.predicate.artifacts}
+            opened = {role: self._open(recorded, refs[role]) for role in needed(change) if role in refs}
+            plain = {role: content for role, content in opened.items() if content is not None}
+            suite = self._suites.get(change.parents.suite)
+            if len(plain) < len(needed(change)) or (suite is None and change.regression is not None):
+                self.findings.skipped(9, "what some approvers were shown cannot be read any more")
+                return
+            document = behaviour_of(change, recorded.leaf_hash, plain, suite)
+            if shown_digest(self.keys, document) != approval.shown:
+                what = "the approver was shown something else than what the change does; do not rely on the approval"
+                self.findings.wrong(9, where, what, entry.index, approval.change_id)
 
     def _open(self, entry: Entry, ref: ArtifactRef) -> bytes | None:
         """(9) Unseal: key, commitment, binding. Rows that step (7) refuses are left to it."""

@@ -12,6 +12,7 @@ from functools import cache
 
 from mass_gov.config_data import data_folder
 from mass_gov.errors import PolicyError
+from mass_gov.flows.audit_approvals import ApprovalCheck
 from mass_gov.flows.audit_contents import Contents
 from mass_gov.flows.audit_report import Findings
 from mass_gov.ledger import Entry
@@ -22,6 +23,7 @@ from mass_gov.records.change import ChangeBody
 from mass_gov.records.events import (
     ChangeApproved,
     ChangeRecorded,
+    ChangeRejected,
     PointerRebased,
     PolicyActivated,
     PolicyProposed,
@@ -38,6 +40,7 @@ class DecisionCheck:
         self._contents = contents
         self._findings = findings
         self._notes = notes if notes is not None else Notebook()
+        self._approvals = ApprovalCheck(findings, self._notes)
         self._suites: dict[str, SuiteRegistered] = {}
         self._in_force: PolicyActivated | None = None
 
@@ -54,6 +57,8 @@ class DecisionCheck:
                 self._approval(entry, approval)
             case PointerRebased() | RegressionPerformed() as tested:
                 self._regression(entry, tested)
+            case ChangeRejected() as rejection:
+                self._rejection(entry, rejection)
             case PolicyActivated() as activated:
                 self._activation(entry, activated)
             case PolicyProposed() as proposed if proposed.replaces is not None:
@@ -136,6 +141,7 @@ class DecisionCheck:
         change_id = change.identity.change_id
         self._tested(entry, change)
         policy = self._policy(change.parents.policy, entry.index)
+        self._approvals.recorded(entry, change, policy)
         if policy is None:
             return
         self._findings.checked(10)
@@ -176,13 +182,13 @@ class DecisionCheck:
         if policy is None:
             return
         self._findings.checked(10)
-        rules, where = policy.document.approvals, f"event {entry.index}, approval"
-        if approval.required != rules.required:
-            what = f"it takes {approval.required} approvals, and {policy.label} wants {rules.required}"
-            self._findings.wrong(10, where, what, entry.index, approval.change_id)
-        if approval.self_approved and not rules.self_approval:
-            what = f"{policy.label} does not count the requester's own approval"
-            self._findings.wrong(10, where, what, entry.index, approval.change_id)
+        self._approvals.approved(entry, approval, policy)
+
+    def _rejection(self, entry: Entry, rejection: ChangeRejected) -> None:
+        policy = self._policy(self._policy_of(rejection.change_id), entry.index)
+        if policy is not None:
+            self._findings.checked(10)
+            self._approvals.rejected(entry, rejection, policy)
 
     def _policy_of(self, change_id: str | None) -> str:
         return self._notes.find("policy of change", change_id or "") or ""

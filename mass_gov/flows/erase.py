@@ -27,6 +27,7 @@ from mass_gov.errors import KeyUnavailableError, MassGovError, PermissionRefused
 from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.approve import reason_artifact
+from mass_gov.flows.authority import authorise
 from mass_gov.flows.handles import SYSTEM_SUBJECT
 from mass_gov.flows.lineage import Lineage, Undoing, to_undo, trace
 from mass_gov.flows.rollback import rollback_drafts
@@ -158,6 +159,7 @@ def reason_of(ledger: Ledger, index: int) -> str | None:
 
 
 def _allowed(ledger: Ledger, handle: str, actor: Actor) -> KeyStore:
+    authorise(ledger, actor, "subjects", _PLACE)
     if actor.role not in ("operator", "admin"):
         raise PermissionRefusedError(
             f"{actor.principal} acts as {actor.role} and cannot decide about a subject's data. Let an operator do it."

@@ -35,6 +35,7 @@ from mass_gov.evidence.signing import Signer, VerificationKey
 from mass_gov.evidence.signing_keys import PURPOSES
 from mass_gov.evidence.witness_policy import NO_QUORUM, WitnessPolicy
 from mass_gov.flows.approve import reason_artifact
+from mass_gov.flows.authority import authorise
 from mass_gov.flows.heads import cosigned_head
 from mass_gov.ledger import Ledger
 from mass_gov.records.drafts import EventDraft
@@ -176,6 +177,7 @@ def _in_use(ledger: Ledger) -> dict[Purpose, str]:
 
 
 def _allowed(ledger: Ledger, actor: Actor) -> KeyStore:
+    authorise(ledger, actor, "keys", _PLACE)
     if actor.role not in ("operator", "admin"):
         raise PermissionRefusedError(
             f"{actor.principal} acts as {actor.role}: only operators and admins decide about keys. Ask one of them."

@@ -19,6 +19,7 @@ from typing import Any
 from mass_gov.errors import IntegrityError, MassGovError, NotFoundError, TaskError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.flows.adapt import compute
+from mass_gov.flows.authority import authorise
 from mass_gov.flows.exchange import Outcome
 from mass_gov.flows.replay_record import check_made_from, read_content
 from mass_gov.flows.replay_report import (
@@ -273,5 +274,7 @@ def record_replay(replayed: Replayed, bench: Workbench) -> None:
         first_difference=replayed.first_difference,
         fingerprint=replayed.fingerprint,
     )
-    who = Actor(principal=bench.actor.principal, role="auditor")
+    # A name that is self-asserted looks as an auditor does; a principal acts in the role that it showed a token for.
+    who = bench.actor if ledger.has_principals() else Actor(principal=bench.actor.principal, role="auditor")
+    authorise(ledger, who, "replay", (place.tenant, place.deployment), change_id=change_id)
     bench.ledger.append([EventDraft(who, place.tenant, place.deployment, body)])

@@ -16,6 +16,7 @@ from mass_gov.errors import FrozenError, PausedError, StaleChangeError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import new_subject_handle
 from mass_gov.flows.adapt import adapt, answer_from
+from mass_gov.flows.authority import authorise
 from mass_gov.flows.drafting import Timed, canonical
 from mass_gov.flows.exchange import Answered, Request
 from mass_gov.flows.workbench import Origin, Workbench, current_origin, under_policy_in_force
@@ -54,10 +55,12 @@ def respond(request: Request, bench: Workbench) -> Responded:
     """Answer one request from the pointer's state, with no update.
 
     Raises:
+        PermissionRefusedError: whoever asks may not.
         TaskError: the question cannot be posed to this model.
         StaleChangeError: the pointer moved twice while this ran; nothing was written and nothing is served.
         OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
     """
+    authorise(bench.ledger, bench.actor, "solve", (bench.tenant, bench.deployment))
     requested_at = timestamp(bench.clock())
     try:
         return _respond_once(request, requested_at, under_policy_in_force(bench))

@@ -16,6 +16,7 @@ from typing import Literal
 
 from mass_gov.errors import DependentsError, InputError, NotFoundError, RefusedError
 from mass_gov.flows.approve import maker_of_parent, reason_artifact
+from mass_gov.flows.authority import authorise
 from mass_gov.ledger import ChangeView, Ledger, ResponseView, StateView
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, ChangeRolledBack
@@ -43,9 +44,12 @@ def rollback(ledger: Ledger, change_id: str, actor: Actor, reason: str, *, casca
     Raises:
         DependentsError: later active changes stand on it and `cascade` is false.
         StaleChangeError: the pointer moved while this ran; nothing was written.
+        PermissionRefusedError: the actor may not.
         RefusedError: the change never took effect (it is held or rejected).
     """
     change = ledger.change(change_id)
+    identity = change.body.identity
+    authorise(ledger, actor, "rollback", (identity.tenant, identity.deployment), change_id=change.change_id)
     if change.status not in ("applied", "active", "retired", "rolled_back"):
         raise RefusedError(f"change {change.change_id} is {change.status}: it never took effect. Reject it instead.")
     moved = _movements(ledger, change, cascade)

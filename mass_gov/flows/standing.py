@@ -27,8 +27,6 @@ from mass_gov.policy.standing import (
 from mass_gov.policy.update_measures import asked_for
 from mass_gov.records.base import timestamp
 from mass_gov.records.change import Measure, Scope
-from mass_gov.records.drafts import EventDraft
-from mass_gov.records.events import AccessDenied
 
 
 @dataclass
@@ -57,7 +55,7 @@ class LogReading:
 def refuse_paused(scope: Scope, bench: Workbench) -> None:
     """Refuse to learn for a tenant whose budget is spent, or in a deployment that cools down.
 
-    The refusal is recorded.
+    The refusal is noted; a flood of them becomes few events (`Ledger.deny`).
 
     Raises:
         PausedError: with what has run out, and when it is there again.
@@ -69,8 +67,7 @@ def refuse_paused(scope: Scope, bench: Workbench) -> None:
         return
     standing = _read(bench.base_state, timestamp(bench.clock()), asked, bench)
     if (why := _paused(standing, gates, bench)) is not None:
-        body = AccessDenied(action="learn", policy=bench.policy.digest, change_id=None, count=1)
-        bench.ledger.append([EventDraft(bench.actor, bench.tenant, bench.deployment, body)])
+        bench.ledger.deny(bench.actor, "learn", (bench.tenant, bench.deployment))
         raise PausedError(why)
 
 

@@ -7,6 +7,7 @@ from mass_gov.ledger.address import Address
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.ledger import Ledger
 from mass_gov.ledger.migrate import ledger_exists
+from mass_gov.ledger.principal_reader import PrincipalView, TokenView
 from mass_gov.ledger.raw import RawLedger, Replica
 from mass_gov.ledger.subject_reader import SubjectView
 from mass_gov.ledger.views import (
@@ -32,10 +33,12 @@ __all__ = [
     "PointerAsOf",
     "PointerMove",
     "PointerView",
+    "PrincipalView",
     "RawLedger",
     "Replica",
     "ResponseView",
     "StateView",
     "SubjectView",
+    "TokenView",
     "ledger_exists",
 ]

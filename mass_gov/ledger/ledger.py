@@ -43,6 +43,7 @@ from mass_gov.evidence.signing_keys import PURPOSES
 from mass_gov.ledger import projector
 from mass_gov.ledger.address import Address
 from mass_gov.ledger.database import DEFAULT_TIMEOUT, Database
+from mass_gov.ledger.denials import DenialCounter, Denied
 from mass_gov.ledger.derived import check_derived
 from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import Entry, claimed_log_key, learn, read_entry
@@ -88,8 +89,11 @@ class Ledger(StandingReader):
         self._head: LogHead | None = None
         """Where this process left the log; compared with what stands there before it is used."""
         self._predecessor: Predecessor | None = None
+        self._opened = False
+        """Whether it may be written."""
         self._lock = threading.Lock()
         self._sequencer = Sequencer(self._commit, self._stands)
+        self._denials = DenialCounter(database, self.append, clock)
 
     @classmethod
     def open(
@@ -145,6 +149,11 @@ class Ledger(StandingReader):
         return self._database.address
 
     @property
+    def writable(self) -> bool:
+        """Whether it was opened to write."""
+        return self._opened
+
+    @property
     def outside(self) -> OutsideCheckpoints:
         """What is kept outside the database: signed heads, and those that witnesses cosigned."""
         return self._outside
@@ -153,6 +162,10 @@ class Ledger(StandingReader):
     def checkpoints(self) -> Path:
         """The folder of checkpoints outside the database."""
         return self._outside.folder
+
+    def now(self) -> dt.datetime:
+        """The time that an event would have."""
+        return self._clock()
 
     def append(self, drafts: Sequence[EventDraft]) -> list[Entry]:
         """Write events, all or none; they are durable when this returns. Threads that call at once share one commit.
@@ -170,6 +183,18 @@ class Ledger(StandingReader):
         self._required_keys()
         return self._sequencer.append(drafts)
 
+    def deny(self, actor: Actor, action: str, place: tuple[str, str], change_id: str | None = None) -> None:
+        """Note that somebody was refused something; a flood of it becomes few events (`denials`).
+
+        Arguments:
+            place: tenant and deployment.
+
+        Raises:
+            OutageError: the database cannot be written.
+        """
+        if self._opened:
+            self._denials.add(Denied(actor, action, *place, change_id))
+
     def rebuild(self) -> int:
         """Drop the projections and derive them from the log again; returns the number of events."""
         with self._lock, self._database.write() as connection:
@@ -183,15 +208,19 @@ class Ledger(StandingReader):
             return last_root(connection)[0]
 
     def close(self) -> None:
-        """Write the newest checkpoint outside and let go of the file.
+        """Write down what is only counted, then the newest checkpoint outside, and let go of the file.
 
         Raises:
             LedgerUnavailableError: the folder outside cannot be written; every event is durable all the same.
         """
         try:
-            self._outside.flush()
+            if self._opened:
+                self._denials.close()
         finally:
-            self._database.close()
+            try:
+                self._outside.flush()
+            finally:
+                self._database.close()
 
     def __enter__(self) -> Ledger:
         return self
@@ -223,6 +252,7 @@ class Ledger(StandingReader):
             self.keys.settle(self._keys_in_use)  # (8)
             for handle in self.erased_subjects():
                 self.keys.finish_erasure(handle)  # (7)
+            self._opened = True
 
     def _bring_up(self) -> None:
         """Bring the schema up to this program's; what the projections say is derived again once the log is trusted."""

@@ -11,7 +11,7 @@ Rules that a log must keep, checked when an event is written and again by `verif
   tenant and deployment
 - a response serves a state of its change, and an adapted answer only while the change is applied or active; one with no
   change behind it serves its pointer's state under the policy in force
-- who may cause an event, whose its artifacts are, what it registers: `rules`
+- who may cause an event, whose its artifacts are, what it registers: `rules`; principals and tokens: `principal_rules`
 - which keys sign: `key_rules`; whose data is held or erased, and that nothing is made or served from what was erased:
   `subject_rules`
 - whether learning goes on, and that nothing is recorded while it does not: `control_rules`
@@ -27,7 +27,15 @@ from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import IntegrityError, NotFoundError, RefusedError, StaleChangeError
 from mass_gov.evidence.state import state_digest
-from mass_gov.ledger import control_rules, key_rules, pointer_rules, rules, subject_rules, transitions
+from mass_gov.ledger import (
+    control_rules,
+    key_rules,
+    pointer_rules,
+    principal_rules,
+    rules,
+    subject_rules,
+    transitions,
+)
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import (
     active_policy,
@@ -60,6 +68,7 @@ from mass_gov.records.events import (
     PointerRebased,
     PolicyActivated,
     PolicyProposed,
+    PrincipalRegistered,
     RegressionPerformed,
     ReplayPerformed,
     ResponseServed,
@@ -67,6 +76,8 @@ from mass_gov.records.events import (
     SubjectHeld,
     SubjectReleased,
     SuiteRegistered,
+    TokenIssued,
+    TokenRevoked,
     Unadapted,
 )
 
@@ -81,6 +92,7 @@ def apply(connection: Connection, entry: Entry) -> None:
     """
     _check_opening(entry)
     rules.check_event(entry)
+    principal_rules.check_actor(connection, entry)
     match entry.predicate.body:
         case ModelRegistered() as body:
             rules.register_model(connection, entry, body)
@@ -110,7 +122,7 @@ def apply(connection: Connection, entry: Entry) -> None:
 
 
 def _control(connection: Connection, entry: Entry) -> None:
-    """Events that are about no change: keys, people, pointers, and whether learning goes on."""
+    """Events that are about no change: keys, pointers, and whether learning goes on."""
     match entry.predicate.body:
         case LogOpened() as body:
             key_rules.open_with(connection, entry, body)
@@ -126,12 +138,25 @@ def _control(connection: Connection, entry: Entry) -> None:
             pointer_rules.rebase(connection, entry, body)
         case RegressionPerformed() as body:
             pointer_rules.note_test(connection, entry, body)
+        case _:
+            _people(connection, entry)
+
+
+def _people(connection: Connection, entry: Entry) -> None:
+    """Events that are about people: whose data it is, and who may act."""
+    match entry.predicate.body:
         case SubjectHeld() as body:
             subject_rules.hold(connection, entry, body)
         case SubjectReleased() as body:
             subject_rules.release(connection, entry, body)
         case SubjectErased() as body:
             subject_rules.erase(connection, entry, body)
+        case PrincipalRegistered() as body:
+            principal_rules.register(connection, entry, body)
+        case TokenIssued() as body:
+            principal_rules.issue(connection, entry, body)
+        case TokenRevoked() as body:
+            principal_rules.revoke(connection, entry, body)
         case AccessDenied():
             pass  # nothing to query: they are read from the log itself
 

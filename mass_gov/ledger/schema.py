@@ -3,7 +3,8 @@
 Two kinds of table, and the difference is the whole design:
 
 - **the log** (`log_events log_nodes log_checkpoints artifacts`): append-only by trigger, proven by signatures and
-  hashes, never rebuilt. Whatever is not in these four tables and the key store can be lost without loss.
+  hashes, never rebuilt. Whatever is not in these four tables and the key store can be lost without loss, but for
+  refusals that were counted and not logged yet (`denials`, which is neither of the two kinds).
 - **projections** (the rest): what readers query. Every column is derived from the log by `projector`, so they can be
   dropped and rebuilt, and `verify` compares them row by row.
 
@@ -167,5 +168,52 @@ controls = Table(
     Column("ended_index", _INT),  # index of the event that let learning go on; NULL while frozen
 )
 
+principals = Table(
+    "principals",
+    metadata,
+    Column("principal", Text, primary_key=True),
+    Column("index", _INT, nullable=False),  # index of the event that says so
+    Column("roles", Text, nullable=False),  # by commas; empty of one who may do nothing any more
+    Column("scopes", Text, nullable=False),  # by commas
+    Column("public_key", Text),  # SubjectPublicKeyInfo DER, base64: its own Ed25519 key
+)
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("token_id", Text, primary_key=True),
+    Column("index", _INT, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("token_hash", Text, nullable=False),
+    Column("issued_at", Text, nullable=False),  # time of the event
+    Column("expires_at", Text),
+    Column("revoked_index", _INT),
+)
+denials = Table(
+    "denials",
+    metadata,
+    Column("principal", Text, primary_key=True),
+    Column("action", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("change_id", Text),  # what the refusals counted here were about; NULL of several or none
+    Column("count", _INT, nullable=False),  # refusals that no event has summed up yet
+    Column("logged_at", Text, nullable=False),  # when an event last summed some up, or was about to
+)
+
 LOG_TABLES = (log_events, log_nodes, log_checkpoints, artifacts)
-PROJECTIONS = (registrations, changes, approvals, pointers, pointer_moves, responses, log_keys, subjects, controls)
+PROJECTIONS = (
+    registrations,
+    changes,
+    approvals,
+    pointers,
+    pointer_moves,
+    responses,
+    log_keys,
+    subjects,
+    principals,
+    tokens,
+    controls,
+)
+COUNTERS = (denials,)
+"""Neither log nor projection: what they hold goes into the log later."""

@@ -13,8 +13,8 @@ from sqlalchemy import func, select
 from mass_gov.errors import IntegrityError
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.ledger.database import Database
+from mass_gov.ledger.principal_reader import PrincipalReader
 from mass_gov.ledger.schema import changes
-from mass_gov.ledger.subject_reader import SubjectReader
 from mass_gov.policy.standing import Spent
 from mass_gov.records.events import ChangeRecorded
 
@@ -22,7 +22,7 @@ _PAGE = 64
 _MOST = 20_000
 
 
-class StandingReader(SubjectReader):
+class StandingReader(PrincipalReader):
     """The part of a ledger that budgets and cooldowns ask. Made by `Ledger.open`."""
 
     def __init__(self, database: Database, keys: KeyStore | None) -> None:

@@ -24,6 +24,7 @@ from sqlalchemy import delete, insert, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import DependentsError, IntegrityError, RefusedError, StaleChangeError
+from mass_gov.ledger import principal_rules
 from mass_gov.ledger.control_rules import refuse_frozen
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import affected_responses, approvers, change_row, later_active, move_row, pointer_row
@@ -61,6 +62,7 @@ def approve(connection: Connection, entry: Entry, body: ChangeApproved) -> None:
     _check_bound(row, body)
     if moves_pointer(row, body):
         _check_not_stale(row, pointer_row(connection, row["tenant"], row["deployment"]))
+    principal_rules.check_approval(connection, entry, body)
     approver = entry.predicate.actor.principal
     _check_count(row, body, approver, approvers(connection, body.change_id, body.meaning))
     connection.execute(
@@ -152,10 +154,12 @@ def settle(connection: Connection, entries: Sequence[Entry]) -> None:
 
     Raises:
         RefusedError: the last approval of a movement without the movement, a cascade without what set it off, or a
-            change that takes another one's place without that one's rejection, or the other way round.
+            change that takes another one's place without that one's rejection, or the other way round, or a ledger in
+            which nobody could say who may act.
     """
     settle_regressions(entries)
     _settle_rebases(connection, entries)
+    principal_rules.settle(connection, entries)
     for entry in entries:
         body = entry.predicate.body
         cause = body.cascade_of if isinstance(body, ChangeRolledBack) else None

@@ -21,9 +21,11 @@ from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.model_signing import delta_digest, sign_folder
 from mass_gov.evidence.state import state_digest
+from mass_gov.flows.behaviour import read_behaviour
 from mass_gov.flows.handles import SYSTEM_SUBJECT, task_commitment
 from mass_gov.ledger import ChangeView, Entry, Ledger
 from mass_gov.policy import Facts, Policy, decide, judge, load_policy
+from mass_gov.policy.approving import must_be_shown
 from mass_gov.policy.bounds import paired_lower_bound
 from mass_gov.records.artifacts import (
     AnswerContent,
@@ -275,6 +277,8 @@ class LedgerWorld:
             "approvals": sum(given.meaning == meaning for given in change.approvals) + 1,
             "required": self.policy.document.approvals.required,
         }
+        if must_be_shown(self.policy) and "shown" not in overrides and actor.role in ("operator", "admin"):
+            fields["shown"] = read_behaviour(self.ledger, change).digest
         return self.draft(ChangeApproved(**(fields | overrides)), actor, REASON)
 
     def activation(

@@ -1,0 +1,250 @@
+"""Who may act, by the ledger's own rules and at the edge of every flow: denials first, on both engines."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mass_gov.errors import IntegrityError, NotFoundError, PermissionRefusedError, RefusedError
+from mass_gov.evidence.signing import Ed25519Signer, P256Signer
+from mass_gov.flows.approve import approve, reject
+from mass_gov.flows.audit import verify
+from mass_gov.flows.authority import Claim, authorise, identify, token_hash
+from mass_gov.flows.principals import issue, register, retire, revoke
+from mass_gov.flows.rollback import rollback
+from mass_gov.ledger import Ledger
+from mass_gov.records.drafts import EventDraft
+from mass_gov.records.events import Actor, PrincipalRegistered, TokenIssued
+from tests.fakes.engines import address_of
+from tests.fakes.ledger_world import ADA, BOB, LedgerWorld, shipped_policy
+
+pytestmark = pytest.mark.both_engines
+
+NOBODY = Actor(principal="local", role="admin")
+CARL = Actor(principal="carl", role="admin")
+SCOPES = ("instance", "deployment")
+
+
+class Clock:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = dt.datetime(2026, 11, 28, 9, 0, tzinfo=dt.UTC)
+
+    def __call__(self) -> dt.datetime:
+        self.now += dt.timedelta(microseconds=1)
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def world(tmp_path: Path, clock: Clock) -> Iterator[LedgerWorld]:
+    made = LedgerWorld.make(tmp_path / "home", shipped_policy("default"), clock=clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def token(world: LedgerWorld) -> str:
+    """Carl is the first, an admin; Ada asks, Bob operates."""
+    done = register(world.ledger, "carl", NOBODY, roles=["admin"], scopes=[])
+    register(world.ledger, "ada", CARL, roles=["requester"], scopes=["instance"])
+    register(world.ledger, "bob", CARL, roles=["operator"], scopes=[])
+    assert done.issued is not None
+    return done.issued.token
+
+
+def who(ledger: Ledger, clock: Clock, token: str | None, action: str, name: str | None = None) -> Actor:
+    return identify(ledger, Claim(name, token), action, clock(), fallback="local").actor  # type: ignore[arg-type]
+
+
+def denials(ledger: Ledger) -> list[tuple[str, str, int]]:
+    found = [entry.predicate for entry in ledger.entries() if entry.predicate.body.type == "access.denied"]
+    return [(p.actor.principal, p.body.action, p.body.count) for p in found]  # type: ignore[union-attr]
+
+
+def test_the_first_principal_must_be_an_admin(world: LedgerWorld) -> None:
+    with pytest.raises(RefusedError, match="no admin"):
+        register(world.ledger, "bob", NOBODY, roles=["operator"], scopes=[])
+    assert not world.ledger.has_principals()
+
+
+def test_the_first_principal_comes_with_a_token_or_not_at_all(world: LedgerWorld) -> None:
+    body = PrincipalRegistered(
+        principal="carl", roles=("admin",), scopes=(), public_key=None, policy=world.policy.digest
+    )
+    with pytest.raises(RefusedError, match="nobody could let anybody in"):
+        world.ledger.append([EventDraft(NOBODY, "system", "principals", body)])
+    assert not world.ledger.has_principals()
+
+
+@pytest.mark.parametrize("name", ["system", "unauthenticated", "policy"])
+def test_some_names_are_nobodys(world: LedgerWorld, name: str) -> None:
+    with pytest.raises(RefusedError, match="reserved"):
+        register(world.ledger, name, NOBODY, roles=["admin"], scopes=[])
+
+
+@pytest.mark.usefixtures("token")
+def test_the_last_admin_can_neither_retire_nor_lose_the_last_token(world: LedgerWorld) -> None:
+    with pytest.raises(RefusedError, match="No admin would be left"):
+        retire(world.ledger, "carl", CARL)
+    with pytest.raises(RefusedError, match="No admin would be left"):
+        register(world.ledger, "carl", CARL, roles=["operator"], scopes=[])
+    (only,) = world.ledger.tokens("carl")
+    issue(world.ledger, "carl", CARL, expires_at=world.ledger.now() + dt.timedelta(days=1))  # which will not last
+    with pytest.raises(RefusedError, match="No admin would be left"):
+        revoke(world.ledger, only.token_id, CARL)
+    issue(world.ledger, "carl", CARL)
+    assert revoke(world.ledger, only.token_id, CARL).revoked_index is not None
+
+
+@pytest.mark.parametrize(
+    ("spoil", "match"),
+    [
+        ("none", "Set MASS_GOV_TOKEN"),
+        ("unknown", "unknown here"),
+        ("other name", "not bob's"),
+        ("expired", "expired at"),
+        ("revoked", "was revoked"),
+        ("retired", "retired"),
+    ],
+)
+def test_without_a_good_token_nobody_acts(world: LedgerWorld, clock: Clock, token: str, spoil: str, match: str) -> None:
+    given: str | None = issue(world.ledger, "bob", CARL, expires_at=clock() + dt.timedelta(hours=1)).token
+    assert who(world.ledger, clock, given, "approve") == BOB
+    name = None
+    if spoil == "none":
+        given = None
+    elif spoil == "unknown":
+        given = token[:-4] + "AAAA"
+    elif spoil == "other name":
+        given, name = token, "bob"
+    elif spoil == "expired":
+        clock.now += dt.timedelta(hours=1)
+    elif spoil == "revoked":
+        revoke(world.ledger, world.ledger.tokens("bob")[0].token_id, CARL)
+    else:
+        retire(world.ledger, "bob", CARL)
+    before = world.ledger.size
+    with pytest.raises(PermissionRefusedError, match=match):
+        who(world.ledger, clock, given, "approve", name)
+    assert world.ledger.size == before + 1
+    expected = ("bob", "approve", 1) if spoil == "retired" else ("unauthenticated", "authenticate", 1)
+    assert denials(world.ledger) == [expected]
+
+
+def test_a_token_means_nothing_where_nobody_is_registered(world: LedgerWorld, clock: Clock) -> None:
+    with pytest.raises(PermissionRefusedError, match="no principal is registered"):
+        who(world.ledger, clock, "mgv_x", "solve")
+    assert who(world.ledger, clock, None, "solve") == Actor(principal="local", role="requester")
+
+
+def test_a_token_is_kept_nowhere(world: LedgerWorld, token: str) -> None:
+    assert token.startswith("mgv_") and len(token) == 4 + 43  # 256 bits in base64
+    stored = b"".join(entry.leaf for entry in world.ledger.entries())
+
+    payloads = b"".join(base64.b64decode(json.loads(e.leaf)["payload"]) for e in world.ledger.entries())
+    assert token.encode() not in stored + payloads
+    assert token_hash(token).encode() in payloads
+
+
+@pytest.mark.usefixtures("token")
+@pytest.mark.parametrize(
+    "actor", [ADA, Actor(principal="ada", role="operator"), Actor(principal="eve", role="operator")]
+)
+def test_whoever_is_no_operator_decides_nothing(world: LedgerWorld, actor: Actor) -> None:
+    held = world.record("one", step_norm=0.7)
+    for decide in (approve, reject, rollback):
+        with pytest.raises(PermissionRefusedError):
+            decide(world.ledger, held.change_id, actor, "because")
+    # And past the flow the ledger refuses the same: whoever writes another door gets no further.
+    with pytest.raises(PermissionRefusedError):
+        world.ledger.append([world.approval(held, actor)])
+    assert world.ledger.change(held.change_id).status == "held"
+    assert sum(count for _, _, count in denials(world.ledger)) == 3
+
+
+@pytest.mark.usefixtures("token")
+def test_nobody_acts_in_the_systems_name(world: LedgerWorld) -> None:
+    held = world.record("one", step_norm=0.7)
+    for actor in (Actor(principal="bob", role="system"), Actor(principal="system", role="operator")):
+        with pytest.raises(PermissionRefusedError):
+            world.ledger.append([world.approval(held, actor, shown=None)])
+
+
+@pytest.mark.usefixtures("token")
+def test_a_scope_that_is_not_ones_own_is_not_asked_for(world: LedgerWorld) -> None:
+    with pytest.raises(PermissionRefusedError, match="may not ask for scope deployment"):
+        authorise(world.ledger, ADA, "solve", ("acme", "tutor"), scope="deployment")
+    with pytest.raises(PermissionRefusedError, match="may not ask for scope deployment"):
+        world.record("one", scope="deployment")
+    authorise(world.ledger, ADA, "solve", ("acme", "tutor"), scope="instance")
+    world.record("two")
+
+
+@pytest.mark.usefixtures("token")
+def test_only_an_admin_says_who_may_act(world: LedgerWorld) -> None:
+    for act in (
+        lambda: register(world.ledger, "eve", BOB, roles=["admin"], scopes=[]),
+        lambda: issue(world.ledger, "bob", BOB),
+        lambda: retire(world.ledger, "ada", BOB),
+        lambda: revoke(world.ledger, world.ledger.tokens("carl")[0].token_id, BOB),
+    ):
+        with pytest.raises(PermissionRefusedError):
+            act()
+    body = TokenIssued(
+        token_id="01890000-0000-7000-8000-000000000001", principal="carl", token_hash=token_hash("x"), expires_at=None
+    )
+    with pytest.raises(PermissionRefusedError):
+        world.ledger.append([EventDraft(BOB, "system", "principals", body)])
+
+
+@pytest.mark.usefixtures("token")
+def test_a_key_is_one_persons_and_of_one_kind(world: LedgerWorld) -> None:
+    key = Ed25519Signer.generate().public_key
+    register(world.ledger, "bob", CARL, roles=["operator"], scopes=[], public_key=key)
+    with pytest.raises(RefusedError, match="another principal's"):
+        register(world.ledger, "eve", CARL, roles=["operator"], scopes=[], public_key=key)
+    body = PrincipalRegistered(
+        principal="eve",
+        roles=("operator",),
+        scopes=(),
+        public_key=base64.b64encode(P256Signer.generate().public_key.spki).decode(),
+        policy=world.policy.digest,
+    )
+    with pytest.raises(IntegrityError, match="not Ed25519"):
+        world.ledger.append([EventDraft(CARL, "system", "principals", body)])
+
+
+@pytest.mark.usefixtures("token")
+def test_a_token_of_nobody_is_not_issued(world: LedgerWorld) -> None:
+    with pytest.raises(NotFoundError):
+        issue(world.ledger, "zoe", CARL)
+    retire(world.ledger, "ada", CARL)
+    with pytest.raises(RefusedError, match="retired"):
+        issue(world.ledger, "ada", CARL)
+
+
+def test_the_log_still_says_who_might_act_and_verifies(world: LedgerWorld, token: str, tmp_path: Path) -> None:
+    register(world.ledger, "ada", CARL, roles=["requester", "operator"], scopes=SCOPES)
+    ada = world.ledger.principal("ada")
+    assert ada is not None and (ada.roles, ada.scopes) == (("requester", "operator"), SCOPES)
+    report = verify(world.ledger)
+    assert report.ok, report.first_wrong
+    world.ledger.rebuild()
+    assert [one.principal for one in world.ledger.principals()] == ["ada", "bob", "carl"]
+    found = world.ledger.token_by_hash(token_hash(token))
+    assert found is not None and found.principal == "carl"
+    world.close()
+    again = Ledger.open(address_of(tmp_path / "home"), keys=world.keys, checkpoints=tmp_path / "home" / "checkpoints")
+    assert again.has_principals()
+    again.close()
