@@ -12,6 +12,7 @@
     │   ├── PermissionRefusedError   the principal may not do this (approving one's own request, say)
     │   ├── StaleChangeError         the pointer moved since the change was made: rebase it
     │   ├── FrozenError              learning is frozen there; serving goes on
+    │   ├── PausedError              an hour's budget is spent, or a deployment cools down; serving goes on
     │   └── DependentsError          later changes stand on this one; `--cascade` takes them too
     ├── IntegrityError               a record is not what was signed; the message names the first wrong thing
     ├── NotRetainedError             erased, or never kept
@@ -72,6 +73,10 @@ class StaleChangeError(RefusedError):
 
 class FrozenError(RefusedError):
     """Learning is frozen there."""
+
+
+class PausedError(RefusedError):
+    """An hour's budget is spent, or a deployment cools down after a rollback."""
 
 
 class DependentsError(RefusedError):

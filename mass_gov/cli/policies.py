@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mass_gov.cli import policy_view as view
+from mass_gov.cli.calibration import calibrate
 from mass_gov.cli.exits import DONE, NO
 from mass_gov.cli.options import AsOption, JsonFlag, settings
 from mass_gov.cli.output import emit, out, panel, say
@@ -18,6 +19,9 @@ app = typer.Typer(help="Check, show, test, compare, backtest and activate polici
 PolicyArgument = Annotated[
     str, typer.Argument(metavar="FILE|NAME", help="A policy file, or the name of a shipped policy.")
 ]
+
+
+app.command()(calibrate)
 
 
 @app.command()

@@ -26,12 +26,14 @@ from mass_gov.flows.drafting import Timed, change_drafts, response_body, served_
 from mass_gov.flows.exchange import Answered, Outcome, Request
 from mass_gov.flows.handles import task_commitment
 from mass_gov.flows.monitoring import Watch, probe, watching, window_measures
+from mass_gov.flows.standing import LogReading, refuse_paused
 from mass_gov.flows.workbench import Origin, Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ChangeView
 from mass_gov.mass.prompting import parse_answer
 from mass_gov.mass.values import Adapter
 from mass_gov.policy import Facts, load_policy
 from mass_gov.policy.diversity import sample_measures
+from mass_gov.policy.update_measures import asked_for
 from mass_gov.records.artifacts import (
     AnswerContent,
     AnswerText,
@@ -41,6 +43,7 @@ from mass_gov.records.artifacts import (
 )
 from mass_gov.records.base import timestamp
 from mass_gov.records.change import (
+    Measure,
     RegressionSummary,
     Scope,
     SynthesisSummary,
@@ -54,6 +57,8 @@ from mass_gov.stages.regression import compare
 from mass_gov.stages.synthesis import ForcedSample, force, score, scorer_of, synthesise
 from mass_gov.stages.update import Learned, take_steps
 
+FromLog = Callable[[int], tuple[Measure, ...]]
+
 
 def adapt(request: Request, bench: Workbench) -> Answered:
     """Adapt to one request, record it, and answer.
@@ -62,6 +67,7 @@ def adapt(request: Request, bench: Workbench) -> Answered:
         PermissionRefusedError: whoever asks may not ask for this; nothing is served.
         TaskError: the question cannot be posed to this model, or its task id was used for another question.
         FrozenError: learning is frozen (`flows.respond.adapt_or_respond` answers un-adapted then).
+        PausedError: a budget is spent, or the deployment cools down (answered un-adapted likewise).
         StaleChangeError: the pointer moved while this ran, for scope instance twice; nothing was written or served.
         OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
     """
@@ -72,6 +78,7 @@ def adapt(request: Request, bench: Workbench) -> Answered:
     if (known := recall(request, bench)) is not None:
         return known
     _refuse_frozen(bench)  # before any work is done; the ledger refuses it again when it is written
+    refuse_paused(request.scope, under_policy_in_force(bench))
     seed, requested_at = _seed(request), timestamp(bench.clock())
     try:
         return _adapt_once(request, seed, requested_at, under_policy_in_force(bench))
@@ -95,6 +102,7 @@ def _adapt_once(request: Request, seed: int, requested_at: str, bench: Workbench
     timed = Timed(bench.learner)
     with timed:
         origin = current_origin(bench)
+        log = LogReading(request.scope, origin, bench)
         outcome = compute(
             request.question,
             request.scope,
@@ -103,9 +111,10 @@ def _adapt_once(request: Request, seed: int, requested_at: str, bench: Workbench
             bench,
             forced=request.forced,
             watch=watching(change_id, bench),
+            from_log=log.measures,
             timed=timed,
         )
-    drafts = change_drafts(change_id, request, seed, requested_at, origin, outcome, timed, bench)
+    drafts = change_drafts(change_id, request, seed, requested_at, origin, outcome, log, timed, bench)
     try:
         bench.ledger.append(drafts)  # durable from here on; before it, nothing was served
     except RefusedError:
@@ -126,6 +135,7 @@ def compute(
     forced: Sequence[ForcedSample] = (),
     samples: SamplesContent | None = None,
     learned: Learned | None = None,
+    from_log: FromLog,
     watch: Watch | None = None,
     timed: Timed | None = None,
 ) -> Outcome:
@@ -136,9 +146,11 @@ def compute(
         samples: recorded samples to take instead of writing new ones (replay from samples).
         learned: a recorded update to take instead of a new step (replay from the delta).
         watch: the change's id and its window, for the window monitors; without it they know nothing, and fail.
+        from_log: what the log says of a change that cost so many FLOPs; a replay says what it said then.
         timed: collects wall seconds by stage.
     """
     stage = timed.stage if timed is not None else Timed(bench.learner).stage
+    spent_before, document = bench.learner.flops, bench.policy.document
     with stage("synthesis"):
         if samples is None:
             samples = (
@@ -151,30 +163,41 @@ def compute(
             )
         samples = score(bench.learner, question, samples)  # recorded samples too: a score is computed, never believed
         scorer = scorer_of(bench.learner, samples)
-    samples, synthesis = _gated(samples, question, scope, seed, origin, scorer, bench, stage)
+    samples, synthesis = gated(samples, question, scope, seed, origin, scorer, bench, stage)
     gates_in_use = bench.policy.document.gates_for(scope)
     measures: tuple[Measure, ...] = sample_measures(samples.samples, gates_in_use) if synthesis.kept else ()
     with stage("update"):
         if learned is None:
-            learned = take_steps(bench.learner, samples, origin.start, origin.state, bench.spec.update)
+            learned = take_steps(
+                bench.learner,
+                samples,
+                origin.start,
+                origin.state,
+                bench.spec.update,
+                radius=document.update.radius_for(scope),
+                asked=asked_for(document, scope),
+                anchors=bench.anchors,
+            )
     with stage("regression"):
         regression = _regress(scope, origin, learned, bench) if learned.files is not None else None
         if regression is not None and watch is not None:
             cases = probe(watch.change_id, scope, origin, learned, bench)
             regression = (regression[0].model_copy(update={"probe": cases}) if cases else regression[0], regression[1])
-    with stage("decision"):
-        if regression is not None and watch is not None:
-            known = {measure.name: measure for measure in measures}
-            measures += window_measures(scope, question, samples, regression[0].probe, known, watch, bench)
-        found = {measure.name: measure for measure in measures}
-        facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None, found)
-        gates, decision = decide_change(facts, bench.policy)
     with stage("answer"):
-        answer = _answers(question, origin, learned, bench)
+        answer = _answers(question, origin, learned, bench)  # nothing is served yet, and what it cost is decided on
+    with stage("decision"):
+        measures = (*measures, *learned.measures, *from_log(bench.learner.flops - spent_before))
+        by_name = {measure.name: measure for measure in measures}
+        if regression is not None and watch is not None:
+            windows = window_measures(scope, question, samples, regression[0].probe, by_name, watch, bench)
+            measures = (*measures, *windows)
+            by_name |= {measure.name: measure for measure in windows}
+        facts = Facts(scope, synthesis, learned.summary, regression[1] if regression else None, by_name)
+        gates, decision = decide_change(facts, bench.policy)
     return Outcome(samples, synthesis, learned, regression, gates, decision, answer, measures)
 
 
-def _gated(
+def gated(
     samples: SamplesContent,
     question: str,
     scope: Scope,

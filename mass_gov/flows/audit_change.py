@@ -21,6 +21,7 @@ from mass_gov.flows.audit_report import Findings
 from mass_gov.policy import Policy
 from mass_gov.policy.diversity import MEASURED, sample_measures
 from mass_gov.policy.samples import dropped_later, judge_samples
+from mass_gov.policy.update_measures import FROM_THE_UPDATE, mean, update_measures
 from mass_gov.records.artifacts import (
     AnswerContent,
     ArtifactRole,
@@ -176,6 +177,15 @@ def _update(change: ChangeBody, settings: AdaptationSpec | None, check: Comparis
             check.wrong("update", what)
     check.same("update", "modules", update.modules, len(content.modules))
     check.same("update", "largest norms", (update.step_norm, update.cumulative_norm), content.largest_norms())
+    projected = content.largest_projected_norm()
+    check.same(
+        "update", "norm after projection", (update.projected, update.projected_norm), (projected is not None, projected)
+    )
+    check.same("update", "divergence on anchors", update.anchor_kl, mean(content.divergences or ()))
+    measured = tuple(measure for measure in change.measures or () if measure.name in FROM_THE_UPDATE)
+    derived = update_measures(content, {measure.name for measure in measured})
+    for leaf, artifact in zip(measured, derived, strict=False):
+        check.same("update", leaf.name, (leaf.name, leaf.value, leaf.n), (artifact.name, artifact.value, artifact.n))
     not_finite = content.not_finite() + (update.outcome == "not_finite")
     check.same("update", "numbers that are not finite", update.not_finite, not_finite)
     digest = sha256_hex(canonical_bytes(content.step_sizes())) if content.modules else None

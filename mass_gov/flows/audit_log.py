@@ -16,6 +16,7 @@ from mass_gov.evidence.merkle import Frontier
 from mass_gov.flows.audit_contents import ContentCheck
 from mass_gov.flows.audit_decisions import DecisionCheck
 from mass_gov.flows.audit_report import Findings
+from mass_gov.flows.audit_standing import StandingCheck
 from mass_gov.flows.audit_tree import TreeCheck
 from mass_gov.ledger import Entry, RawLedger, Replica
 from mass_gov.ledger.entries import learn, read_entry
@@ -38,6 +39,7 @@ class LogCheck:
     ) -> None:
         self.raw, self.replica, self.contents, self.findings = raw, replica, contents, findings
         self.decisions = DecisionCheck(contents, findings, contents.notes)
+        self._standing = StandingCheck(findings, contents.notes)
         self.frontier = frontier
         self._keys, self._origin = keys, origin
         self.tree = TreeCheck(raw, findings, frontier)
@@ -108,6 +110,7 @@ class LogCheck:
             self.contents.look(entry, change_id)  # (7), (9)
         with self.findings.guard(10, f"event {entry.index}", entry.index, change_id):
             self.decisions.look(entry, change_id)  # (10)
+            self._standing.look(entry)  # (10)
 
     def _check_heads(self, size: int) -> None:
         """(5) A stored head verifies under the log's key of its last event and has the root of its size."""

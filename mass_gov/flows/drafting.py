@@ -19,11 +19,12 @@ from mass_gov.evidence.model_signing import sign_folder
 from mass_gov.flows.exchange import Outcome, Request
 from mass_gov.flows.handles import task_commitment
 from mass_gov.flows.monitoring import freeze_after
+from mass_gov.flows.standing import LogReading
 from mass_gov.flows.workbench import ADAPTER_CONFIG, ADAPTER_MODEL, Origin, Workbench
 from mass_gov.mass.learner import Learner
 from mass_gov.policy import Policy
 from mass_gov.records.artifacts import AnswerContent, ArtifactRole, RequestContent
-from mass_gov.records.base import Record, timestamp
+from mass_gov.records.base import Record
 from mass_gov.records.change import ChangeBody, Cost, Identity, Parents, Scope
 from mass_gov.records.drafts import ArtifactDraft, EventDraft, Older
 from mass_gov.records.events import Body, ChangeActivated, ChangeRecorded, ResponseServed
@@ -74,6 +75,7 @@ def change_drafts(
     requested_at: str,
     origin: Origin,
     outcome: Outcome,
+    log: LogReading,
     timed: Timed,
     bench: Workbench,
 ) -> list[EventDraft]:
@@ -91,7 +93,7 @@ def change_drafts(
             subject=subject,
             request_commitment=task_commitment(bench.keys, request.task_id),
             requested_at=requested_at,
-            recorded_at=timestamp(bench.clock()),
+            recorded_at=log.at,
         ),
         parents=_parents(seed, request.scope, origin, bench),
         synthesis=outcome.synthesis,
@@ -101,6 +103,7 @@ def change_drafts(
         decision=outcome.decision,
         cost=Cost(flops=str(timed.cost.flops), generated_tokens=timed.cost.generated_tokens, seconds=timed.seconds),
         measures=tuple(sorted(outcome.measures, key=lambda measure: measure.name)) or None,
+        log_size=log.size,
     )
     artifacts = _artifacts(request, outcome, subject, _older(origin, subject, bench), bench)
     recorded = _draft(ChangeRecorded(change=body), bench, artifacts)

@@ -39,7 +39,7 @@ class Outcome:
     decision: Decision
     answer: AnswerContent
     measures: tuple[Measure, ...] = ()
-    """What gates judged that no other field of the leaf gives."""
+    """What the policy judges and no summary says, in the catalogue's order."""
 
 
 @dataclass(frozen=True, slots=True)

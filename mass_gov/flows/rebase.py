@@ -22,6 +22,7 @@ from mass_gov.flows.approve import reason_artifact
 from mass_gov.flows.authority import authorise
 from mass_gov.flows.drafting import Timed, change_drafts
 from mass_gov.flows.exchange import Request
+from mass_gov.flows.standing import LogReading, refuse_paused
 from mass_gov.flows.workbench import Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ChangeView
 from mass_gov.records.artifacts import RequestContent, SamplesContent
@@ -46,6 +47,7 @@ def rebase(change_id: str, bench: Workbench, actor: Actor, reason: str) -> Rebas
     Raises:
         RefusedError: it does not wait for a decision, or is not stale.
         FrozenError: learning is frozen there.
+        PausedError: a budget is spent, or the deployment cools down.
         StaleChangeError: the pointer moved again while this ran; nothing was written.
         NotRetainedError: its request was erased.
     """
@@ -54,6 +56,7 @@ def rebase(change_id: str, bench: Workbench, actor: Actor, reason: str) -> Rebas
     authorise(bench.ledger, actor, "rebase", place, change_id=old.change_id)
     bench = _as_asked(old, replace(under_policy_in_force(bench), actor=actor))
     _refuse(old, bench)
+    refuse_paused(old.body.identity.scope, bench)
     recorded = RequestContent.model_validate(parse_canonical(bench.ledger.artifact(old.entry, "request")))
     identity, seed = old.body.identity, int(old.body.parents.seed)
     forced = _forced(old, bench)
@@ -63,9 +66,12 @@ def rebase(change_id: str, bench: Workbench, actor: Actor, reason: str) -> Rebas
     requested_at, timed = timestamp(bench.clock()), Timed(bench.learner)
     with timed:
         origin = current_origin(bench)
-        outcome = compute(request.question, request.scope, seed, origin, bench, forced=forced, timed=timed)
+        log = LogReading(request.scope, origin, bench)
+        outcome = compute(
+            request.question, request.scope, seed, origin, bench, forced=forced, from_log=log.measures, timed=timed
+        )
     made_id = str(uuid7())
-    first, *rest = change_drafts(made_id, request, seed, requested_at, origin, outcome, timed, bench)
+    first, *rest = change_drafts(made_id, request, seed, requested_at, origin, outcome, log, timed, bench)
     bench.ledger.append([_in_place_of(old, first), _rejection(old, actor, reason), *rest])
     return Rebased(bench.ledger.change(old.change_id), bench.ledger.change(made_id))
 

@@ -12,6 +12,7 @@ stage that was computed agrees, under the same fingerprint. A response replays a
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,8 @@ from mass_gov.flows.replay_response import replay_unadapted
 from mass_gov.flows.workbench import Workbench, delta_files, origin_of
 from mass_gov.ledger import ChangeView
 from mass_gov.policy import load_policy
+from mass_gov.policy.standing import FROM_THE_LOG
+from mass_gov.policy.update_measures import FROM_THE_UPDATE
 from mass_gov.records.artifacts import (
     AnswerContent,
     RegressionContent,
@@ -150,6 +153,9 @@ def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench
         learned = _recorded_update(change, record, bench) if start == "delta" else None
     except IntegrityError as error:
         raise UnreadableError("delta", str(error)) from error
+    if record.update.anchors not in (None, bench.anchors.digest):
+        what = f"its divergence was measured on anchors {str(record.update.anchors)[:12]}, which this release has not"
+        raise UnreadableError("delta", what, compared=False)
     samples = _ungated(record.samples) if start != "scratch" else None
     forced = (
         [ForcedSample(*_split(sample, bench)) for sample in record.samples.samples if not sample.real]
@@ -167,6 +173,7 @@ def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench
             samples=samples,
             learned=learned,
             watch=watching_again(body, bench.ledger),
+            from_log=lambda _: _recorded_measures(body, FROM_THE_LOG),
         )
     except TaskError as error:  # recorded tokens or texts that this model cannot have written
         raise UnreadableError("samples", str(error)) from error
@@ -181,7 +188,13 @@ def _split(sample: SampleContent, bench: Workbench) -> tuple[str, str]:
 def _recorded_update(change: ChangeView, record: _Record, bench: Workbench) -> Learned | None:
     if record.delta is None:
         return None
-    return Learned(bench.learner.read_adapter(record.delta), record.delta, change.body.update, record.update)
+    adapter = bench.learner.read_adapter(record.delta)
+    measures = _recorded_measures(change.body, FROM_THE_UPDATE)
+    return Learned(adapter, record.delta, change.body.update, record.update, measures)
+
+
+def _recorded_measures(body: ChangeBody, names: Collection[str]) -> tuple[Measure, ...]:
+    return tuple(measure for measure in body.measures or () if measure.name in names)
 
 
 def _ungated(samples: SamplesContent) -> SamplesContent:

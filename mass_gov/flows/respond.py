@@ -8,11 +8,11 @@ still stands where it was read: if it moved meanwhile, the answer is made again,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from uuid6 import uuid7
 
-from mass_gov.errors import FrozenError, StaleChangeError
+from mass_gov.errors import FrozenError, PausedError, StaleChangeError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import new_subject_handle
 from mass_gov.flows.adapt import adapt, answer_from
@@ -35,18 +35,20 @@ class Responded:
     response: ResponseView
     answer: AnswerText
     origin: Unadapted
+    note: str | None = None
+    """Why nothing was learned, where learning was asked for."""
 
 
 def adapt_or_respond(request: Request, bench: Workbench) -> Answered | Responded:
-    """Adapt to one request; while learning is frozen answer it from the pointer's state, and learn nothing.
+    """Adapt to one request; while learning is frozen or paused answer it from the pointer's state, and learn nothing.
 
     Raises:
         TaskError, StaleChangeError, OutageError: as `adapt` and `respond`.
     """
     try:
         return adapt(request, bench)
-    except FrozenError:
-        return respond(request, bench)
+    except (FrozenError, PausedError) as refusal:
+        return replace(respond(request, bench), note=str(refusal))
 
 
 def respond(request: Request, bench: Workbench) -> Responded:

@@ -52,9 +52,9 @@ from mass_gov.ledger.keyrings import bring_up, scan
 from mass_gov.ledger.log_writer import LogEnd
 from mass_gov.ledger.migrate import check_revision, make_schema, revision_of, upgrade
 from mass_gov.ledger.outside import OutsideCheckpoints
-from mass_gov.ledger.principal_reader import PrincipalReader
 from mass_gov.ledger.schema import OLDER_REVISIONS, PROJECTIONS, log_events
 from mass_gov.ledger.sequencer import Sequencer, Turn
+from mass_gov.ledger.standing import StandingReader
 from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed, load_head, log_end, over_nodes
 from mass_gov.ledger.writing import Writer
 from mass_gov.records.drafts import EventDraft
@@ -72,7 +72,7 @@ def _no_trip(step: str) -> None:
     """Nothing happens at a step, except in tests that end the process there."""
 
 
-class Ledger(PrincipalReader):
+class Ledger(StandingReader):
     """An append-only log of signed events in a SQLite file. Open it with `Ledger.open`; close it, or use `with`."""
 
     def __init__(

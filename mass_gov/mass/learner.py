@@ -1,8 +1,9 @@
 """The learner: one model folder opened for writing practice, taking steps on it, and answering.
 
 Rules: every method is a pure function of its arguments and the folder: adapters go in and come out as values, seeds are
-given, nothing is remembered between calls but the counters. On the same machine with the same number of threads the
-same call gives the same bits in any process. One thread at a time: a lock keeps concurrent callers apart.
+given, nothing is remembered between calls but the counters and what the frozen base alone decides. On the same machine
+with the same number of threads the same call gives the same bits in any process. One thread at a time: a lock keeps
+concurrent callers apart.
 
 Does not know gates, policies, records or whether an answer is right.
 """
@@ -10,8 +11,9 @@ Does not know gates, policies, records or whether an answer is right.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,14 +22,14 @@ from torch import Tensor
 from torch.func import functional_call
 
 from mass_gov.errors import SettingsError, TaskError
-from mass_gov.mass import adapter_files, fingerprint, loading, losses, scorer
+from mass_gov.mass import adapter_files, divergence, fingerprint, loading, losses, scorer
 from mass_gov.mass.core import Core, read_core
 from mass_gov.mass.decoding import Choose, decode
-from mass_gov.mass.inner_loop import InnerTrace, Parameters, gradient_descent, run_inner_loop
+from mass_gov.mass.inner_loop import InnerTrace, Loss, Parameters, gradient_descent, run_inner_loop
 from mass_gov.mass.lora import LoraModel, module_of
 from mass_gov.mass.metering import Meter
 from mass_gov.mass.model_folder import base_digest
-from mass_gov.mass.norms import step_result
+from mass_gov.mass.norms import BaseNorms, step_result
 from mass_gov.mass.prompting import PromptTemplate
 from mass_gov.mass.sampling import again_table, draw, latin_hypercube
 from mass_gov.mass.text import Text, Tokens
@@ -67,6 +69,8 @@ class Learner:
         self._threads = threads
         self._lock = threading.RLock()
         self._total = Meter()
+        self._base_norms = BaseNorms(model)
+        self._base_logits = divergence.BaseLogits()
         self.base_digest = digest
 
     @classmethod
@@ -94,6 +98,11 @@ class Learner:
     def fingerprint(self) -> fingerprint.Fingerprint:
         """The numeric environment of this process."""
         return fingerprint.fingerprint()
+
+    @property
+    def flops(self) -> int:
+        """FLOPs of every call so far."""
+        return self._total.flops
 
     @contextmanager
     def meter(self) -> Iterator[Meter]:
@@ -199,6 +208,29 @@ class Learner:
                 found += [tuple(row[counted].tolist()) for row, counted in rows]
         return found
 
+    def divergence(
+        self, pairs: Sequence[tuple[str, str]], adapter: Adapter, *, batch_size: int = BATCH_SIZE
+    ) -> list[tuple[float, ...]]:
+        """KL(base ‖ adapter) in nats at every token of each (question, solution)'s solution, end token included.
+
+        Not finite where the logits are not.
+        """
+        batches = [self._solutions(pairs[i : i + batch_size]) for i in range(0, len(pairs), batch_size)]
+
+        def logits(of: Adapter | None) -> list[Tensor]:
+            with self._computing(of) as model, torch.inference_mode():
+                self._total.forward(self._parameters(of), sum(batch.positions_computed for batch in batches))
+                return [divergence.counted_logits(lambda **inputs: model(**inputs).logits, b) for b in batches]
+
+        with self._lock:
+            base = self._base_logits.of((tuple(pairs), batch_size), batches, lambda: logits(None))
+            found: list[tuple[float, ...]] = []
+            for batch, before, after in zip(batches, base, logits(adapter), strict=True):
+                values: list[float] = divergence.divergences(before, after).tolist()
+                ends = batch.counted.sum(dim=1).long().cumsum(dim=0).tolist()
+                found += [tuple(values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+        return found
+
     def surprise(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Mean NLL per token (nats) of each (question, solution) as the solver reads it, by the frozen base.
 
@@ -248,19 +280,35 @@ class Learner:
                 found[stream] = written[place * count : (place + 1) * count]
         return [found[stream] for stream, _ in starts]
 
-    def update(self, samples: Sequence[TrainingSample], adapter: Adapter, settings: UpdateSettings) -> UpdateResult:
+    def update(
+        self,
+        samples: Sequence[TrainingSample],
+        adapter: Adapter,
+        settings: UpdateSettings,
+        *,
+        spectral: bool = False,
+        loss_after: bool = False,
+    ) -> UpdateResult:
         """K weighted steps, phi_{k+1} = phi_k - alpha * grad sum_i w_i l_i(phi_k), from `adapter`.
 
         l_i is the token-mean cross-entropy of sample i's solution given its own solve prompt. Samples of weight 0 are
         left out of the batch. No weight, a step that moves nothing and a non-finite step are outcomes, not errors.
-        Raises TaskError for a weighted sample that `unusable` names.
+        `spectral` asks for spectral norms too, `loss_after` for the weighted loss after the last step (one forward
+        pass more). Raises TaskError for a weighted sample that `unusable` names.
         """
         weighted = [sample for sample in samples if sample.weight > 0]
         if not weighted:
             return UpdateResult(adapter, UpdateOutcome.NO_WEIGHT, 0)
         with self._computing(adapter):
-            trace = self._descend(weighted, adapter, settings)
-            return step_result(self._model, adapter, trace, settings.max_norm)
+            batch, loss = self._objective(weighted, adapter, settings)
+            trace = self._descend(batch, loss, adapter, settings)
+            result = step_result(self._base_norms, adapter, trace, settings.max_norm, spectral=spectral)
+            if not (loss_after and trace.finite):
+                return result
+            with torch.no_grad():
+                after = float(loss(trace.parameters))
+            self._total.forward(self._parameters(adapter), batch.positions_computed)
+            return replace(result, loss_after=after)
 
     def unusable(self, question: str, solution: str) -> str | None:
         """Why `update` and `nll` would refuse this pair: "unreadable" or "too-long"; None if they would not.
@@ -281,10 +329,16 @@ class Learner:
                 torch.set_num_threads(self._threads)
             yield model
 
-    def _descend(self, samples: Sequence[TrainingSample], adapter: Adapter, settings: UpdateSettings) -> InnerTrace:
+    def _objective(
+        self, samples: Sequence[TrainingSample], adapter: Adapter, settings: UpdateSettings
+    ) -> tuple[losses.SolutionBatch, Loss]:
         batch = self._solutions([(sample.question, sample.solution) for sample in samples])
         weights = torch.tensor([sample.weight for sample in samples])
-        loss = self._weighted_loss(batch, weights, adapter, settings.softening)
+        return batch, self._weighted_loss(batch, weights, adapter, settings.softening)
+
+    def _descend(
+        self, batch: losses.SolutionBatch, loss: Loss, adapter: Adapter, settings: UpdateSettings
+    ) -> InnerTrace:
         sizes = {name: settings.step_size_of(module_of(name)) for name in adapter.tensors}
         trace = run_inner_loop(loss, dict(adapter.tensors), gradient_descent(sizes), settings.steps)
         for _ in range(len(trace.losses) + (not trace.finite)):
@@ -292,9 +346,7 @@ class Learner:
             self._total.backward(self._parameters(adapter), batch.positions_computed)
         return trace
 
-    def _weighted_loss(
-        self, batch: losses.SolutionBatch, weights: Tensor, adapter: Adapter, softening: float
-    ) -> Callable[[Parameters], Tensor]:
+    def _weighted_loss(self, batch: losses.SolutionBatch, weights: Tensor, adapter: Adapter, softening: float) -> Loss:
         """sum_i w_i l_i as a function of the adapter's tensors alone."""
         slots = self._model.slot_names(adapter)
 

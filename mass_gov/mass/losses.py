@@ -53,17 +53,20 @@ def solution_batch(pairs: Sequence[tuple[Sequence[int], Sequence[int]]], pad_id:
     return SolutionBatch(ids, torch.tensor(masks), positions, ids[:, length - kept :], torch.tensor(counted))
 
 
-def token_losses(forward: Forward, batch: SolutionBatch, softening: float = 1.0) -> Tensor:
-    """(batch, kept): -log softmax(logits / softening) of each target, 0 where it is not counted."""
-    kept = batch.targets.shape[1]
-    logits = forward(
+def target_logits(forward: Forward, batch: SolutionBatch) -> Tensor:
+    """(batch, kept, vocabulary): what the model gives for each target's place."""
+    return forward(
         input_ids=batch.ids,
         attention_mask=batch.mask,
         position_ids=batch.positions,
         use_cache=False,
-        logits_to_keep=kept + 1,
+        logits_to_keep=batch.targets.shape[1] + 1,
     )[:, :-1]
-    flat = (logits / softening).flatten(0, 1)
+
+
+def token_losses(forward: Forward, batch: SolutionBatch, softening: float = 1.0) -> Tensor:
+    """(batch, kept): -log softmax(logits / softening) of each target, 0 where it is not counted."""
+    flat = (target_logits(forward, batch) / softening).flatten(0, 1)
     losses = functional.cross_entropy(flat, batch.targets.flatten(), reduction="none")
     return losses.view_as(batch.targets) * batch.counted
 

@@ -81,8 +81,8 @@ class UpdateSettings:
     """How the adapter moves: `steps` (K) steps of `step_size` (alpha) on cross-entropy of logits / `softening`.
 
     `module_step_sizes` replaces the step size where a module's name ends in the given suffix (longest suffix wins).
-    `max_norm` is the trust region: the largest relative Frobenius norm that one update may have in any module; a
-    longer step is scaled back as a whole, and both norms are reported. None leaves the step as taken.
+    `max_norm` is the trust region: the largest relative Frobenius norm that one update may have in any module; where a
+    module's step is longer it is scaled back, and both norms are reported. None leaves the step as taken.
     """
 
     steps: int = 1
@@ -138,11 +138,16 @@ class TrainingSample:
 
 @dataclass(frozen=True)
 class ModuleNorms:
-    """Relative Frobenius norms in one module: ‖ΔW‖ / ‖W_base‖ against the parent state and against the base."""
+    """Relative norms in one module: ‖ΔW‖ / ‖W_base‖ against the parent state and against the base.
+
+    Frobenius, and spectral ones where they were asked for.
+    """
 
     module: str
     step: float
     cumulative: float
+    step_spectral: float | None = None
+    cumulative_spectral: float | None = None
 
 
 class UpdateOutcome(StrEnum):
@@ -159,9 +164,10 @@ class UpdateResult:
     """An update as taken.
 
     `losses` and `gradient_norms` have one finite entry per step: the weighted loss before that step and the norm of
-    its gradient over all adapter parameters. `norms` are those of the step as taken; `projection` is the factor by
-    which it was then scaled back (1.0: not at all) and `projected_norms` what came of it. Unless the outcome is
-    `stepped`, `adapter` is the parent's.
+    its gradient over all adapter parameters. `norms` are those of the step as taken; `projection` is the smallest
+    factor by which a module was then scaled back (1.0: none was) and `projected_norms` what came of it. `loss_after` is
+    the weighted loss after the last step as taken, where it was asked for; it may be infinite or NaN. Unless the
+    outcome is `stepped`, `adapter` is the parent's.
     """
 
     adapter: Adapter
@@ -172,3 +178,4 @@ class UpdateResult:
     norms: tuple[ModuleNorms, ...] = ()
     projection: float = 1.0
     projected_norms: tuple[ModuleNorms, ...] = ()
+    loss_after: float | None = None

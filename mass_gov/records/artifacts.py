@@ -108,7 +108,13 @@ class ModuleStep(Record):
     step_norm: Finite | None
     """Relative Frobenius norm of the step as taken; None when it is not a finite number."""
     cumulative_norm: Finite | None
-    """The same for base -> new state."""
+    """The same for base -> new state, after the projection where there was one."""
+    spectral_norm: Annotated[Finite | None, Field(exclude_if=not_said)] = None
+    """Relative spectral norm of the step as taken; None where no policy asked, or it is not a finite number."""
+    cumulative_spectral_norm: Annotated[Finite | None, Field(exclude_if=not_said)] = None
+    """The same for base -> new state, after the projection where there was one."""
+    projected_norm: Annotated[Finite | None, Field(exclude_if=not_said)] = None
+    """`step_norm` after the projection into the trust region; None where the step was not projected."""
 
 
 class UpdateContent(Record):
@@ -118,6 +124,12 @@ class UpdateContent(Record):
     """Weighted loss before each step."""
     gradient_norms: tuple[Finite, ...]
     modules: tuple[ModuleStep, ...]
+    loss_after: Annotated[Finite | None, Field(exclude_if=not_said)] = None
+    """Weighted loss after the last step as taken; None where no policy asked, or it is not a finite number."""
+    anchors: Annotated[Digest | None, Field(exclude_if=not_said)] = None
+    """Digest of the pool (`mass_gov.tasks.anchors`) whose anchors the divergences are of."""
+    divergences: Annotated[tuple[Finite | None, ...] | None, Field(exclude_if=not_said)] = None
+    """KL(base || new state) in nats at each token of the anchors' solutions, in the pool's order."""
 
     def step_sizes(self) -> dict[str, float]:
         """Step size by module name: what the leaf names by digest."""
@@ -126,6 +138,10 @@ class UpdateContent(Record):
     def largest_norms(self) -> tuple[float | None, float | None]:
         """Largest step and cumulative norm; None when there is no module or one has no finite norm."""
         return _largest([m.step_norm for m in self.modules]), _largest([m.cumulative_norm for m in self.modules])
+
+    def largest_projected_norm(self) -> float | None:
+        """Largest norm after the projection; None where there was none."""
+        return _largest([m.projected_norm for m in self.modules])
 
     def not_finite(self) -> int:
         """How many norms are missing because they were not finite numbers."""

@@ -109,7 +109,7 @@ class UpdateSummary(Record):
     step_norm: Finite | None
     """Largest relative Frobenius norm over modules of the step as taken, before any projection."""
     cumulative_norm: Finite | None
-    """The same for base -> new state."""
+    """The same for base -> new state, after the projection where there was one."""
     projected: bool
     """True when the step was projected into the trust region (a policy's choice)."""
     projected_norm: Finite | None
@@ -119,7 +119,8 @@ class UpdateSummary(Record):
     loss_last: Finite | None
     """Weighted loss before the last step (the same number when there was one step)."""
     anchor_kl: Finite | None
-    """Mean KL divergence to the base on anchors; None when the policy asks for none."""
+    """Mean KL divergence to the base on anchors, as the measure `update.anchor_kl`; None when the policy asks for none.
+    """
     delta: Digest | None
     """Digest of the delta's folder as model-signing computes it; None when nothing was learned."""
     retained: Literal["delta", "recipe"]
@@ -207,3 +208,5 @@ class ChangeBody(Record):
     cost: Cost
     measures: Annotated[tuple[Measure, ...] | None, Field(exclude_if=not_said)] = None
     """By name, each once; None before there were gates that need them."""
+    log_size: Annotated[Count | None, Field(exclude_if=not_said)] = None
+    """Events of the log that depth, budget and cooldown were read from; None where the policy asks for none of them."""

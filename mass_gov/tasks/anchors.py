@@ -22,6 +22,8 @@ from mass_gov.tasks.task import ANCHOR_SEEDS, MARKER, Split, Task, counter_rng
 
 MAX_BYTES = 16 * 1024 * 1024
 PER_DOMAIN = 32
+COMPARED = 24
+"""Anchors on which a new state is compared with the base: what reading them costs is paid by every update."""
 _SPLITS: tuple[Split, ...] = ("easy", "meta")
 _FIELDS = ("question", "working", "answer")
 
@@ -47,6 +49,12 @@ class AnchorPool:
         places = list(range(len(self.anchors)))
         counter_rng("anchors", self.digest, seed).shuffle(places)
         return (self.anchors[place] for place in places)
+
+    def to_compare(self) -> tuple[Anchor, ...]:
+        """The first `COMPARED` of the anchors that are not among the longest quarter: every update reads them all."""
+        lengths = sorted(map(_length, self.anchors))
+        most = lengths[(len(lengths) - 1) * 3 // 4]
+        return tuple(anchor for anchor in self.anchors if _length(anchor) <= most)[:COMPARED]
 
 
 @cache
@@ -85,6 +93,10 @@ def _read(line: bytes, where: str) -> Anchor:
     if not raw["question"].strip() or not raw["answer"].strip():
         raise TaskError(f"{where}: question and answer must not be empty. Mend the line.")
     return Anchor(raw["question"].strip(), raw["working"], raw["answer"].strip())
+
+
+def _length(anchor: Anchor) -> int:
+    return len(anchor.question) + len(anchor.working) + len(anchor.answer)
 
 
 def _anchor(task: Task) -> Anchor:

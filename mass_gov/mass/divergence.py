@@ -1,0 +1,55 @@
+"""How far a state's behaviour moved from the base: KL(base ‖ state) per token, on given texts.
+
+Teacher-forced: both models read the same prompt and solution, and at every solution token the divergence of their two
+next-token distributions is taken over the whole vocabulary, in nats and in float64,
+
+    KL_t = sum_v p_base(v | x_<t) (log p_base(v | x_<t) - log p_state(v | x_<t)).
+
+Nothing is generated. What the base gives depends on the texts alone, so it is kept between calls, for one set of texts
+and up to `MOST_KEPT` bytes; the figures are the same bits with and without.
+
+Does not know where the texts come from or how much is too much.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mass_gov.mass.losses import Forward, SolutionBatch, target_logits
+
+MOST_KEPT = 256 * 2**20
+"""Bytes of base logits: 256 MiB are 100,000 tokens of a small vocabulary and 430 of a large one."""
+
+
+class BaseLogits:
+    """The base's logits at the counted tokens of one set of batches."""
+
+    def __init__(self) -> None:
+        self._name: object = None
+        self._kept: list[Tensor] = []
+
+    def of(self, name: object, batches: Sequence[SolutionBatch], compute: Callable[[], list[Tensor]]) -> list[Tensor]:
+        """What `compute` gives (one tensor a batch) for the texts called `name`, from memory if they were the last."""
+        if self._name == name and len(self._kept) == len(batches):
+            return self._kept
+        found = compute()
+        fits = sum(tensor.nbytes for tensor in found) <= MOST_KEPT
+        self._name, self._kept = (name, found) if fits else (None, [])
+        return found
+
+
+def counted_logits(forward: Forward, batch: SolutionBatch) -> Tensor:
+    """(tokens, vocabulary): the logits at the solution tokens of a batch, row by row."""
+    return target_logits(forward, batch)[batch.counted.bool()]
+
+
+def divergences(base: Tensor, state: Tensor) -> Tensor:
+    """(tokens,): KL(base ‖ state) in nats, from two (tokens, vocabulary) logits.
+
+    Rounding can leave a divergence of nothing a hair below zero; it is then zero.
+    """
+    p, q = (torch.log_softmax(logits.double(), dim=-1) for logits in (base, state))
+    return torch.clamp((p.exp() * (p - q)).sum(dim=-1), min=0.0)
