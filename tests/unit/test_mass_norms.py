@@ -138,15 +138,6 @@ def test_the_loss_after_the_step_is_the_loss_before_the_next_one(learner: Learne
     assert learner.update(FORCED, parent, STEP).loss_after is None
 
 
-def test_a_step_that_is_far_too_long_shows_in_the_loss_after_it(learner: Learner, parent: Adapter) -> None:
-    jumps = []
-    for size in (3.0, 30.0, 300.0, 3000.0):
-        result = learner.update(FORCED, parent, UpdateSettings(step_size=size), loss_after=True)
-        if result.outcome is UpdateOutcome.STEPPED:
-            jumps.append((result.loss_after or math.inf) - result.losses[0])
-    assert max(jumps) > 1.0
-
-
 # --- the divergence from the base ---
 
 
