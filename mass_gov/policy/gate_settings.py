@@ -51,9 +51,11 @@ class ShareGate(GatePart):
 
 
 class NearDuplicateGate(ShareGate):
-    """Samples whose estimated Jaccard similarity to an earlier sample reaches `similarity` are offending."""
+    """Samples whose estimated Jaccard similarity to another one that is kept reaches `similarity` are offending."""
 
     similarity: Annotated[Share, Wider.HIGHER]
+    keep: Literal["first", "best"] = "first"
+    """Of samples that ask the same, the one that was written first, or the one with the highest score."""
 
 
 class FiniteGate(GatePart):

@@ -12,6 +12,7 @@ costs can be spent on those alone. Anchors are judged for what would be wrong wh
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from mass_gov.policy.document import Policy
@@ -57,15 +58,28 @@ def verdicts(
     """The samples with gates and drops filled in."""
     gates = policy.document.gates_for(scope)
     index = nearest_case(cases) if cases is not None and gates.sample_contamination != "unused" else None
-    judged: list[SampleContent] = []
+    judged: dict[int, SampleContent] = {}
     earlier: list[str] = []
-    for sample in samples:
+    for place in _order(samples, gates):
+        sample = samples[place]
         results = _judge(sample, About(question, gates, tuple(earlier), index))
         failed = [result.gate for result in results if result.verdict == "fail"]
-        judged.append(sample.model_copy(update={"gates": tuple(results), "dropped_by": tuple(failed[:1])}))
+        judged[place] = sample.model_copy(update={"gates": tuple(results), "dropped_by": tuple(failed[:1])})
         if sample.question is not None and not sample.real and not set(failed) - {AGREEMENT_GATE}:
             earlier.append(sample.question)
-    return tuple(judged)
+    return tuple(judged[place] for place in range(len(samples)))
+
+
+def _order(samples: Sequence[SampleContent], gates: Gates) -> list[int]:
+    """The order in which samples are compared with those before them: as written, or by falling score.
+
+    Several answers to one question are mostly wrong ones. The first of them is any; the best is what the scorer is for.
+    """
+    places = list(range(len(samples)))
+    if gates.sample_near_duplicate.keep == "first":
+        return places
+    scores = [sample.score for sample in samples]
+    return sorted(places, key=lambda place: (-(score if (score := scores[place]) is not None else -math.inf), place))
 
 
 def let_through(judged: Sequence[SampleContent]) -> list[SampleContent]:
