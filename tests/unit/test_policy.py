@@ -27,14 +27,20 @@ from mass_gov.records.change import (
     UpdateOutcome,
     UpdateSummary,
 )
+from tests.fakes.policies import lean_source
 
 POLICIES = Path(__file__).parents[2] / "policies"
 SOURCE = (POLICIES / "default" / "v1.yaml").read_text(encoding="utf-8")
 DIGEST = "ab" * 32
 
 
+def shipped(name: str) -> Policy:
+    return load_policy((POLICIES / name / "v1.yaml").read_bytes(), name)
+
+
 def default() -> Policy:
-    return load_policy(SOURCE.encode(), "default")
+    """The default policy without later gates, at limits that no calibration moves: for what is not about them."""
+    return load_policy(lean_source(base="default"), "default")
 
 
 @pytest.mark.parametrize(
@@ -100,9 +106,19 @@ def test_every_shipped_policy_loads_and_is_named_as_its_file() -> None:
 
 
 def test_default_wants_a_second_person_and_solo_does_not() -> None:
-    solo = load_policy((POLICIES / "solo" / "v1.yaml").read_bytes())
-    assert not default().document.approvals.self_approval
-    assert solo.document.approvals.self_approval
+    assert not shipped("default").document.approvals.self_approval
+    assert shipped("solo").document.approvals.self_approval
+
+
+@pytest.mark.parametrize("name", ["default", "solo", "strict", "research"])
+def test_a_change_of_which_nothing_was_measured_applies_under_no_shipped_policy(name: str) -> None:
+    """Its norms are tiny and no case flips; what a policy asks for and nobody measured fails all the same."""
+    policy, given = shipped(name), facts()
+    gates = judge(given, policy)
+    asked = {gate.name for gate in gates if gate.verdict == "fail"}
+    assert decide(gates, given.update, given.scope, policy).verdict != "apply"
+    assert "update.anchor_kl" in asked
+    assert all(gate.value is None for gate in gates if gate.verdict == "fail")
 
 
 def paired(lost: int = 0, gained: int = 0, n: int = 48) -> PairedCounts:

@@ -55,7 +55,7 @@ def test_the_policy_that_decided_flips_nothing(world: LedgerWorld) -> None:
 
 
 def test_a_narrower_envelope_holds_what_applied_and_says_why(world: LedgerWorld) -> None:
-    found = replay(world, candidate(("  step_norm: 0.60", "  step_norm: 0.30")))
+    found = replay(world, candidate(("  step_norm: 0.6\n", "  step_norm: 0.3\n")))
     assert found.outcomes[("apply", "hold")] == found.flips == 1
     assert found.reasons[("apply", "hold")] == {"envelope.step_norm": 1}
     larger = world.ledger.changes(newest_first=False)[1]
@@ -64,7 +64,7 @@ def test_a_narrower_envelope_holds_what_applied_and_says_why(world: LedgerWorld)
 
 def test_a_wider_envelope_applies_what_was_held_and_says_what_stood_in_the_way(world: LedgerWorld) -> None:
     wider = candidate(
-        ("  step_norm: 0.60", "  step_norm: 0.90"), ("  cumulative_norm: 0.80", "  cumulative_norm: 0.90")
+        ("  step_norm: 0.6\n", "  step_norm: 0.9\n"), ("cumulative_norm: 0.8\n", "cumulative_norm: 0.9\n")
     )
     found = replay(world, wider)
     assert found.outcomes[("hold", "apply")] == found.flips == 1
@@ -88,8 +88,8 @@ def test_a_rule_is_replayed_like_a_gate(world: LedgerWorld) -> None:
         (("  anchor_kl: unused", "  anchor_kl: 0.5"), "envelope.anchor_kl"),
         (rule("window_flips < 20.0"), "rule.mine"),
         (("sample.secrets: unused", "sample.secrets: {limit: 0.0, on_fail: hold}"), "samples"),
-        (("similarity: 0.80", "similarity: 0.70"), "samples"),
-        (("real_share: 0.0 ", "real_share: 0.2 "), "samples"),
+        (("similarity: 0.8\n", "similarity: 0.7\n"), "samples"),
+        (("real_share: 0.0\n", "real_share: 0.2\n"), "samples"),
         (
             ("update.budget: unused", "update.budget: {changes_per_hour: 9, flops_per_hour: 1.0e+9, on_fail: hold}"),
             "update.budget",

@@ -19,13 +19,16 @@ from mass_gov.policy.gate_settings import Gates
 from mass_gov.policy.measures import PARTS, STATISTICS
 from mass_gov.policy.metrics import LARGEST, METRICS, metrics_of
 from mass_gov.records.change import GateResult, Measure
+from tests.fakes.policies import lean_source
 from tests.unit.test_policy import SOURCE, body, default, facts
+
+LEAN = lean_source(base="default").decode()
 
 
 def with_rule(require: str, on_fail: str = "hold") -> str:
     rule = f'rules:\n  - {{name: mine, require: {require!r}, on_fail: {on_fail}, why: "Because."}}'
-    assert "rules: []" in SOURCE
-    return SOURCE.replace("rules: []", rule, 1)
+    assert "rules: []" in LEAN
+    return LEAN.replace("rules: []", rule, 1)
 
 
 def policy_with(require: str, on_fail: str = "hold") -> Policy:

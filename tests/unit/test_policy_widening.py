@@ -53,8 +53,8 @@ def keys_of(path: str) -> Iterator[str | int]:
     [
         ("suites.instance", "other-v1"),
         ("envelope.scopes", ("instance", "deployment")),
-        ("envelope.step_norm", 0.31),
-        ("envelope.cumulative_norm", 0.41),
+        ("envelope.step_norm", 0.66),
+        ("envelope.cumulative_norm", 0.68),
         ("envelope.spectral_norm", "unused"),
         ("envelope.anchor_kl", 0.3),
         ("envelope.generation_depth", "unused"),
@@ -78,7 +78,13 @@ def keys_of(path: str) -> Iterator[str | int]:
         ("gates.update.cooldown.limit", 3599.0),
         ("gates.regression.previous.margin", 0.09),
         ("gates.regression.critical.limit", 1.0),
-        ("gates.regression.power.limit", 47.0),
+        ("gates.regression.power.discordance", 0.07),
+        ("gates.regression.power.power", 0.7),
+        ("gates.regression.base.bound", "tango"),
+        ("gates.regression.base.instance_margin", 0.09),
+        ("gates.sample.near_duplicate.keep", "first"),
+        ("gates.window.flips.cases", 49),
+        ("gates.window.flips.tolerance", 0.02),
         ("gates.window.tail_coverage.limit", 0.4),
         ("gates.window.flips.window", 32),
         ("gates.window.flips.window", 128),
@@ -201,6 +207,10 @@ def other_values(value: object) -> Iterator[object]:
                 "parent",
                 "delta",
                 "recipe",
+                "first",
+                "best",
+                "tango",
+                "corrected",
             )
             yield from (*words, "other")
 
