@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from mass_gov.cli.main import run
+from tests.fakes.policies import lean_policy
 
 FORCED = [("1+1", "2#2"), ("2+1", "3#3"), ("12+19", "31#31")]
 INSIDE, OUTSIDE = "0.02", "1.0"
@@ -76,11 +77,13 @@ class Recorded:
 def recorded_once(
     tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Path], forced_file: Path
 ) -> Recorded:
-    """An applied change, a held one, and a held one of scope deployment, under policy solo."""
+    """An applied change, a held one, and a held one of scope deployment, under the lean policy solo: where a
+    command is the point, the gates are not."""
     home = tmp_path_factory.mktemp("recorded") / "home"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MASS_GOV_HOME", str(home))
         patch.setenv("MASS_GOV_MODEL", str(tiny_model("llama")))
+        assert run(["init", "--policy", lean_policy(home.parent)]) == 0
         for question, size, scope in (
             ("3+4", INSIDE, "instance"),
             ("5+6", OUTSIDE, "instance"),

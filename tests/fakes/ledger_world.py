@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from uuid6 import uuid7
 
-from mass_gov.config_data import data_folder
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.model_signing import delta_digest, sign_folder
@@ -71,6 +70,7 @@ from mass_gov.records.events import (
 from mass_gov.records.settings import AdaptationSpec, SamplingSpec, UpdateSpec
 from mass_gov.stages.gates import gate_samples
 from tests.fakes.engines import address_of
+from tests.fakes.policies import lean_source
 
 SUBJECT = "s-" + "5" * 32
 ADA = Actor(principal="ada", role="requester")
@@ -78,12 +78,8 @@ BOB = Actor(principal="bob", role="operator")
 EVE = Actor(principal="eve", role="operator")
 CASES = 40
 SPEC = AdaptationSpec(sampling=SamplingSpec(count=2), update=UpdateSpec(steps=1, step_size=0.5))
-BOTH_SCOPES = load_policy(
-    (data_folder("policies") / "solo" / "v1.yaml")
-    .read_bytes()
-    .replace(b"scopes: [instance]", b"scopes: [instance, deployment]")
-)
-"""The solo policy with deployment-scope changes inside its envelope."""
+BOTH_SCOPES = load_policy(lean_source(scopes=("instance", "deployment")))
+"""The solo policy without later gates, with deployment-scope changes inside its envelope."""
 
 
 def digest(text: str) -> str:
@@ -92,8 +88,8 @@ def digest(text: str) -> str:
 
 
 def shipped_policy(name: str) -> Policy:
-    """Load a policy that comes with the program."""
-    return load_policy((data_folder("policies") / name / "v1.yaml").read_bytes())
+    """Load a policy that comes with the program, without the later gates: no learner measures anything here."""
+    return load_policy(lean_source(base=name))
 
 
 BASE_MODEL = digest("base model")

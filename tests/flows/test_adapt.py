@@ -23,6 +23,7 @@ from mass_gov.records.settings import AdaptationSpec, AnswerSpec, SamplingSpec, 
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.wiring import initialise, open_workbench
 from tests.conftest import ARCHITECTURES
+from tests.fakes.policies import lean_policy
 
 SPEC = AdaptationSpec(
     sampling=SamplingSpec(max_new_tokens=12),
@@ -40,7 +41,7 @@ def open_bench(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Iterator[Op
 
     def make(architecture: str = "llama", policy: str = "solo", spec: AdaptationSpec = SPEC) -> Workbench:
         settings = load_settings(home=tmp_path / "home", model=tiny_model(architecture), principal="alice")
-        initialise(settings, policy)[0].close()
+        initialise(settings, lean_policy(tmp_path, policy))[0].close()
         opened.append(open_workbench(settings, spec))
         return opened[-1]
 

@@ -17,7 +17,8 @@ from mass_gov.ledger import Ledger
 from mass_gov.ledger.writing import STEPS
 from mass_gov.records.settings import AdaptationSpec, AnswerSpec, SamplingSpec, UpdateSpec
 from mass_gov.stages.synthesis import ForcedSample
-from mass_gov.wiring import address, open_keys, open_workbench
+from mass_gov.wiring import address, initialise, open_keys, open_workbench
+from tests.fakes.policies import lean_policy
 
 SPEC = AdaptationSpec(
     sampling=SamplingSpec(max_new_tokens=8), update=UpdateSpec(step_size=0.02), answer=AnswerSpec(max_new_tokens=8)
@@ -54,6 +55,7 @@ def test_killed_at_each_write_step_the_log_verifies_and_no_answer_lacks_its_even
     step: str, tmp_path: Path, tiny_model: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = load_settings(home=tmp_path / "home", model=tiny_model("llama"))
+    initialise(settings, lean_policy(tmp_path))[0].close()
     open_workbench(settings, SPEC).ledger.close()
     answers = tmp_path / "answer"
     ended = solve_and_die(settings, step, answers, monkeypatch)

@@ -33,8 +33,9 @@ from mass_gov.records.settings import AnswerSpec
 from mass_gov.stages import synthesis
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.tasks.registry import sample_tasks
-from mass_gov.wiring import open_workbench, recommended_spec
+from mass_gov.wiring import initialise, open_workbench, recommended_spec
 from tests.conftest import ARCHITECTURES
+from tests.fakes.policies import lean_policy
 from tests.fakes.small_core import make_core, make_talkative, with_core
 from tests.flows.test_adapt import ALICE
 
@@ -59,6 +60,7 @@ def open_bench(tmp_path: Path) -> Iterator[Open]:
 
     def make(model: Path) -> Workbench:
         settings = load_settings(home=tmp_path / "home", model=model, principal="alice")
+        initialise(settings, lean_policy(tmp_path))[0].close()
         spec = recommended_spec(settings).model_copy(update={"answer": AnswerSpec(max_new_tokens=8)})
         opened.append(open_workbench(settings, spec))
         return opened[-1]

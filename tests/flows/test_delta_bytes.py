@@ -25,6 +25,7 @@ from mass_gov.records.events import Actor
 from mass_gov.records.settings import AdaptationSpec, AnswerSpec, SamplingSpec, UpdateSpec
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.wiring import initialise, open_workbench
+from tests.fakes.policies import lean_policy
 
 SPEC = AdaptationSpec(
     sampling=SamplingSpec(count=2, max_new_tokens=12),
@@ -38,7 +39,7 @@ SUBJECTS = ("s-" + "1" * 32, "s-" + "2" * 32)
 @pytest.fixture
 def bench(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Iterator[Workbench]:
     chosen = load_settings(model=tiny_model("llama"))
-    initialise(chosen, "solo")[0].close()
+    initialise(chosen, lean_policy(tmp_path))[0].close()
     made = open_workbench(chosen, SPEC)
     yield made
     made.ledger.close()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mass_gov.config import load_settings
 from mass_gov.errors import RefusedError
@@ -22,7 +23,8 @@ from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import ChangeRecorded, ControlFrozen
 from mass_gov.records.settings import AdaptationSpec, AnswerSpec, SamplingSpec, UpdateSpec
 from mass_gov.stages.synthesis import ForcedSample
-from mass_gov.wiring import find_policy, initialise, open_workbench
+from mass_gov.wiring import initialise, open_workbench
+from tests.fakes.policies import lean_source
 
 SPEC = AdaptationSpec(
     sampling=SamplingSpec(max_new_tokens=12), update=UpdateSpec(step_size=0.02), answer=AnswerSpec(max_new_tokens=8)
@@ -43,13 +45,11 @@ def open_bench(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Iterator[Op
     opened: list[Workbench] = []
 
     def make(**gates: str) -> Workbench:
-        text = find_policy("solo").source.decode()
-        text = text.replace("scopes: [instance]\n", "scopes: [instance, deployment]\n", 1)
+        document = yaml.safe_load(lean_source(scopes=("instance", "deployment")))
         for name, settings in (GATES | {key.replace("__", "."): value for key, value in gates.items()}).items():
-            lines = [f"  {name}: {settings}" if line.startswith(f"  {name}:") else line for line in text.splitlines()]
-            text = "\n".join(lines) + "\n"
+            document["gates"][name] = yaml.safe_load(settings)
         path = tmp_path / "watched.yaml"
-        path.write_text(text)
+        path.write_text(yaml.safe_dump(document))
         settings = load_settings(home=tmp_path / "home", model=tiny_model("llama"), principal="alice")
         initialise(settings, str(path))[0].close()
         opened.append(open_workbench(settings, SPEC))

@@ -35,6 +35,7 @@ from mass_gov.records.settings import AdaptationSpec
 from mass_gov.tasks.suites import parse_suite
 from mass_gov.wiring import address, find_policy, open_keys, open_ledger, open_workbench
 from mass_gov.wiring import initialise as make_ledger
+from tests.fakes.policies import lean_source
 from tests.flows.test_adapt import ALICE, BOB, SPEC, applied, practise
 
 Open = Callable[..., Workbench]
@@ -51,7 +52,7 @@ def open_bench(settings: Settings, tmp_path: Path, request: pytest.FixtureReques
     opened: list[Workbench] = []
 
     def make(spec: AdaptationSpec = SPEC, **changed: str) -> Workbench:
-        source = find_policy("solo").source.decode()
+        source = lean_source().decode()
         for old, new in changed.items():
             assert f"{old}: " in source
             source = "\n".join(f"{old}: {new}" if line.startswith(f"{old}: ") else line for line in source.split("\n"))

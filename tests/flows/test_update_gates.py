@@ -32,7 +32,7 @@ from mass_gov.records.events import AccessDenied, Actor
 from mass_gov.records.settings import AdaptationSpec, AnswerSpec, SamplingSpec, UpdateSpec
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.wiring import initialise, open_workbench
-from tests.fakes.policies import policy_source
+from tests.fakes.policies import lean_source
 
 SPEC = AdaptationSpec(
     sampling=SamplingSpec(max_new_tokens=12),
@@ -99,7 +99,7 @@ def open_bench(
         settings = load_settings(home=home, model=tiny_model("llama"), principal="alice", tenant=tenant)
         if not opened:
             path = tmp_path / "policy.yaml"
-            path.write_bytes(policy_source(gates, **parts))
+            path.write_bytes(lean_source(gates, **parts))
             initialise(settings, str(path))[0].close()
         opened.append(open_workbench(settings, SPEC))
         return opened[-1]

@@ -24,10 +24,10 @@ pytestmark = pytest.mark.both_engines
 
 DEFAULT, SOLO = shipped_policy("default"), shipped_policy("solo")
 WIDER = load_policy(
-    DEFAULT.source.replace(b"step_norm: 0.60", b"step_norm: 0.65").replace(b"version: 1", b"version: 2")
+    DEFAULT.source.replace(b"step_norm: 0.6\n", b"step_norm: 0.65\n").replace(b"version: 1", b"version: 2")
 )
 NARROWER = load_policy(
-    DEFAULT.source.replace(b"step_norm: 0.60", b"step_norm: 0.5").replace(b"version: 1", b"version: 3")
+    DEFAULT.source.replace(b"step_norm: 0.6\n", b"step_norm: 0.5\n").replace(b"version: 1", b"version: 3")
 )
 
 
@@ -92,7 +92,7 @@ def test_one_person_widens_nothing_alone(world: LedgerWorld) -> None:
 
 def test_a_proposal_is_for_one_file_only(world: LedgerWorld) -> None:
     activate(world, WIDER, BOB)
-    wider_still = load_policy(WIDER.source.replace(b"step_norm: 0.65", b"step_norm: 0.66"))
+    wider_still = load_policy(WIDER.source.replace(b"step_norm: 0.65\n", b"step_norm: 0.66\n"))
     assert not activate(world, wider_still, EVE).activated
     assert world.ledger.active_policy() == DEFAULT.digest
 
@@ -115,7 +115,7 @@ def test_one_person_narrows_and_it_is_said_that_it_was_one(world: LedgerWorld) -
 def test_solo_widens_alone_and_is_marked(tmp_path: Path) -> None:
     world = LedgerWorld.make(tmp_path / "home", SOLO)
     try:
-        wider = load_policy(SOLO.source.replace(b"step_norm: 0.60", b"step_norm: 0.65"))
+        wider = load_policy(SOLO.source.replace(b"step_norm: 0.6\n", b"step_norm: 0.65\n"))
         assert activate(world, wider, BOB).activated
         (body,) = [
             entry.predicate.body for entry in world.ledger.entries(4) if entry.predicate.body.type == "policy.activated"
