@@ -60,11 +60,10 @@ def test_the_envelope_of_a_shipped_policy_is_a_percentile_of_what_was_seen(name:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.gate}.{rule.field}")
-def test_no_rounding_makes_a_limit_stricter_than_its_rule(rule: object) -> None:
-    assert rule in RULES
-    found = SHIPPED["limits"][rule.gate][rule.field]["limit"]  # type: ignore[attr-defined]
-    exact = max(SHIPPED["statistics"][rule.statistic][f"p{rule.percent}"] * rule.factor, 0.0)  # type: ignore[attr-defined]
-    assert found >= exact - 1e-12 if rule.above else found <= exact + 1e-12  # type: ignore[attr-defined]
+def test_no_rounding_makes_a_limit_stricter_than_its_rule(rule: LimitRule) -> None:
+    found = SHIPPED["limits"][rule.gate][rule.field]["limit"]
+    exact = max(SHIPPED["statistics"][rule.statistic][f"p{rule.percent}"] * rule.factor, 0.0)
+    assert found >= exact - 1e-12 if rule.above else found <= exact + 1e-12
     assert found == pytest.approx(exact, rel=0.01)
 
 
