@@ -82,6 +82,7 @@ def unadapted_result(task: BenchmarkTask, responded: Responded, bench: Workbench
         "text": answer.text,
         "served": "unadapted",
         "frozen": freeze_document(frozen),
+        "note": responded.note,
         "gold": task.gold,
         "correct": correct(outcome),
         "outcome": outcome,
@@ -102,7 +103,9 @@ def unadapted_panel(document: dict[str, Any]) -> RenderableType:
         "log": f"event {document['log']['index']} of {document['log']['size']}",
         "next": Text(f"mass-gov replay {document['response_id']}", style=FAINT),
     }
-    if document["frozen"] is not None:
+    if document["note"] is not None:
+        rows["note"] = Text(document["note"])
+    elif document["frozen"] is not None:
         rows["note"] = f"learning is frozen since event {document['frozen']['index']}: nothing was learned"
     if document["outcome"] is not None:
         rows["graded"] = Text.assemble(styled(document["outcome"]), f" (gold {one_line(document['gold'], 60)})")

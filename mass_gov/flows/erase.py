@@ -205,7 +205,7 @@ def _record(ledger: Ledger, handle: str, actor: Actor, reason: str) -> Undoing:
 
 
 def _undo_drafts(ledger: Ledger, undoing: Undoing, actor: Actor, reason: str) -> list[EventDraft]:
-    drafts = rollback_drafts(ledger, undoing.rolled_back, actor, reason)
+    drafts = rollback_drafts(ledger, undoing.rolled_back, actor, reason, cause="erasure")
     for change in undoing.rejected:
         identity = change.body.identity
         body = ChangeRejected(change_id=change.change_id, recorded=change.entry.leaf_hash)

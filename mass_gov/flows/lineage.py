@@ -3,7 +3,8 @@
 Rules: the lineage of a subject is every change that was made from its data, and every change, whoever's, that was made
 from the state of one of these while a pointer stood on it. What is to be undone before the subject can be erased
 follows from where each of them stands: an active one is rolled back, with every later one of its pointer; an applied
-one is withdrawn; one that waits for a person is rejected. Needs no model, no torch and no key.
+one, and one that was retired with its base model, is withdrawn; one that waits for a person is rejected. Needs no
+model, no torch and no key.
 
 What this does not know: whether weights learned something from a delta that they were trained on top of. They may have,
 which is why later changes go too.
@@ -94,7 +95,7 @@ def to_undo(ledger: Ledger, lineage: Lineage) -> Undoing:
             active.setdefault(above.change_id, above)
             roots.setdefault(above.change_id, roots[change.change_id])
     newest_first = sorted(active.values(), key=lambda change: change.activation_index or 0, reverse=True)
-    applied = [change for change in reversed(lineage.changes) if change.status == "applied"]
+    applied = [change for change in reversed(lineage.changes) if change.status in ("applied", "retired")]
     return Undoing(
         rolled_back=tuple((change, _sake(change, roots)) for change in (*applied, *newest_first)),
         rejected=tuple(change for change in lineage.changes if change.status in ("held", "pending")),

@@ -106,7 +106,8 @@ def test_the_json_has_the_documented_fields(cli: Command, recorded: Recorded, fo
 def test_an_answer_without_an_update_is_recorded_and_replays(cli: Command, recorded: Recorded) -> None:
     ran = cli("solve", "3+4", "--adaptation", "none", "--json")
     assert ran.status == 0 and ran.json["change_id"] is None and ran.json["served"] == "unadapted"
-    assert set(ran.json) - {"response_id"} <= fields("solve")
+    assert set(ran.json) - {"response_id", "frozen", "note"} <= fields("solve")
+    assert ran.json["note"] is None, "nobody asked for learning"
     replayed = cli("replay", ran.json["response_id"], "--json")
     assert replayed.status == 0 and replayed.json["verdict"] == "equal" and replayed.json["change_id"] is None
     assert cli("replay", ran.json["response_id"]).status == 0

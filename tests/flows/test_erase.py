@@ -26,13 +26,15 @@ from mass_gov.flows import erase as erase_module
 from mass_gov.flows.audit import VerificationReport, verify
 from mass_gov.flows.erase import STEPS, erase, hold, release
 from mass_gov.flows.lineage import to_undo, trace
+from mass_gov.flows.rollback import rollback
 from mass_gov.ledger import ChangeView, Entry, Ledger
 from mass_gov.ledger.writing import STEPS as WRITE_STEPS
 from mass_gov.records.drafts import EventDraft
-from mass_gov.records.events import Actor, ResponseServed, SubjectErased
+from mass_gov.records.events import Actor, ChangeRolledBack, ModelRegistered, ResponseServed, SubjectErased
 from tests.fakes.engines import address_of, copy_home
-from tests.fakes.ledger_world import ADA, BOB, BOTH_SCOPES, REASON, LedgerWorld
+from tests.fakes.ledger_world import ADA, BOB, BOTH_SCOPES, REASON, TEMPLATE, LedgerWorld, digest
 from tests.flows.test_ledger_crash import in_child, kill_at
+from tests.unit.test_change_states import base_move
 
 PERSON, OTHER = "s-" + "a" * 32, "s-" + "b" * 32
 pytestmark = pytest.mark.both_engines
@@ -347,3 +349,27 @@ def test_an_old_log_in_which_nobody_was_erased_reads_as_before(world: LedgerWorl
     assert world.ledger.erased_subjects() == {}
     assert world.ledger.artifact(own.entry, "request")
     assert verify(world.ledger).ok
+
+
+def test_what_was_retired_with_its_base_model_goes_with_its_subject(world: LedgerWorld) -> None:
+    own = world.record("own", scope="deployment", subject=PERSON)
+    other = digest("another base model")
+    world.ledger.append([world.draft(ModelRegistered(model=other, prompt_template=TEMPLATE, parameters="200000"), BOB)])
+    world.ledger.append([base_move(world, other)])
+    assert statuses(world, own) == ["retired"]
+    head = world.ledger.pointer("acme", "tutor").head_index
+    done = erase(world.ledger, PERSON, BOB, "asked")
+    assert [change.change_id for change in done.rolled_back] == [own.change_id]
+    assert statuses(world, own) == ["rolled_back"]
+    assert world.ledger.pointer("acme", "tutor").head_index == head, "it stands on the other model as it did"
+    assert report(world.folder).ok
+
+
+def test_an_undoing_says_that_an_erasure_caused_it(world: LedgerWorld) -> None:
+    own = world.record("own", scope="deployment", subject=PERSON)
+    rollback(world.ledger, world.record("other", subject=OTHER).change_id, BOB, "wrong")
+    erase(world.ledger, PERSON, BOB, "asked")
+    undone = [entry.predicate.body for entry in world.ledger.entries()]
+    causes = {body.change_id: body.cause for body in undone if isinstance(body, ChangeRolledBack)}
+    assert len(causes) == 2 and causes[own.change_id] == "erasure"
+    assert {cause for change_id, cause in causes.items() if change_id != own.change_id} <= {None, "person"}
