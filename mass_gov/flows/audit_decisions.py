@@ -15,6 +15,7 @@ from mass_gov.errors import PolicyError
 from mass_gov.flows.audit_approvals import ApprovalCheck
 from mass_gov.flows.audit_contents import Contents
 from mass_gov.flows.audit_report import Findings
+from mass_gov.flows.audit_standing import RACE
 from mass_gov.flows.audit_windows import WindowCheck
 from mass_gov.ledger import Entry
 from mass_gov.ledger.notebook import Notebook
@@ -163,6 +164,11 @@ class DecisionCheck:
                 self._findings.wrong(10, where, f"{what}{decision.verdict} ({decision.reason})", entry.index, change_id)
             for fault in self._windows.faults(change, policy):
                 self._findings.wrong(10, f"event {entry.index}, window", fault, entry.index, change_id)
+            if self._windows.unseen > RACE:
+                self._findings.warn(
+                    f"Change {change_id} (event {entry.index}) was watched without {self._windows.unseen} changes that "
+                    "its deployment had recorded before: its window did not see them."
+                )
 
     def _tested(self, entry: Entry, change: ChangeBody) -> None:
         """(10) The suite is the one that the policy names, and all of it was asked."""

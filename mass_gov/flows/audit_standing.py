@@ -21,8 +21,8 @@ from mass_gov.records.events import ChangeRecorded, ChangeRolledBack
 
 _NEWEST = 256
 """Changes of a tenant that stay in memory."""
-_RACE = 16
-"""Changes of one tenant that may have been under way at once before a person should look."""
+RACE = 16
+"""Changes of one tenant, or of one deployment, that may have been under way at once before a person should look."""
 
 
 class StandingCheck:
@@ -62,7 +62,7 @@ class StandingCheck:
                 what = f"{was.name}: {was.value} (n {was.n}) is recorded, the log gives {now.value} (n {now.n})"
                 self._findings.wrong(10, where, what, entry.index, change_id)
         between = sum(1 for index, _ in self._newest.get(change.identity.tenant, ()) if index >= size)
-        if between > _RACE:
+        if between > RACE:
             self._findings.warn(
                 f"Change {change_id} (event {entry.index}) was decided without {between} changes that its tenant had "
                 "recorded before: its budget did not count them."

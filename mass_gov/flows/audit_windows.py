@@ -33,7 +33,9 @@ class WindowCheck:
         self._recent: dict[tuple[str, str], deque[Past]] = defaultdict(lambda: deque(maxlen=MOST))
         self._moving: dict[tuple[str, str], deque[Past]] = defaultdict(lambda: deque(maxlen=MOST))
         self.unseen = 0
-        """Changes that were recorded while another one of their deployment was computed, which did not see them."""
+        """Of the change that was judged last: how many of its deployment lay before it and outside its window's sight.
+
+        Others that were recorded while it was computed, or losses that somebody did not want it to see."""
 
     def remember(self, index: int, change: ChangeBody) -> None:
         """Take a recorded change into the windows of later ones."""
@@ -46,7 +48,7 @@ class WindowCheck:
 
     def faults(self, change: ChangeBody, policy: Policy) -> Iterator[str]:
         """(10) Say what of a change's window is not what the leaves before it give."""
-        document = policy.document
+        self.unseen, document = 0, policy.document
         reach = reach_of(document.gates)
         if reach is None or change.regression is None:
             return
@@ -57,7 +59,7 @@ class WindowCheck:
         if head is not None and (not recent or recent[-1].index != head):
             yield f"its window ends at event {head:g}, which is no change of this deployment that it could have seen"
             return
-        self.unseen += len(self._recent[place]) - len(recent)
+        self.unseen = len(self._recent[place]) - len(recent)
         # Of the scopes that ask a probe; all of them where the last 1,000 changes hold as many as the window wants.
         probed = recent if reach.scopes != ("deployment",) else self._moving[place]
         probed = [past for past in probed if head is not None and past.index <= head]

@@ -15,6 +15,7 @@ import pytest
 
 from mass_gov.cli.main import run
 from tests.contract.checkout import PACKAGE, ROOT
+from tests.fakes.policies import lean_policy
 
 LEARNER = (
     "torch",
@@ -89,7 +90,7 @@ def modules() -> list[str]:
 def recorded(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str], Path]) -> Iterator[Path]:
     """A ledger with one applied and two held changes, made with the learner before it is taken away.
 
-    By a model that answers nothing rightly, so that no regression gate has anything to say.
+    By a model that answers nothing rightly, and under a lean policy: no gate has anything to say.
     """
     home = tmp_path_factory.mktemp("auditor") / "home"
     forced = home.with_name("forced.jsonl")
@@ -98,6 +99,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[[str
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MASS_GOV_HOME", str(home))
         patch.setenv("MASS_GOV_MODEL", str(tiny_model("llama")))
+        assert run(["init", "--policy", lean_policy(home.parent)]) == 0
         for question, scope in (("max 4 8 1", "instance"), ("max 6 3 2", "deployment"), ("max 0 5 9", "deployment")):
             options = ["--scope", scope, "--forced-samples", str(forced), "--step-size", "0.02", "--json"]
             assert run(["solve", question, *options]) == 0

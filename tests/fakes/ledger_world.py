@@ -149,7 +149,11 @@ class LedgerWorld:
         return [
             self.draft(activated, BOB, ("policy", self.policy.source)),
             self.draft(ModelRegistered(model=BASE_MODEL, prompt_template=TEMPLATE, parameters="200000"), BOB),
-            self.draft(SuiteRegistered(suite=SUITE, name="core-v1", cases=CASES), BOB, ("suite", SUITE_FILE)),
+            self.draft(
+                SuiteRegistered(suite=SUITE, name=document.suite_for("instance"), cases=CASES),
+                BOB,
+                ("suite", SUITE_FILE),
+            ),
         ]
 
     def draft(

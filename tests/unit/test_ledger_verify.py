@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from mass_gov.config_data import data_folder
 from mass_gov.errors import LedgerUnavailableError
 from mass_gov.evidence.checkpoint import vkey
 from mass_gov.evidence.dsse import PAYLOAD_TYPE, sign_envelope
@@ -20,8 +21,9 @@ from mass_gov.evidence.signing import Ed25519Signer, P256Signer
 from mass_gov.evidence.trust import TrustRoot, parse_trust_root
 from mass_gov.flows.audit import VerificationReport, verify
 from mass_gov.ledger.entries import statement_bytes
+from mass_gov.policy import load_policy
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
-from mass_gov.records.events import ChangeRecorded
+from mass_gov.records.events import Actor, ChangeRecorded
 from tests.fakes.ledger_world import ADA, BOTH_SCOPES, SUBJECT, LedgerWorld, digest, shipped_policy
 from tests.fakes.tamper import editing, tampering
 
@@ -158,12 +160,20 @@ def test_another_trust_root_is_refused_and_the_right_one_is_believed(world: Ledg
     assert first_wrong(verify(world.ledger, public_key=pinned))[0] == 2
 
 
-def test_a_log_that_vouches_for_itself_says_so(world: LedgerWorld) -> None:
+SHIPPED = load_policy((data_folder("policies") / "solo" / "v1.yaml").read_bytes())
+"""Known to whoever has no keys."""
+
+
+def test_a_log_that_vouches_for_itself_says_so(tmp_path: Path) -> None:
+    world = LedgerWorld.make(tmp_path / "home", SHIPPED)
+    world.record("one", learned=False)
     report = verify(world.ledger.address)
-    assert report.ok
+    assert report.ok, report.first_wrong
     assert report.trust == "consistency only"
     assert any("No trust root" in warning for warning in report.warnings)
     assert {step.number for step in report.steps if step.verdict == "skipped"} == {6, 9, 12}
+    assert report.steps[9].verdict == "ok"
+    world.close()
 
 
 def _lying(world: LedgerWorld, edit: Callable[[Any], Any]) -> EventDraft:
@@ -257,7 +267,7 @@ def test_what_a_person_should_look_at_is_listed(tmp_path: Path) -> None:
     times = [dt.datetime(2026, 1, 1, 12, 0, tzinfo=dt.UTC) - dt.timedelta(minutes=n) for n in range(20)]
     world = LedgerWorld.make(tmp_path / "home", clock=lambda: times.pop(0))
     held = world.record("one", step_norm=0.7)
-    world.ledger.append([world.approval(held, ADA)])
+    world.ledger.append([world.approval(held, Actor(principal=ADA.principal, role="operator"))])
     world.record("two", forced=True)
     report = verify(world.ledger)
     assert report.ok, report.first_wrong
