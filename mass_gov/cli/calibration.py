@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mass_gov.cli.options import JsonFlag, settings
+from mass_gov.cli.options import JsonFlag, ModelOption, settings
 from mass_gov.cli.output import emit, err, grid, number, out, say
 from mass_gov.errors import InputError
 
@@ -30,14 +30,15 @@ def calibrate(
         Path | None,
         typer.Option("--read", metavar="FILE.json", help="Show what was calibrated before instead of calibrating."),
     ] = None,
+    model: ModelOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Practise on held-out tasks, and show what every calibrated statistic was and which limits follow.
 
     Nothing is written to the ledger, and no policy is changed: the lines that it prints belong into a new version of a
-    policy file. `--model` calibrates another model than the shipped one.
+    policy file.
     """
-    document = _read(read) if read is not None else _measured(tasks, seed, resolves)
+    document = _read(read) if read is not None else _measured(model, tasks, seed, resolves)
     if output is not None:
         output.write_text(json.dumps(document, indent=1, sort_keys=True) + "\n")
         say(f"written to {output}")
@@ -53,12 +54,12 @@ def calibrate(
         console.print(line, soft_wrap=True)
 
 
-def _measured(tasks: int, seed: int, resolves: int) -> dict[str, Any]:
+def _measured(model: Path | None, tasks: int, seed: int, resolves: int) -> dict[str, Any]:
     from mass_gov.flows.calibrate import calibrate as measure
     from mass_gov.wiring import open_workbench, recommended_spec
 
     with tempfile.TemporaryDirectory(prefix="mass-gov-calibrate-") as folder:
-        chosen = settings().model_copy(update={"home": Path(folder) / "home", "database_url": None})
+        chosen = settings(model=model).model_copy(update={"home": Path(folder) / "home", "database_url": None})
         bench = open_workbench(chosen, recommended_spec(chosen))
         with bench.ledger, err().status("calibrating…") as status:
 

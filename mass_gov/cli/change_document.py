@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mass_gov.cli.change_contents import Contents
+from mass_gov.cli.change_why import rule_told
 from mass_gov.ledger import ChangeView, ResponseView
 from mass_gov.policy.decision import EXPLANATIONS
+from mass_gov.policy.rules import PREFIX as RULE
 from mass_gov.records.artifacts import SamplesContent
 
 
@@ -53,6 +55,11 @@ def change_document(
     return {
         **summary(change),
         "why": EXPLANATIONS.get(change.body.decision.reason, change.body.decision.reason),
+        "rules": {
+            gate.name: rule_told(gate, contents.policy)
+            for gate in change.body.gates
+            if gate.name.startswith(RULE) and gate.verdict != "pass"
+        },
         "leaf_hash": change.entry.leaf_hash,
         "record": change.body.document(),
         "history": _history(change, contents),

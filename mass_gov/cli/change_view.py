@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
 from mass_gov.cli.change_contents import Contents
-from mass_gov.cli.change_why import why_panel
+from mass_gov.cli.change_why import limit_used, why_panel
 from mass_gov.cli.output import BAD, FAINT, GOOD, UNSURE, bar, facts, grid, number, one_line, panel, styled, visible
 from mass_gov.ledger import ChangeView, ResponseView
 from mass_gov.policy import Policy
@@ -108,27 +108,22 @@ def _gates(gates: Sequence[GateResult]) -> RenderableType:
             gate.name,
             number(gate.value),
             f"{'≤' if gate.comparison == '<=' else '≥'} {number(gate.limit)}",
-            _used(gate),
+            limit_used(gate, 10),
             styled(gate.verdict),
             gate.on_fail,
         )
     return table
 
 
-def _used(gate: GateResult) -> Text:
-    if gate.value is None:
-        return Text("no value", style=BAD)
-    if gate.comparison == "<=":
-        return bar(gate.value, gate.limit, 10)
-    return bar(max(0.0, -gate.value), -gate.limit, 10)  # a lower bound may fall to the limit below zero
-
-
 def _samples(body: ChangeBody, contents: Contents, full: bool) -> RenderableType:
     counts = body.synthesis
-    head = Text(
-        f"{counts.kept} of {counts.generated} kept; dropped: {counts.unparseable} unparseable, "
-        f"{counts.near_duplicate} near-duplicate, {counts.target_leakage} the task itself"
-    )
+    dropped = {
+        "unparseable": counts.unparseable,
+        "near-duplicate": counts.near_duplicate,
+        "the task itself": counts.target_leakage,
+    } | {gate.removeprefix("sample.").replace("_", " "): n for gate, n in (counts.dropped or {}).items() if n}
+    listed = ", ".join(f"{n} {what}" for what, n in dropped.items())
+    head = Text(f"{counts.kept} of {counts.generated} kept; dropped: {listed}")
     if contents.samples is None:
         return Group(head, _sealed(contents, "samples"))
     table = grid("#", "practice problem", "answer", "verdict")

@@ -11,6 +11,7 @@ from mass_gov.cli.output import BAD, UNSURE, bar, grid, number, one_line
 from mass_gov.ledger import ChangeView
 from mass_gov.policy import Policy
 from mass_gov.policy.approving import expires_at, must_be_shown
+from mass_gov.policy.rules import PREFIX as RULE
 from mass_gov.records.artifacts import SamplesContent
 from mass_gov.records.change import ChangeBody, GateResult
 
@@ -23,8 +24,7 @@ def violated(body: ChangeBody, policy: Policy | None = None, samples: SamplesCon
     if body.decision.reason == "no_valid_samples":
         gates += [gate for gate in body.gates if gate.verdict != "pass" and gate.on_fail == "drop"]
     envelope = [name for name in body.decision.violated if name.startswith("envelope.")]
-    others = [n for n in body.decision.violated if n not in envelope and n not in {gate.name for gate in body.gates}]
-    if not gates and not envelope and not others:
+    if not gates and not envelope:
         return None
     table = grid("what", "value", "limit", "of limit", "verdict", "why")
     table.columns[0].no_wrap = True
@@ -32,17 +32,14 @@ def violated(body: ChangeBody, policy: Policy | None = None, samples: SamplesCon
     for gate in gates:
         sign = "≤" if gate.comparison == "<=" else "≥"
         verdict = Text(f"{_NOUNS[gate.verdict]}: {gate.on_fail}s", style=BAD if gate.on_fail == "reject" else UNSURE)
-        used = Text("no value", style=BAD) if gate.value is None else bar(*_used(gate), 8)
-        detail = _detail(gate, body, samples)
-        table.add_row(gate.name, number(gate.value), f"{sign} {number(gate.limit)}", used, verdict, detail)
+        detail = rule_told(gate, policy) if gate.name.startswith(RULE) else _detail(gate, body, samples)
+        table.add_row(
+            gate.name, number(gate.value), f"{sign} {number(gate.limit)}", limit_used(gate, 8), verdict, detail
+        )
     for name in envelope:
         value, limit, detail = _outside(name, body, policy)
         used = bar(value, limit, 8) if value is not None and limit is not None else Text("-")
         table.add_row(name, number(value), "-" if limit is None else f"≤ {number(limit)}", used, "outside", detail)
-    for name in others:
-        table.add_row(
-            name, "-", "-", "-", Text("not true", style=UNSURE), "a rule of the policy: `mass-gov policy show`"
-        )
     return Group(table)
 
 
@@ -78,10 +75,26 @@ def _to_decide(change: ChangeView, policy: Policy | None) -> Iterator[str]:
     yield f"mass-gov changes reject {ident} --reason TEXT"
 
 
-def _used(gate: GateResult) -> tuple[float, float]:
-    value = gate.value or 0.0
-    # Against a limit from below, what is used up is the distance to it.
-    return (value, gate.limit) if gate.comparison == "<=" else (max(0.0, -value), -gate.limit)
+def limit_used(gate: GateResult, width: int) -> Text:
+    """How much of its limit a gate's value takes, as a bar.
+
+    A limit from above is used up by the value. Against one from below, a value has used up the part of the way to it:
+    -value of -limit where the limit is a loss below zero, and limit / value where it is above zero.
+    """
+    if gate.value is None:
+        return Text("no value", style=BAD)
+    if gate.comparison == "<=":
+        return bar(gate.value, gate.limit, width)
+    if gate.limit > 0:
+        return bar(gate.limit, max(gate.value, 0.0), width)
+    return bar(max(0.0, -gate.value), -gate.limit, width)
+
+
+def rule_told(gate: GateResult, policy: Policy | None) -> str:
+    """What the policy tells people about a rule; where the policy is not at hand, where to read it."""
+    rules = policy.document.rules if policy is not None else ()
+    why = next((one_line(rule.why, 500) for rule in rules if f"{RULE}{rule.name}" == gate.name), None)
+    return why or "a rule of the policy: `mass-gov policy show`"
 
 
 def _outside(name: str, body: ChangeBody, policy: Policy | None) -> tuple[float | None, float | None, str]:

@@ -6,7 +6,7 @@ No torch but in `rebase`, which runs a model.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,11 +20,7 @@ from mass_gov.cli.options import (
     identifier,
     settings,
 )
-from mass_gov.cli.output import WIDE, emit, grid, one_line, out, say, styled
-
-if TYPE_CHECKING:
-    from mass_gov.flows.rollback import RolledBack
-    from mass_gov.ledger import ResponseView
+from mass_gov.cli.output import WIDE, emit, grid, out, say, styled
 
 app = typer.Typer(help="List, show, export, approve, reject, promote and roll back changes.", no_args_is_help=True)
 StatusName = Literal["applied", "held", "pending", "rejected", "active", "rolled_back", "retired"]
@@ -150,6 +146,7 @@ def rollback(
     as_json: JsonFlag = False,
 ) -> None:
     """Undo a change: the pointer moves back, or the answer is withdrawn; says what was served under what is undone."""
+    from mass_gov.cli.rollback_view import print_rolled_back, rolled_back_document
     from mass_gov.flows.rollback import rollback as roll_back
     from mass_gov.wiring import acting, open_ledger
 
@@ -183,40 +180,3 @@ def rebase(
     from mass_gov.cli.pointer_runs import run_rebase
 
     run_rebase(settings(principal=principal, model=model), identifier(change_id), clean_reason(reason), as_json)
-
-
-def rolled_back_document(done: RolledBack, state: str | None) -> dict[str, object]:
-    """What a rollback did, as JSON; `state` is where the pointer stands now."""
-    from mass_gov.cli.change_document import response_document
-
-    return {
-        "rolled_back": [change.change_id for change in done.changes],
-        "pointer_state": state,
-        "standing": [change.change_id for change in done.standing],
-        "served": [response_document(response) for response in done.responses],
-    }
-
-
-def print_rolled_back(done: RolledBack, pointer: str, state: str | None) -> None:
-    """What a rollback did, for people."""
-    for change in done.changes:
-        out().print(f"{change.change_id} is rolled back.", soft_wrap=True)
-    out().print(f"The pointer {pointer} stands on {state or 'the base model'}.", soft_wrap=True)
-    for change in done.standing:
-        out().print(
-            f"{change.change_id} was made from the undone state: its adapted answer is not served any more. "
-            "--cascade withdraws it.",
-            soft_wrap=True,
-        )
-    _print_served(done.responses)
-
-
-def _print_served(responses: tuple[ResponseView, ...]) -> None:
-    if not responses:
-        out().print("Nothing was served under it.")
-        return
-    out().print(f"{len(responses)} answer(s) were served under what is now undone:")
-    table = grid("log index", "served", "response")
-    for response in responses:
-        table.add_row(str(response.index), one_line(response.served), response.response_id)
-    out().print(table)

@@ -109,7 +109,7 @@ def rollback(
     as_json: JsonFlag = False,
 ) -> None:
     """Move a deployment's pointer back to a state that it stands on; says what was served under what is undone."""
-    from mass_gov.cli.changes import print_rolled_back, rolled_back_document
+    from mass_gov.cli.rollback_view import print_rolled_back, rolled_back_document
     from mass_gov.flows.rollback import rollback_to
     from mass_gov.wiring import acting, open_ledger
 

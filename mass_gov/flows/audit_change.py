@@ -33,7 +33,7 @@ from mass_gov.records.artifacts import (
     UpdateContent,
 )
 from mass_gov.records.base import Record
-from mass_gov.records.change import ChangeBody, PairedCounts, RegressionSummary
+from mass_gov.records.change import ChangeBody, Measure, PairedCounts, RegressionSummary
 from mass_gov.records.settings import AdaptationSpec
 from mass_gov.tasks.suites import Suite
 
@@ -151,8 +151,12 @@ def _measured_again(content: SamplesContent, change: ChangeBody, policy: Policy,
     with check.at("samples"):
         check.same("samples", "dropped by later gates", change.synthesis.dropped, dropped_later(content.samples, gates))
         found = sample_measures(content.samples, gates) if change.synthesis.kept else ()
-        recorded = tuple(measure for measure in change.measures or () if measure.name in MEASURED)
-        check.same("samples", "measures", recorded, found)
+        recorded = [measure for measure in change.measures or () if measure.name in MEASURED]
+        check.same("samples", "measures", _by_name(recorded), _by_name(found))
+
+
+def _by_name(measures: Iterable[Measure]) -> list[Measure]:
+    return sorted(measures, key=lambda measure: measure.name)
 
 
 def _dropped(samples: Iterable[SampleContent], gate: str) -> int:
@@ -183,9 +187,10 @@ def _update(change: ChangeBody, settings: AdaptationSpec | None, check: Comparis
     )
     check.same("update", "divergence on anchors", update.anchor_kl, mean(content.divergences or ()))
     measured = tuple(measure for measure in change.measures or () if measure.name in FROM_THE_UPDATE)
-    derived = update_measures(content, {measure.name for measure in measured})
-    for leaf, artifact in zip(measured, derived, strict=False):
-        check.same("update", leaf.name, (leaf.name, leaf.value, leaf.n), (artifact.name, artifact.value, artifact.n))
+    derived = {measure.name: measure for measure in update_measures(content, {each.name for each in measured})}
+    for leaf in measured:
+        artifact = derived[leaf.name]
+        check.same("update", leaf.name, (leaf.value, leaf.n), (artifact.value, artifact.n))
     not_finite = content.not_finite() + (update.outcome == "not_finite")
     check.same("update", "numbers that are not finite", update.not_finite, not_finite)
     digest = sha256_hex(canonical_bytes(content.step_sizes())) if content.modules else None

@@ -55,9 +55,10 @@ class StandingCheck:
             self._findings.wrong(10, where, what, entry.index, change_id)
             return
         names = {measure.name for measure in recorded}
-        derived = log_measures(self._standing(change, size), int(change.cost.flops), names)
-        for was, now in zip(recorded, derived, strict=True):
-            if was != now:
+        standing = self._standing(change, size)
+        derived = {measure.name: measure for measure in log_measures(standing, int(change.cost.flops), names)}
+        for was in recorded:
+            if was != (now := derived[was.name]):
                 what = f"{was.name}: {was.value} (n {was.n}) is recorded, the log gives {now.value} (n {now.n})"
                 self._findings.wrong(10, where, what, entry.index, change_id)
         between = sum(1 for index, _ in self._newest.get(change.identity.tenant, ()) if index >= size)

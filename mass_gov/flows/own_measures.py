@@ -1,6 +1,7 @@
 """What one change's own samples and probe say to the window monitors, from texts alone: for learner and auditor alike.
 
-Rules: nothing is computed that no gate of the policy asks for. Needs no model and no torch.
+Rules: nothing is computed that no gate of the policy asks for. Anchors do not count: the real tasks that a policy mixes
+in would make a generator look wider than it is, and hide its collapse. Needs no model and no torch.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from mass_gov.tasks.kinds import practice_kind
 
 
 def own_measures(question: str, samples: SamplesContent, gates: Gates) -> tuple[Measure, ...]:
-    """What later windows have to know of these samples: the kept ones' diversity, and the kinds that they show."""
-    kept = [sample.question for sample in samples.samples if not sample.dropped_by and sample.question is not None]
+    """What later windows have to know of these samples: diversity and kinds of the model's own that were kept."""
+    own = [sample for sample in samples.samples if not sample.dropped_by and not sample.real]
+    kept = [sample.question for sample in own if sample.question is not None]
     found = []
     if gates.window_distinct_2 != "unused":
         found.append(Measure(name="window.distinct_2.own", value=distinct_bigrams(kept), n=len(kept)))

@@ -21,6 +21,7 @@ from mass_gov.errors import PolicyError
 from mass_gov.policy.bounds import paired_lower_bound
 from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Policy
+from mass_gov.policy.gate_settings import MarginGate
 from mass_gov.policy.judgement import Facts, judge
 from mass_gov.policy.measures import PARTS, STATISTICS
 from mass_gov.policy.metrics import METRICS
@@ -163,18 +164,18 @@ def _update(metrics: Mapping[str, Any]) -> UpdateSummary:
 
 
 def _regression(metrics: Mapping[str, Any], policy: Policy) -> RegressionSummary:
-    gates, n = policy.document.gates, metrics["regression_n"]
+    gates, n = policy.document.gates_for(metrics["scope"]), metrics["regression_n"]
     right = max(metrics["previous_gained"], metrics["base_gained"], n // 2)
     return RegressionSummary(
         n=n,
-        against_previous=_paired(metrics, "previous", n, right, gates.regression_previous.margin),
-        against_base=_paired(metrics, "base", n, right, gates.regression_base.margin),
+        against_previous=_paired(metrics, "previous", n, right, gates.regression_previous),
+        against_base=_paired(metrics, "base", n, right, gates.regression_base),
         critical_n=metrics["critical_n"],
         critical_lost=metrics["critical_lost"],
     )
 
 
-def _paired(metrics: Mapping[str, Any], against: str, n: int, right: int, margin: float) -> PairedCounts:
+def _paired(metrics: Mapping[str, Any], against: str, n: int, right: int, gate: MarginGate) -> PairedCounts:
     gained, lost = metrics[f"{against}_gained"], metrics[f"{against}_lost"]
     return PairedCounts(
         both_right=right - gained,
@@ -182,6 +183,6 @@ def _paired(metrics: Mapping[str, Any], against: str, n: int, right: int, margin
         gained=gained,
         both_wrong=n - lost - right,
         difference=(gained - lost) / n,
-        lower_bound=paired_lower_bound(gained, lost, n),
-        margin=margin,
+        lower_bound=paired_lower_bound(gained, lost, n, gate.bound),
+        margin=gate.margin,
     )

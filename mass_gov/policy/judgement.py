@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mass_gov.errors import IntegrityError
 from mass_gov.policy.bounds import paired_lower_bound
@@ -244,23 +244,29 @@ def _non_inferior(counts: PairedCounts, n: int, gate: MarginGate) -> GateVerdict
 def _at_most(  # one argument per field of the record
     name: str, level: GateLevel, statistic: str, value: float | None, limit: float, n: int, on_fail: OnFail
 ) -> GateResult:
-    usable = value if _usable(value) else None
-    return GateResult(
-        name=name,
-        level=level,
-        statistic=statistic,
-        value=usable,
-        limit=limit,
-        comparison="<=",
-        n=n,
-        verdict="pass" if usable is not None and usable <= limit else "fail",
-        on_fail=on_fail,
-    )
+    holds = value is not None and value <= limit
+    return _result(name, level, statistic, value, limit, "<=", n, holds, on_fail)
 
 
 def _at_least(
     name: str, level: GateLevel, statistic: str, value: float | None, limit: float, n: int, on_fail: OnFail
 ) -> GateResult:
+    holds = value is not None and value >= limit
+    return _result(name, level, statistic, value, limit, ">=", n, holds, on_fail)
+
+
+def _result(
+    name: str,
+    level: GateLevel,
+    statistic: str,
+    value: float | None,
+    limit: float,
+    comparison: Literal["<=", ">="],
+    n: int,
+    holds: bool,
+    on_fail: OnFail,
+) -> GateResult:
+    """A value that is missing or not finite fails, whatever a comparison with it says."""
     usable = value if _usable(value) else None
     return GateResult(
         name=name,
@@ -268,9 +274,9 @@ def _at_least(
         statistic=statistic,
         value=usable,
         limit=limit,
-        comparison=">=",
+        comparison=comparison,
         n=n,
-        verdict="pass" if usable is not None and usable >= limit else "fail",
+        verdict="pass" if usable is not None and holds else "fail",
         on_fail=on_fail,
     )
 

@@ -34,7 +34,7 @@ DEPTH, CHANGES, FLOPS, COOLDOWN = FROM_THE_LOG = (
     "update.budget.flops",
     "update.cooldown",
 )
-"""Measures that the log gives, in the catalogue's order."""
+"""Measures that the log gives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Standing:
 
 
 def log_measures(standing: Standing, flops: int, names: Collection[str]) -> tuple[Measure, ...]:
-    """The measures of `names` that the log gives a change that itself cost `flops`."""
+    """The measures of `names` that the log gives a change that itself cost `flops`, by name as in a leaf."""
     depth, changes, since = standing.depth + 1, standing.changes + 1, standing.since_rollback
     figures = {
         DEPTH: (float(depth), depth),
@@ -72,7 +72,7 @@ def log_measures(standing: Standing, flops: int, names: Collection[str]) -> tupl
         FLOPS: (float(standing.flops + flops), changes),
         COOLDOWN: (NEVER, 0) if since is None else (since, 1),
     }
-    return tuple(Measure(name=name, value=value, n=n) for name, (value, n) in figures.items() if name in names)
+    return tuple(Measure(name=name, value=value, n=n) for name, (value, n) in sorted(figures.items()) if name in names)
 
 
 def spent_before(at: str, newest_first: Iterable[Spent]) -> tuple[int, int]:

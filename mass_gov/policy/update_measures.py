@@ -21,7 +21,7 @@ SPECTRAL = ("update.spectral_norm", "update.cumulative_spectral_norm")
 ANCHORS = ("update.anchor_kl", "update.anchor_kl_p99")
 LOSS_JUMP = "update.loss_jump"
 FROM_THE_UPDATE = (*SPECTRAL, *ANCHORS, LOSS_JUMP)
-"""Measures that the artifact `update` gives, in the catalogue's order."""
+"""Measures that the artifact `update` gives."""
 
 
 def asked_for(document: PolicyDocument, scope: Scope) -> frozenset[str]:
@@ -53,7 +53,7 @@ _BY_METRIC = {
 
 
 def update_measures(content: UpdateContent, names: Collection[str]) -> tuple[Measure, ...]:
-    """The measures of `names` that an update gives, in the catalogue's order; a figure that is not known has no value.
+    """The measures of `names` that an update gives, by name as in a leaf; a figure that is not known has no value.
 
     Norms and divergences are maxima, means and percentiles over all of their parts: one part that is not known leaves
     the whole unknown.
@@ -67,7 +67,7 @@ def update_measures(content: UpdateContent, names: Collection[str]) -> tuple[Mea
         ANCHORS[1]: (percentile(tokens, 99), len(tokens)),
         LOSS_JUMP: (None if after is None or before is None else after - before, len(content.losses)),
     }
-    return tuple(Measure(name=name, value=value, n=n) for name, (value, n) in figures.items() if name in names)
+    return tuple(Measure(name=name, value=value, n=n) for name, (value, n) in sorted(figures.items()) if name in names)
 
 
 def mean(values: Sequence[float | None]) -> float | None:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mass_gov.config_data import data_folder
-from mass_gov.flows.calibrate import RULES, distribution, limits, outward, yaml_lines
+from mass_gov.flows.calibrate import RULES, LimitRule, distribution, limits, outward, yaml_lines
+from mass_gov.policy import Policy, load_policy
+from mass_gov.policy.document import MEASURED_LIMITS
 
 SHIPPED = json.loads((data_folder("policies") / "calibration.json").read_text())
 
@@ -18,6 +20,43 @@ def test_the_shipped_limits_follow_from_the_shipped_distributions() -> None:
     assert limits(SHIPPED["statistics"]) == SHIPPED["limits"]
     assert {rule.gate for rule in RULES} == SHIPPED["limits"].keys()
     assert SHIPPED["tasks"] >= 100
+
+
+CALIBRATED = ("default", "solo", "strict")
+"""Shipped policies whose limits come from calibration; those of `research` are wide on purpose."""
+LIKE_THE_RULE = [rule for rule in RULES if rule.gate != "sample.perplexity"]
+
+
+def shipped(name: str) -> Policy:
+    return load_policy((data_folder("policies") / name / "v1.yaml").read_bytes(), name)
+
+
+@pytest.mark.parametrize("name", CALIBRATED)
+@pytest.mark.parametrize("rule", LIKE_THE_RULE, ids=lambda rule: rule.gate)
+def test_the_limit_of_a_shipped_policy_is_the_calibrated_one(name: str, rule: LimitRule) -> None:
+    settings = shipped(name).document.gates.model_dump(by_alias=True)[rule.gate]
+    assert settings[rule.field] == SHIPPED["limits"][rule.gate][rule.field]["limit"]
+
+
+@pytest.mark.parametrize("name", CALIBRATED)
+def test_the_band_of_perplexity_keeps_right_samples_and_is_no_wider_than_real_tasks_above(name: str) -> None:
+    """Below the band of real tasks lie right samples too (practice is easy), so `low` is what they need."""
+    band = shipped(name).document.gates.sample_perplexity
+    right, high = SHIPPED["statistics"]["perplexity.right"], SHIPPED["limits"]["sample.perplexity"]["high"]["limit"]
+    assert band != "unused"
+    assert band.high == high if name != "strict" else right["p99"] <= band.high < high
+    assert band.low <= right["min"] if name != "strict" else band.low == pytest.approx(right["p1"], abs=0.001)
+
+
+@pytest.mark.parametrize(("name", "percent"), [("default", 99), ("solo", 99), ("strict", 95)])
+def test_the_envelope_of_a_shipped_policy_is_a_percentile_of_what_was_seen(name: str, percent: int) -> None:
+    """Inside it 99 (strict: 95) of 100 ordinary steps apply by themselves, limit for limit."""
+    envelope = shipped(name).document.envelope
+    for limit in ("step_norm", "cumulative_norm", *MEASURED_LIMITS):
+        found = getattr(envelope, limit)
+        if found != "unused" and limit != "generation_depth":
+            exact = max(SHIPPED["statistics"][f"update.{limit}"][f"p{percent}"], 0.0)
+            assert exact <= found <= exact * 1.01, limit
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: f"{rule.gate}.{rule.field}")

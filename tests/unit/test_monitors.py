@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from mass_gov.config_data import data_folder
+from mass_gov.flows.own_measures import own_measures
 from mass_gov.policy import Policy, load_policy
 from mass_gov.policy.judgement import _measured
 from mass_gov.policy.measures import KINDS
@@ -14,6 +16,7 @@ from mass_gov.policy.monitors.coverage import BITS, TAIL, density_ratio, shown_b
 from mass_gov.policy.monitors.distinct import distinct_bigrams
 from mass_gov.policy.monitors.flips import LARGEST, Flips, block_of, carried, e_value, share_of
 from mass_gov.policy.monitors.windows import History, Past, measures_of, reach_of
+from mass_gov.records.artifacts import SampleContent, SamplesContent
 from mass_gov.records.change import Measure
 from mass_gov.tasks.domains.base import in_suite_bucket
 from mass_gov.tasks.kinds import practice_kind
@@ -184,6 +187,31 @@ def test_the_tail_is_the_rarer_half_of_every_shipped_domain() -> None:
 )
 def test_practice_is_read_in_the_context_of_its_task(task: str, practice: str, place: object) -> None:
     assert practice_kind(task, practice) == place
+
+
+def written(index: int, question: str, **how: Any) -> SampleContent:
+    """A sample that was kept, unless `how` says otherwise."""
+    fields = {"solution": "1", "answer": "1", "unparseable": None, "score": None, "weight": 0.5, "dropped_by": ()}
+    return SampleContent(
+        **({"index": index, "seed": str(index), "tokens": (1,), "text": question, "finished": True, "gates": ()}),
+        **({"question": question} | fields | how),
+    )
+
+
+def test_anchors_do_not_hide_a_generator_that_collapsed() -> None:
+    def measured(*samples: SampleContent) -> dict[str, Measure]:
+        content = SamplesContent(prompt_tokens=(1,), batch_size=2, forced=False, samples=samples)
+        return {one.name: one for one in own_measures("(3+4)+(5-2)", content, watched().document.gates)}
+
+    same = [written(index, "(1+1)+(1+1)") for index in range(4)]
+    real = [written(4 + index, text, real=True) for index, text in enumerate(["max 3 8", "(9-2)+(7-3)", "min 1 6"])]
+    collapsed = measured(*same)
+    assert collapsed["window.distinct_2.own"].value == pytest.approx(0.25 * 6 / 10)
+    assert measured(*same, *real) == collapsed
+    mixed = measured(*same, *(one.model_copy(update={"real": False}) for one in real))
+    assert mixed.keys() > collapsed.keys(), "as the model's own they would have counted"
+    assert mixed["window.distinct_2.own"].value > collapsed["window.distinct_2.own"].value  # type: ignore[operator]
+    assert measured(*same, written(4, "max 3 8", weight=0.0, dropped_by=("sample.secrets",))) == collapsed
 
 
 def test_repetition_lowers_distinct_2() -> None:

@@ -11,6 +11,7 @@ from mass_gov.config_data import data_folder
 from mass_gov.errors import NotFoundError, PolicyError
 from mass_gov.flows.policy_examples import FOLDERS, Tried, try_examples
 from mass_gov.policy import Policy, load_policy
+from mass_gov.policy.examples import decide_example
 from mass_gov.policy.gate_settings import LATER_GATES
 
 NAMES = ("default", "solo", "strict", "research")
@@ -40,6 +41,28 @@ def test_every_example_is_decided_as_it_should_be(name: str) -> None:
 def test_every_policy_ships_with_several_examples_of_each_verdict(name: str) -> None:
     found = [one.expected for one in tried(name)]
     assert all(found.count(verdict) >= 3 for verdict in FOLDERS.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_gate_that_can_stop_a_change_alone_stops_an_example(name: str) -> None:
+    gates = shipped(name).document.gates.model_dump(by_alias=True)
+    stopping = {gate for gate, settings in gates.items() if settings != "unused" and settings["on_fail"] != "drop"}
+    alone = {one.because[0] for one in tried(name) if one.expected != "apply" and len(one.because) == 1}
+    assert len(stopping) >= 10
+    assert not stopping - alone
+
+
+@pytest.mark.parametrize("name", ["default", "solo"])
+def test_a_gate_that_drops_stops_no_example_although_it_fails(name: str) -> None:
+    (one,) = [one for one in tried(name) if one.example.name == "accept/many-samples-dropped.yaml"]
+    failed = {gate.name for gate in decide_example(one.example, shipped(name))[0] if gate.verdict == "fail"}
+    assert failed == {
+        "sample.near_duplicate",
+        "sample.target_leakage",
+        "sample.contamination",
+        "sample.personal_data",
+        "sample.secrets",
+    }
 
 
 def test_an_example_in_the_wrong_folder_fails(copied: Path) -> None:
