@@ -21,9 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_LEARNER = """
 import sys
 
+BLOCKED = {"torch", "transformers", "peft", "numpy", "safetensors", "math_verify", "sklearn", "datasketch"}
+
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "transformers", "peft", "numpy", "safetensors", "math_verify", "sklearn", "datasketch"}:
+        if name.split(".")[0] in BLOCKED:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocker())
