@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-TASKS, SEED = 24, 7
+TASKS, SEED = 12, 7
 ROOT = Path(__file__).resolve().parents[1] / "runs" / "demo"
 HOME = ROOT / "home"
 

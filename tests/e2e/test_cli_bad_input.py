@@ -193,14 +193,14 @@ def test_a_model_that_cannot_be_loaded_safely(
     ("old", "new", "said"),
     [
         ("self_approval: true", "self_aproval: true", "unknown key"),
-        ("step_norm: 0.60", "step_norm: .nan", "line"),
-        ("step_norm: 0.60", "step_norm: .inf", "line"),
-        ("step_norm: 0.60", 'step_norm: "0.60"', "line"),
+        ("  step_norm: 0.77", "  step_norm: .nan", "line"),
+        ("  step_norm: 0.77", "  step_norm: .inf", "line"),
+        ("  step_norm: 0.77", '  step_norm: "0.77"', "line"),
         ("required: 1", "required: one", "line"),
         ("required: 1", "required: 0", "line"),
-        ("format: 1", "format: 2", "format"),
+        ("format: 2", "format: 3", "format"),
         ("name: solo", "name: !!python/name:os.system", "tag"),
-        ("format: 1", "format: 1\nformat: 1", "second time"),
+        ("format: 2", "format: 2\nformat: 2", "second time"),
     ],
 )
 def test_a_policy_that_does_not_validate(
@@ -218,7 +218,7 @@ def test_a_policy_that_does_not_validate(
 def test_a_policy_whose_suite_nobody_has_is_not_put_in_force(cli: Command, own_home: Path, tmp_path: Path) -> None:
     source = (Path(__file__).resolve().parents[2] / "policies" / "solo" / "v1.yaml").read_text()
     path = tmp_path / "mine.yaml"
-    path.write_text(source.replace("suite: core-v1", "suite: moon-v1"))
+    path.write_text(source.replace("deployment: deployment-v1", "deployment: moon-v1"))
     for command in (["policy", "check"], ["init", "--policy"]):
         refused(cli(*command, path, "--json"), 2, "moon-v1", "core-v1")
     assert not own_home.exists()

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mass_gov.config_data import data_folder
 from tests.contract.checkout import read
 from tests.contract.test_cli_contract import commands, sections
 from tests.e2e.conftest import INSIDE, Command, Recorded
@@ -30,6 +31,10 @@ CALLS: dict[str, list[str]] = {
     "changes rollback": ["APPLIED", "--reason", "no"],
     "pointers show": [],
     "pointers history": [],
+    "pointers rollback": ["--to", "base", "--reason", "back"],
+    "monitors show": [],
+    "freeze": ["--reason", "stop"],
+    "unfreeze": ["--reason", "go on"],
     "principals list": [],
     "principals register": ["carl", "--role", "admin"],
     "tokens list": [],
@@ -40,6 +45,10 @@ CALLS: dict[str, list[str]] = {
     "log rebuild": [],
     "policy check": ["solo"],
     "policy show": [],
+    "policy diff": ["default", "solo"],
+    "policy test": ["solo"],
+    "policy backtest": ["solo"],
+    "policy calibrate": ["--read", str(data_folder("policies") / "calibration.json")],
     "tasks sample": [],
     "tasks domains": [],
 }
@@ -51,7 +60,12 @@ ELSEWHERE = (
     "train meta",
     "evaluate",
     # done once only, or with files: test_cli_keys, test_cli_subjects, test_cli_witness, test_restore, test_bundle,
-    # test_cli_principals
+    # test_cli_principals, test_cli_pointers, test_cli_policies
+    "blame",
+    "changes rebase",
+    "pointers rebase",
+    "pointers test",
+    "policy activate",
     "principals retire",
     "tokens issue",
     "tokens revoke",

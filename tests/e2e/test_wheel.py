@@ -21,9 +21,11 @@ ROOT = Path(__file__).resolve().parents[2]
 WITHOUT_LEARNER = """
 import sys
 
+BLOCKED = {"torch", "transformers", "peft", "numpy", "safetensors", "math_verify", "sklearn", "datasketch"}
+
 class Blocker:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "transformers", "peft", "numpy", "safetensors", "math_verify"}:
+        if name.split(".")[0] in BLOCKED:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocker())
@@ -72,11 +74,13 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 def test_the_wheel_carries_what_the_program_reads(installed: Installed) -> None:
     names = set(zipfile.ZipFile(installed.wheel).namelist())
     model = ("config.json", "model.safetensors", "tokenizer.json", "prompt_template.json", "MODEL_CARD.md")
+    policies = ROOT / "policies"
+    of_policies = {path.relative_to(policies).as_posix() for path in policies.rglob("*") if path.is_file()}
+    assert {"calibration.json", "strict/v1.yaml", "solo/hold/ratchet.yaml"} <= of_policies
     wanted = {
         "mass_gov/py.typed",
         *(f"mass_gov/tasks/suites/{name}.jsonl" for name in ("core-v1", "instance-v1", "deployment-v1")),
-        "mass_gov/_data/policies/default/v1.yaml",
-        "mass_gov/_data/policies/solo/v1.yaml",
+        *(f"mass_gov/_data/policies/{path}" for path in of_policies),
         "mass_gov/_data/migrations/env.py",
         "mass_gov/_data/migrations/versions/0001_append_only_ledger.py",
         *(f"mass_gov/mass/reference/{name}" for name in model),

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import datetime as dt
 import multiprocessing
-import re
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from mass_gov.errors import (
     IntegrityError,
@@ -45,11 +45,10 @@ DEFAULT = shipped_policy("default")
 
 def _with(setting: str, value: str) -> Policy:
     """The default policy with one of its approvals settings changed."""
-    source, changes = re.subn(
-        rf"(?m)^(  {setting}): [^ #\n]+( [^#\n]+)?".encode(), rf"\1: {value} ".encode(), DEFAULT.source
-    )
-    assert changes == 1
-    return load_policy(source)
+    document = yaml.safe_load(DEFAULT.source)
+    assert setting in document["approvals"]
+    document["approvals"][setting] = yaml.safe_load(value)
+    return load_policy(yaml.safe_dump(document).encode())
 
 
 TWO, ADMINS = _with("required", "2"), _with("roles", "[admin]")

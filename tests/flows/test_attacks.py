@@ -374,7 +374,7 @@ def other_decision(events: list[Event]) -> None:
 
 def lax_policy(events: list[Event]) -> None:
     sheet = events[POLICY].sheet("policy")
-    sheet.plain = sheet.plain.replace(b"0.10", b"0.90")
+    sheet.plain = sheet.plain.replace(b"margin: 0.1\n", b"margin: 0.9\n")
 
 
 def easier_suite(events: list[Event]) -> None:

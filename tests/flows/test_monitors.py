@@ -14,6 +14,7 @@ from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows.adapt import adapt
 from mass_gov.flows.audit import verify
 from mass_gov.flows.exchange import Answered, Request
+from mass_gov.flows.freeze import SYSTEM
 from mass_gov.flows.replay import replay
 from mass_gov.flows.workbench import Workbench
 from mass_gov.policy.monitors.windows import alarm_of
@@ -152,4 +153,4 @@ def test_a_freeze_for_an_alarm_that_nobody_raised_is_refused(open_bench: Open) -
     bench = open_bench()
     body = ControlFrozen(extent="deployment", cause="monitor", monitor="window.flips", policy=bench.policy.digest)
     with pytest.raises(RefusedError, match="raised none"):
-        bench.ledger.append([EventDraft(bench.actor, bench.tenant, bench.deployment, body)])
+        bench.ledger.append([EventDraft(SYSTEM, bench.tenant, bench.deployment, body)])

@@ -37,8 +37,8 @@ from mass_gov.flows.workbench import Workbench
 from mass_gov.mass.learner import Learner
 from mass_gov.records.events import Actor, ChangeRejected, ChangeRolledBack, RegressionPerformed
 from mass_gov.stages.regression import RegressionRunner
-from mass_gov.wiring import open_deployment_runner, open_workbench, suite_bytes
-from tests.fakes.breakable import ALICE, BOB, GENTLE, ROUGH, Deployment, breakable, spec
+from mass_gov.wiring import open_deployment_runner, open_workbench
+from tests.fakes.breakable import ALICE, BOB, GENTLE, ROUGH, SUITE, Deployment, breakable, spec
 from tests.fakes.fluent_base import make_fluent
 from tests.fakes.tiny_models import make_model
 
@@ -248,7 +248,7 @@ def test_no_delta_carries_over_to_another_model_and_the_way_back_is_another_move
         approve(bench.ledger, waiting.change_id, BOB, "late")
     with pytest.raises(NotFoundError, match="stood on another base model"):
         rollback_to(bench.ledger, *PLACE, first.body.update.state[:12], BOB, "back")
-    there = replace(bench, learner=new, runners=SuiteRunners(new, suite_bytes))
+    there = replace(bench, learner=new, runners=SuiteRunners(new, lambda name: SUITE))
     third = adapt(Request("what is third?", "third", scope="deployment"), there).change
     assert third.body.parents.base_model == new.base_digest
     # Undoing a retired change moves nothing: its answer is withdrawn.
