@@ -13,7 +13,11 @@ from mass_gov.cli.output import emit, facts, grid, out, panel, styled, visible
 def init(
     policy: Annotated[
         str | None,
-        typer.Option("--policy", metavar="NAME|FILE", help="Policy to start with: solo (default), default, or a file."),
+        typer.Option(
+            "--policy",
+            metavar="NAME|FILE",
+            help="Policy to start with: solo (default), default, strict, research, or a file.",
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
