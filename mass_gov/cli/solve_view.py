@@ -149,7 +149,7 @@ def _shown(answer: str | None) -> str:
 def _next(document: dict[str, Any]) -> str:
     change = document["change_id"]
     if document["status"] == "held":
-        return f"mass-gov changes approve {change} --reason ..."
+        return f"mass-gov changes diff {change}, then mass-gov changes approve or reject"
     return f"mass-gov changes show {change}"
 
 

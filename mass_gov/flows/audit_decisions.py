@@ -14,6 +14,7 @@ from mass_gov.config_data import data_folder
 from mass_gov.errors import PolicyError
 from mass_gov.flows.audit_approvals import ApprovalCheck
 from mass_gov.flows.audit_contents import Contents
+from mass_gov.flows.audit_people import Handovers
 from mass_gov.flows.audit_report import Findings
 from mass_gov.flows.audit_standing import RACE
 from mass_gov.flows.audit_windows import WindowCheck
@@ -32,6 +33,7 @@ from mass_gov.records.events import (
     RegressionPerformed,
     ResponseServed,
     SuiteRegistered,
+    TokenIssued,
 )
 
 
@@ -46,6 +48,7 @@ class DecisionCheck:
         self._suites: dict[str, SuiteRegistered] = {}
         self._in_force: PolicyActivated | None = None
         self._windows = WindowCheck()
+        self._handovers = Handovers(findings)
 
     def look(self, entry: Entry, change_id: str | None) -> None:
         """(10) Derive again what an event decided; list what a person did alone, and samples that were supplied."""
@@ -53,10 +56,13 @@ class DecisionCheck:
             case ChangeRecorded(change=change):
                 self._findings.count("changes")
                 self._notes.note("policy of change", change.identity.change_id, change.parents.policy)
+                self._notes.note("requester of change", change.identity.change_id, change.identity.requester)
                 if change.synthesis.forced:
                     self._findings.warn(f"Change {change_id} (event {entry.index}) learned from supplied samples.")
                 self._decision(entry, change)
                 self._windows.remember(entry.index, change)
+            case TokenIssued() as issued:
+                self._handovers.look(entry, issued)
             case ChangeApproved() as approval:
                 self._approval(entry, approval)
             case PointerRebased() | RegressionPerformed() as tested:
@@ -100,6 +106,7 @@ class DecisionCheck:
             self._findings.warn(
                 f"Policy {name} replaced {before.name}/v{before.version} (event {entry.index}), approved by {who}."
             )
+        self._handovers.together(entry.index, f"Policy {name}", activated.approvers)
         if activated.self_approved:
             self._findings.warn(f"Policy {name} (event {entry.index}) was activated by {who} alone.")
         if before is not None:
@@ -189,6 +196,9 @@ class DecisionCheck:
             self._findings.warn(
                 f"Change {approval.change_id} was approved (event {entry.index}) by the one who had asked for it."
             )
+        requester = self._notes.find("requester of change", approval.change_id)
+        people = (entry.predicate.actor.principal, *((requester,) if requester else ()))
+        self._handovers.together(entry.index, f"The approval of change {approval.change_id}", people)
         policy = self._policy(self._policy_of(approval.change_id), entry.index)
         if policy is None:
             return

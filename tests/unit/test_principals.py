@@ -15,9 +15,11 @@ from mass_gov.evidence.signing import Ed25519Signer, P256Signer
 from mass_gov.flows.approve import approve, reject
 from mass_gov.flows.audit import verify
 from mass_gov.flows.authority import Claim, authorise, identify, token_hash
+from mass_gov.flows.policies import activate_policy
 from mass_gov.flows.principals import issue, register, retire, revoke
 from mass_gov.flows.rollback import rollback
 from mass_gov.ledger import Ledger
+from mass_gov.policy import load_policy
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, PrincipalRegistered, TokenIssued
 from tests.fakes.engines import address_of
@@ -146,6 +148,26 @@ def test_a_token_means_nothing_where_nobody_is_registered(world: LedgerWorld, cl
     with pytest.raises(PermissionRefusedError, match="no principal is registered"):
         who(world.ledger, clock, "mgv_x", "solve")
     assert who(world.ledger, clock, None, "solve") == Actor(principal="local", role="requester")
+
+
+@pytest.mark.parametrize(("issuer", "warned"), [("carl", True), ("dora", False)])
+def test_one_person_with_two_voices_is_pointed_at(
+    world: LedgerWorld, token: str, tmp_path: Path, issuer: str, warned: bool
+) -> None:
+    register(world.ledger, "dora", CARL, roles=["admin"], scopes=[])
+    register(world.ledger, "carl2", CARL, roles=["admin"], scopes=[])
+    issue(world.ledger, "carl2", Actor(principal=issuer, role="admin"))
+    wider = load_policy(
+        world.policy.source.replace(b"step_norm: 0.6\n", b"step_norm: 0.65\n").replace(b"version: 1", b"version: 2")
+    )
+    for name in ("carl", "carl2"):
+        who = Actor(principal=name, role="admin")
+        activate_policy(world.ledger, wider, who, world.tenant, world.deployment)
+    assert world.ledger.active_policy() == wider.digest
+    report = verify(address_of(world.folder), keys=world.keys, checkpoints=world.folder / "checkpoints")
+    said = [warning for warning in report.warnings if "make sure that they are two people" in warning]
+    assert report.ok and bool(said) == warned
+    assert all("carl had issued carl2's token" in warning for warning in said)
 
 
 def test_a_token_is_kept_nowhere(world: LedgerWorld, token: str) -> None:
