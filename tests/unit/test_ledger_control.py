@@ -68,14 +68,15 @@ def test_rejecting_rolling_back_and_serving_go_on_while_frozen(world: LedgerWorl
     assert verify(world.ledger).ok
 
 
-def test_the_change_that_raised_the_alarm_comes_before_the_freeze_in_its_append(world: LedgerWorld) -> None:
+def test_a_monitor_freezes_nothing_without_an_alarm_and_no_change_comes_behind_a_freeze(world: LedgerWorld) -> None:
     place = (world.tenant, world.deployment)
     alarm = freeze_draft(world.ledger, SYSTEM, "Tails were lost.", *place, cause="monitor", monitor="window.tail")
     refused(world, [alarm, *world.change_drafts("late")], FrozenError, "learning is frozen")
-    world.ledger.append([*world.change_drafts("first", step_norm=0.7), alarm])
+    # What a real alarm looks like is tests/flows/test_monitors.py; here is a change that raised none.
+    refused(world, [*world.change_drafts("first", step_norm=0.7), alarm], RefusedError, "the event before raised none")
+    world.ledger.append([*world.change_drafts("first", step_norm=0.7), world.freeze()])
     frozen = world.ledger.frozen(*place)
-    assert frozen is not None
-    assert (frozen.cause, frozen.monitor, frozen.frozen_by) == ("monitor", "window.tail", "system")
+    assert frozen is not None and (frozen.cause, frozen.monitor) == ("operator", None)
 
 
 @pytest.mark.parametrize("extent", ["deployment", "everywhere"])

@@ -88,7 +88,7 @@ def _judged(n: int, *, margin: float, discordance: float = 0.08) -> tuple[str, f
     shipped = find_policy("default")
     document = shipped.document.model_dump(by_alias=True)
     for name in ("regression.previous", "regression.base"):
-        document["gates"][name] |= {"margin": margin}
+        document["gates"][name] |= {"margin": margin, "instance_margin": None}
     document["gates"]["regression.power"] = {"discordance": discordance, "power": 0.8, "on_fail": "hold"}
     policy: Policy = shipped.model_copy(update={"document": PolicyDocument.model_validate(document)})
     gates = policy.document.gates
