@@ -6,18 +6,22 @@ import math
 
 import pytest
 
-from mass_gov.config_data import data_folder
 from mass_gov.policy import Policy, load_policy
 from mass_gov.policy.samples import judge_samples, normalise, similarity, weigh
 from mass_gov.records.artifacts import SampleContent, SampleGateContent, SamplesContent
 from mass_gov.stages.gates import gate_samples
+from tests.fakes.policies import lean_source
 
 TASK = "What is 17 + 25 * 3?"
 
 
+NEAR = {"similarity": 0.80, "limit": 0.20, "on_fail": "drop"}
+"""Of samples that ask the same, the first one is kept."""
+
+
 @pytest.fixture
 def policy() -> Policy:
-    return load_policy((data_folder("policies") / "default" / "v1.yaml").read_bytes())
+    return load_policy(lean_source({"sample.near_duplicate": NEAR}, base="default"))
 
 
 def sample(index: int, question: str | None) -> SampleContent:
