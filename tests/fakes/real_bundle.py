@@ -10,6 +10,7 @@ import pytest
 from mass_gov.cli.main import run
 from mass_gov.config import load_settings
 from mass_gov.wiring import read_ledger
+from tests.fakes.policies import lean_policy
 
 SUBJECT = "s-" + "7" * 32
 
@@ -22,6 +23,7 @@ def real_bundle(folder: Path, model: Path, changes: int = 1) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MASS_GOV_HOME", str(folder / "home"))
         patch.setenv("MASS_GOV_MODEL", str(model))
+        assert run(["init", "--policy", lean_policy(folder), "--json"]) == 0
         for number in range(changes):
             options = ["--scope", "deployment", "--forced-samples", str(forced), "--step-size", "0.02"]
             assert run(["solve", f"max 4 8 {number}", "--subject", SUBJECT, *options, "--json"]) == 0

@@ -89,7 +89,7 @@ class Walk:
         made = self.world.record(
             f"{self.number}-{self.tasks}",
             scope=scope,
-            step_norm=self.random.choice([0.05, 0.05, 0.7, 1.5]),
+            step_norm=self.random.choice([0.05, 0.05, 0.7, 0.7, 1.5]),
             learned=self.random.random() > 0.1,
         )
         self.changes.append(made.change_id)
