@@ -39,9 +39,9 @@ from mass_gov.mass.batched_learner import BatchedLearner
 from mass_gov.mass.prompting import ParsedSample, parse_sample
 from mass_gov.mass.reference_model import trained_folder
 from mass_gov.policy import load_policy
+from mass_gov.policy.diversity import distinct_2
 from mass_gov.policy.gate_settings import AtLeastGate, Gates
 from mass_gov.policy.monitors.coverage import shown_by
-from mass_gov.policy.monitors.distinct import distinct_bigrams
 from mass_gov.policy.monitors.reference import COUNTS, DRAWS
 from mass_gov.policy.monitors.windows import History, Past, measures_of, reach_of
 from mass_gov.records.change import Measure
@@ -110,7 +110,7 @@ def sampled(shown: Mapping[str, Sequence[str | None]], questions: Sequence[str])
         Measure(name=f"window.kinds.{name}", value=float(bits), n=n)
         for name, (bits, n) in ((name, shown_by(name, kinds)) for name, kinds in sorted(shown.items()))
     ]
-    return (Measure(name="window.distinct_2.own", value=distinct_bigrams(questions), n=len(questions)), *kinds)
+    return (Measure(name="window.distinct_2.own", value=distinct_2(questions) or 1.0, n=len(questions)), *kinds)
 
 
 def probed(cases: int, previous: tuple[int, int], base: tuple[int, int]) -> Own:

@@ -88,7 +88,7 @@ def compare(asked: Asked, console: Console) -> dict[str, Any]:
         rows = evaluate(request, evaluation, surroundings, weights, show)
         governed = _governed(asked, asked.governed, evaluation, stack, show) if asked.governed is not None else None
         if governed is not None:
-            rows[governed.row.spec.name] = governed.row
+            rows[governed.row.name] = governed.row
         report = document(request, evaluation, rows)
         if governed is not None:
             report["governed"] = governed.decisions

@@ -71,17 +71,16 @@ def adapt(request: Request, bench: Workbench) -> Answered:
         StaleChangeError: the pointer moved while this ran, for scope instance twice; nothing was written or served.
         OutageError: the ledger or a key is unavailable; nothing was written and nothing is served.
     """
+    bench = under_policy_in_force(bench)
     place = (bench.tenant, bench.deployment)
-    authorise(
-        bench.ledger, bench.actor, "solve", place, scope=request.scope, policy=under_policy_in_force(bench).policy
-    )
+    authorise(bench.ledger, bench.actor, "solve", place, scope=request.scope, policy=bench.policy)
     if (known := recall(request, bench)) is not None:
         return known
     _refuse_frozen(bench)  # before any work is done; the ledger refuses it again when it is written
-    refuse_paused(request.scope, under_policy_in_force(bench))
+    refuse_paused(request.scope, bench)
     seed, requested_at = _seed(request), timestamp(bench.clock())
     try:
-        return _adapt_once(request, seed, requested_at, under_policy_in_force(bench))
+        return _adapt_once(request, seed, requested_at, bench)
     except StaleChangeError:
         if request.scope != "instance":
             raise  # where a pointer is to move from is for the person who asked to look at again
@@ -164,8 +163,9 @@ def compute(
         samples = score(bench.learner, question, samples)  # recorded samples too: a score is computed, never believed
         scorer = scorer_of(bench.learner, samples)
     samples, synthesis = gated(samples, question, scope, seed, origin, scorer, bench, stage)
-    gates_in_use = bench.policy.document.gates_for(scope)
-    measures: tuple[Measure, ...] = sample_measures(samples.samples, gates_in_use) if synthesis.kept else ()
+    measures: tuple[Measure, ...] = ()
+    if synthesis.kept:
+        measures = sample_measures(samples.samples, document.gates_for(scope))
     with stage("update"):
         if learned is None:
             learned = take_steps(

@@ -15,12 +15,11 @@ from mass_gov.flows.freeze import SYSTEM, freeze_draft
 from mass_gov.flows.own_measures import flip_measures, own_measures
 from mass_gov.flows.workbench import Origin, Workbench
 from mass_gov.ledger import Ledger
-from mass_gov.mass.prompting import parse_answer
-from mass_gov.mass.values import Adapter
 from mass_gov.policy.monitors.windows import HEAD, History, Reach, alarm_of, measures_of, past_of, reach_of
 from mass_gov.records.artifacts import CaseContent, SamplesContent
 from mass_gov.records.change import ChangeBody, GateResult, Measure, Scope
 from mass_gov.records.drafts import EventDraft
+from mass_gov.stages.regression import ask, outcomes
 from mass_gov.stages.update import Learned
 from mass_gov.tasks.probes import probe_cases
 
@@ -64,24 +63,9 @@ def probe(
     if gate == "unused":
         return None
     cases = probe_cases(change_id, gate.cases)
-    questions = [case.question for case in cases]
-    base = _answers(questions, None, bench)
-    before = base if origin.adapter is None else _answers(questions, origin.adapter, bench)
-    after = _answers(questions, learned.adapter, bench)
-    return tuple(
-        CaseContent(
-            case_id=case.case_id,
-            domain=case.domain,
-            critical=False,
-            before=before[i] == case.answer,
-            after=after[i] == case.answer,
-            base=base[i] == case.answer,
-            before_answer=before[i],
-            after_answer=after[i],
-            base_answer=base[i],
-        )
-        for i, case in enumerate(cases)
-    )
+    base = ask(bench.learner, cases, None, bench.spec.answer)
+    before = base if origin.adapter is None else ask(bench.learner, cases, origin.adapter, bench.spec.answer)
+    return outcomes(cases, base, before, ask(bench.learner, cases, learned.adapter, bench.spec.answer))
 
 
 def window_measures(
@@ -120,9 +104,3 @@ def freeze_after(body: ChangeBody, bench: Workbench) -> list[EventDraft]:
 def _why(change_id: str, gate: GateResult) -> str:
     value = "no number" if gate.value is None else f"{gate.value:.6g}"
     return f"Change {change_id}: {gate.name} is {value}, and the policy wants {gate.comparison} {gate.limit:g}."
-
-
-def _answers(questions: Sequence[str], adapter: Adapter | None, bench: Workbench) -> tuple[str | None, ...]:
-    spec = bench.spec.answer
-    given = bench.learner.answer(questions, adapter, max_new_tokens=spec.max_new_tokens, batch_size=spec.batch_size)
-    return tuple(parse_answer(generation.text, bench.learner.template) for generation in given)

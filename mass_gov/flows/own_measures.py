@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mass_gov.policy.diversity import distinct_2
 from mass_gov.policy.gate_settings import Gates
 from mass_gov.policy.monitors.coverage import shown_by
-from mass_gov.policy.monitors.distinct import distinct_bigrams
 from mass_gov.records.artifacts import CaseContent, SamplesContent
 from mass_gov.records.change import Measure
 from mass_gov.tasks.kinds import practice_kind
@@ -22,7 +22,9 @@ def own_measures(question: str, samples: SamplesContent, gates: Gates) -> tuple[
     kept = [sample.question for sample in own if sample.question is not None]
     found = []
     if gates.window_distinct_2 != "unused":
-        found.append(Measure(name="window.distinct_2.own", value=distinct_bigrams(kept), n=len(kept)))
+        share = distinct_2(kept)
+        # No pair of tokens, so none that was repeated.
+        found.append(Measure(name="window.distinct_2.own", value=1.0 if share is None else share, n=len(kept)))
     if gates.window_tail_coverage != "unused" or gates.window_density_ratio != "unused":
         kinds: dict[str, list[str | None]] = {}
         for text in kept:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sqlalchemy import select
 from sqlalchemy.engine import Connection, RowMapping
@@ -12,7 +13,7 @@ from sqlalchemy.sql import ColumnElement, Select
 from mass_gov.errors import InputError, IntegrityError, NotFoundError
 from mass_gov.evidence.keyring import KeyRing
 from mass_gov.ledger import lookups
-from mass_gov.ledger.entries import read_entry
+from mass_gov.ledger.entries import Entry, read_entry
 from mass_gov.ledger.heads import HeadReader
 from mass_gov.ledger.schema import approvals, changes, log_events, pointer_moves, pointers, responses
 from mass_gov.ledger.views import ApprovalView, ChangeView, PointerMove, PointerView, ResponseView, Status
@@ -178,8 +179,17 @@ class HistoryReader(HeadReader):
         return [_view(row, given.get(row["change_id"], ()), keys) for row in rows]
 
 
+@lru_cache(maxsize=512)
+def _read(index: int, leaf: bytes, keys: KeyRing) -> Entry:
+    """Read a leaf once per process: the same bytes under the same ring say the same, and windows ask for them again.
+
+    Bytes that changed in the database meanwhile are other bytes, and are read and verified anew.
+    """
+    return read_entry(index, leaf, keys)
+
+
 def _view(row: RowMapping, given: tuple[ApprovalView, ...], keys: KeyRing) -> ChangeView:
-    entry = read_entry(row["index"], bytes(row["leaf"]), keys)
+    entry = _read(row["index"], bytes(row["leaf"]), keys)
     body = entry.predicate.body
     if not isinstance(body, ChangeRecorded) or body.change.identity.change_id != row["change_id"]:
         raise IntegrityError(f"The row of change {row['change_id']} does not follow from the log. Run verify.")

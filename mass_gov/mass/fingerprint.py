@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -39,25 +40,36 @@ Fingerprint = dict[str, str | int | bool]
 
 def fingerprint() -> Fingerprint:
     """What this process computes with. Variables that are not set are left out."""
-    found: Fingerprint = {f"package.{name}": version(name) for name in PACKAGES}
-    found |= {f"env.{name}": os.environ[name] for name in VARIABLES if name in os.environ}
-    return found | {
+    found: Fingerprint = {f"env.{name}": os.environ[name] for name in VARIABLES if name in os.environ}
+    return (
+        _machine()
+        | found
+        | {
+            "torch.cpu_capability": torch.backends.cpu.get_cpu_capability(),
+            "torch.config_sha256": hashlib.sha256(torch.__config__.show().encode()).hexdigest(),
+            "torch.threads": torch.get_num_threads(),
+            "torch.interop_threads": torch.get_num_interop_threads(),
+            "torch.deterministic": torch.are_deterministic_algorithms_enabled(),
+            "torch.flush_denormal": _flushes_denormals(),
+            "torch.matmul_precision": torch.get_float32_matmul_precision(),
+            "device": "cpu",
+            "dtype": "float32",
+            "attention": ATTENTION,
+            "sampling": SCHEME,
+        }
+    )
+
+
+@cache
+def _machine() -> Fingerprint:
+    """What cannot change while a process runs: what was installed when it began, and what it runs on."""
+    packages: Fingerprint = {f"package.{name}": version(name) for name in PACKAGES}
+    return packages | {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
         "libc": " ".join(platform.libc_ver()),
         "cpu.vendor": _cpu("vendor_id"),
         "cpu.model": _cpu("model name") or platform.processor(),
-        "torch.cpu_capability": torch.backends.cpu.get_cpu_capability(),
-        "torch.config_sha256": hashlib.sha256(torch.__config__.show().encode()).hexdigest(),
-        "torch.threads": torch.get_num_threads(),
-        "torch.interop_threads": torch.get_num_interop_threads(),
-        "torch.deterministic": torch.are_deterministic_algorithms_enabled(),
-        "torch.flush_denormal": _flushes_denormals(),
-        "torch.matmul_precision": torch.get_float32_matmul_precision(),
-        "device": "cpu",
-        "dtype": "float32",
-        "attention": ATTENTION,
-        "sampling": SCHEME,
     }
 
 

@@ -6,6 +6,7 @@ state and suite. This step counts and bounds; `mass_gov.policy` judges.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from mass_gov.policy.gate_settings import Gates, MarginGate
 from mass_gov.records.artifacts import CaseContent, RegressionContent
 from mass_gov.records.change import PairedCounts, RegressionSummary
 from mass_gov.records.settings import AnswerSpec
-from mass_gov.tasks.suites import Suite
+from mass_gov.tasks.suites import Suite, SuiteCase
 
 Answers = tuple[str | None, ...]
 """The parsed answer per case, in the suite's order; None where a text held no answer."""
@@ -55,13 +56,7 @@ class RegressionRunner:
         return self.remembered.read(state, self.suite.digest, self.spec, len(self.suite.cases))
 
     def _asked(self, state: str, adapter: Adapter | None) -> Answers:
-        generations = self.learner.answer(
-            [case.question for case in self.suite.cases],
-            adapter,
-            max_new_tokens=self.spec.max_new_tokens,
-            batch_size=self.spec.batch_size,
-        )
-        answers = tuple(parse_answer(g.text, self.learner.template) for g in generations)
+        answers = ask(self.learner, self.suite.cases, adapter, self.spec)
         if self.remembered is not None:
             self.remembered.write(state, self.suite.digest, self.spec, answers)
         return answers
@@ -84,7 +79,22 @@ def compare(
         gates: those of the scope; their margins are recorded beside the bounds.
     """
     base, before, after = (runner.answers(state, adapter) for state, adapter in states)
-    cases = tuple(
+    cases = outcomes(runner.suite.cases, base, before, after)
+    content = RegressionContent(suite=runner.suite.digest, batch_size=runner.spec.batch_size, cases=cases)
+    return content, summarise(content, gates)
+
+
+def ask(learner: Learner, cases: Sequence[SuiteCase], adapter: Adapter | None, spec: AnswerSpec) -> Answers:
+    """Answer every case greedily with one state's weights, in batches of the settings."""
+    generations = learner.answer(
+        [case.question for case in cases], adapter, max_new_tokens=spec.max_new_tokens, batch_size=spec.batch_size
+    )
+    return tuple(parse_answer(generation.text, learner.template) for generation in generations)
+
+
+def outcomes(cases: Sequence[SuiteCase], base: Answers, before: Answers, after: Answers) -> tuple[CaseContent, ...]:
+    """Per case, right or not on base, previous and new state, with the answers given."""
+    return tuple(
         CaseContent(
             case_id=case.case_id,
             domain=case.domain,
@@ -96,10 +106,8 @@ def compare(
             after_answer=after[i],
             base_answer=base[i],
         )
-        for i, case in enumerate(runner.suite.cases)
+        for i, case in enumerate(cases)
     )
-    content = RegressionContent(suite=runner.suite.digest, batch_size=runner.spec.batch_size, cases=cases)
-    return content, summarise(content, gates)
 
 
 def summarise(content: RegressionContent, gates: Gates) -> RegressionSummary:

@@ -13,7 +13,6 @@ from mass_gov.policy import Policy, load_policy
 from mass_gov.policy.judgement import _measured
 from mass_gov.policy.measures import KINDS
 from mass_gov.policy.monitors.coverage import BITS, TAIL, density_ratio, shown_by, tail_coverage
-from mass_gov.policy.monitors.distinct import distinct_bigrams
 from mass_gov.policy.monitors.flips import LARGEST, Flips, block_of, carried, e_value, share_of
 from mass_gov.policy.monitors.windows import History, Past, measures_of, reach_of
 from mass_gov.records.artifacts import SampleContent, SamplesContent
@@ -198,11 +197,12 @@ def written(index: int, question: str, **how: Any) -> SampleContent:
     )
 
 
-def test_anchors_do_not_hide_a_generator_that_collapsed() -> None:
-    def measured(*samples: SampleContent) -> dict[str, Measure]:
-        content = SamplesContent(prompt_tokens=(1,), batch_size=2, forced=False, samples=samples)
-        return {one.name: one for one in own_measures("(3+4)+(5-2)", content, watched().document.gates)}
+def measured(*samples: SampleContent) -> dict[str, Measure]:
+    content = SamplesContent(prompt_tokens=(1,), batch_size=2, forced=False, samples=samples)
+    return {one.name: one for one in own_measures("(3+4)+(5-2)", content, watched().document.gates)}
 
+
+def test_anchors_do_not_hide_a_generator_that_collapsed() -> None:
     same = [written(index, "(1+1)+(1+1)") for index in range(4)]
     real = [written(4 + index, text, real=True) for index, text in enumerate(["max 3 8", "(9-2)+(7-3)", "min 1 6"])]
     collapsed = measured(*same)
@@ -214,10 +214,8 @@ def test_anchors_do_not_hide_a_generator_that_collapsed() -> None:
     assert measured(*same, written(4, "max 3 8", weight=0.0, dropped_by=("sample.secrets",))) == collapsed
 
 
-def test_repetition_lowers_distinct_2() -> None:
-    assert distinct_bigrams(["3+4", "9-2"]) == 1.0
-    assert distinct_bigrams(["3+4"] * 4) == 0.25
-    assert distinct_bigrams([]) == 1.0
+def test_samples_without_a_pair_have_repeated_none() -> None:
+    assert measured(written(0, "7"))["window.distinct_2.own"].value == 1.0
 
 
 def test_probes_are_a_changes_own_and_nobody_elses() -> None:

@@ -24,7 +24,6 @@ from mass_gov.flows.evaluation.run import Row
 from mass_gov.flows.exchange import Answered, Request
 from mass_gov.flows.workbench import Workbench
 from mass_gov.mass.prompting import parse_answer
-from mass_gov.mass.rivals.catalogue import Spec
 from mass_gov.mass.rivals.values import Answer, Replies, Setup, derived_seed
 from mass_gov.records.change import Verdict
 
@@ -66,7 +65,8 @@ def evaluate_governed(
     outcomes = tuple(evaluation.grade(answers))
     costs = [one.change.body.cost for one in served]
     row = Row(
-        spec=Spec(NAME, _not_a_method, weights, f"{weights} under {bench.policy.label}"),
+        name=NAME,
+        weights=weights,
         fitted=Fitted(_setup(bench)),
         replies=Replies(answers),
         outcomes=outcomes,
@@ -141,7 +141,3 @@ def _setup(bench: Workbench) -> Setup:
         practice_tokens=spec.sampling.max_new_tokens,
         answer_tokens=spec.answer.max_new_tokens,
     )
-
-
-def _not_a_method(*_: Any) -> Replies:
-    raise NotImplementedError("the governed flow answers one question at a time (`evaluate_governed`)")

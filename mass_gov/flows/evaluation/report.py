@@ -70,9 +70,9 @@ def _method(
 ) -> dict[str, Any]:
     def group(label: str) -> dict[str, Any]:
         named = {part.removeprefix(label): part for part in parts if part.startswith(label)}
-        return {name: _part(row, found[part][row.spec.name], parts[part]) for name, part in named.items()}
+        return {name: _part(row, found[part][row.name], parts[part]) for name, part in named.items()}
 
-    overall = _part(row, found[""][row.spec.name], parts[""])
+    overall = _part(row, found[""][row.name], parts[""])
     del overall["n"]
     return {
         **overall,
@@ -82,7 +82,7 @@ def _method(
         "tokens_per_task": row.tokens,
         "seconds_per_task": row.seconds,
         "flops_per_gained_point": _per_point(row, base),
-        "weights": row.spec.weights,
+        "weights": row.weights,
         "settings": _settings(row),
         **({"forgetting": _forgetting(row, evaluation)} if row.crossed else {}),
     }

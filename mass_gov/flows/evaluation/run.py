@@ -65,7 +65,8 @@ class Row:
     flops, tokens: per task. crossed: of `/accumulated`, stream -> outcome of every task by that stream's last adapter.
     """
 
-    spec: Spec
+    name: str
+    weights: str
     fitted: Fitted
     replies: Replies
     outcomes: tuple[OutcomeName, ...]
@@ -138,7 +139,8 @@ def _run(
     crossed = {name: tuple(evaluation.grade(answers)) for name, answers in replies.crossed.items()}
     n = len(questions)
     outcomes = tuple(evaluation.grade(replies.answers))
-    return Row(spec, fitted, replies, outcomes, cost.flops / n, cost.generated_tokens / n, seconds / n, crossed)
+    per_task = (cost.flops / n, cost.generated_tokens / n, seconds / n)
+    return Row(spec.name, spec.weights, fitted, replies, outcomes, *per_task, crossed)
 
 
 def _answered(
