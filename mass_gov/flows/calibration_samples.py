@@ -21,7 +21,7 @@ from mass_gov.mass.density import density_ratios
 from mass_gov.mass.prompting import parse_answer, up_to_solution
 from mass_gov.mass.values import Adapter
 from mass_gov.policy.diversity import distinct_2, self_bleu
-from mass_gov.policy.similarity import nearest_case, similarity
+from mass_gov.policy.similarity import KeptQuestions, nearest_case
 from mass_gov.records.artifacts import SampleContent
 from mass_gov.stages.measuring import same_answer
 from mass_gov.stages.synthesis import synthesise
@@ -62,12 +62,13 @@ def _of_task(bench: Workbench, task: Task, parsed: Sequence[SampleContent], foun
     solution = f"{working}{bench.learner.template.marker}{answer}"
     if bench.learner.unusable(task.question, solution) is None:
         found["perplexity.real"] += bench.learner.surprise([(task.question, solution)])
-    kept, nearest = list[str](), list[float]()
+    kept, nearest, earlier = list[str](), list[float](), KeptQuestions(task.question)
     threshold = bench.policy.document.gates.sample_near_duplicate.similarity
     for question in [sample.question or "" for sample in parsed]:
-        nearest.append(max((similarity(question, other, task.question) for other in kept), default=0.0))
+        nearest.append(earlier.nearest(question))
         if nearest[-1] < threshold:
             kept.append(question)
+            earlier.keep(question)
     found["near_duplicate"] += nearest
     if parsed:
         found["near_duplicate_share"].append(1 - len(kept) / len(parsed))

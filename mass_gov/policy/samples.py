@@ -19,7 +19,7 @@ from mass_gov.policy.document import Policy
 from mass_gov.policy.gate_settings import LATER_GATES, Gates
 from mass_gov.policy.sample_gates import AGREEMENT_GATE, GATES, OF_REAL, About, Finding
 from mass_gov.policy.sample_weights import weigh, with_weights
-from mass_gov.policy.similarity import nearest_case, normalise, similarity
+from mass_gov.policy.similarity import KeptQuestions, nearest_case, normalise, similarity
 from mass_gov.records.artifacts import SampleContent, SampleGateContent
 from mass_gov.records.change import Scope
 
@@ -59,14 +59,14 @@ def verdicts(
     gates = policy.document.gates_for(scope)
     index = nearest_case(cases) if cases is not None and gates.sample_contamination != "unused" else None
     judged: dict[int, SampleContent] = {}
-    earlier: list[str] = []
+    earlier = KeptQuestions(question)
     for place in _order(samples, gates):
         sample = samples[place]
-        results = _judge(sample, About(question, gates, tuple(earlier), index))
+        results = _judge(sample, About(question, gates, earlier, index))
         failed = [result.gate for result in results if result.verdict == "fail"]
         judged[place] = sample.model_copy(update={"gates": tuple(results), "dropped_by": tuple(failed[:1])})
         if sample.question is not None and not sample.real and not set(failed) - {AGREEMENT_GATE}:
-            earlier.append(sample.question)
+            earlier.keep(sample.question)
     return tuple(judged[place] for place in range(len(samples)))
 
 

@@ -45,12 +45,35 @@ def shown(text: str) -> str:
 
 def similarity(first: str, second: str, task: str = "") -> float:
     """Return the Jaccard index of what the two questions have beyond the task, in [0, 1]."""
-    one, two = normalise(first), normalise(second)
-    if one == two:
-        return 1.0
-    given = shingles(normalise(task)) if task else frozenset()
-    a, b = shingles(one) - given, shingles(two) - given
-    return len(a & b) / len(a | b) if a | b else 0.0
+    kept = KeptQuestions(task)
+    kept.keep(second)
+    return kept.nearest(first)
+
+
+class KeptQuestions:
+    """The questions of one change that were let through, each normalised once."""
+
+    def __init__(self, task: str = "") -> None:
+        """`task`: what it gives to all of them does not count."""
+        self._given = shingles(normalise(task)) if task else frozenset[str]()
+        self._kept: list[tuple[str, frozenset[str]]] = []
+
+    def keep(self, question: str) -> None:
+        """Compare later ones with this one too."""
+        text = normalise(question)
+        self._kept.append((text, shingles(text) - self._given))
+
+    def nearest(self, question: str) -> float:
+        """The largest Jaccard index with a kept one, in [0, 1]; 0 where there is none."""
+        text = normalise(question)
+        beyond = shingles(text) - self._given
+        return max((1.0 if text == other else _jaccard(beyond, its) for other, its in self._kept), default=0.0)
+
+
+def _jaccard(one: frozenset[str], two: frozenset[str]) -> float:
+    shared = len(one & two)
+    union = len(one) + len(two) - shared
+    return shared / union if union else 0.0
 
 
 def shingles(text: str) -> frozenset[str]:

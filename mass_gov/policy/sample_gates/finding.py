@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from mass_gov.policy.gate_settings import Gates
-from mass_gov.policy.similarity import NearestCase
+from mass_gov.policy.similarity import KeptQuestions, NearestCase
 from mass_gov.records.artifacts import SampleContent
 
 
@@ -21,7 +21,7 @@ class About:
     task: str
     gates: Gates
     """As a change of this scope meets them."""
-    earlier: tuple[str, ...]
+    earlier: KeptQuestions
     """Questions of the samples before it that were let through."""
     cases: NearestCase | None
     """The suites' questions; None where they are not at hand."""

@@ -7,12 +7,10 @@ makes two problems the same.
 from __future__ import annotations
 
 from mass_gov.policy.sample_gates.finding import About, Finding, question_of
-from mass_gov.policy.similarity import similarity
 from mass_gov.records.artifacts import SampleContent
 
 
 def near_duplicate(sample: SampleContent, about: About) -> Finding:
     """The similarity to the most similar sample before it is below the policy's."""
-    mine = question_of(sample)
-    nearest = max((similarity(mine, other, about.task) for other in about.earlier), default=0.0)
+    nearest = about.earlier.nearest(question_of(sample))
     return Finding(nearest, nearest < about.gates.sample_near_duplicate.similarity, f"similarity {nearest:.3f}")
