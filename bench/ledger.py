@@ -188,7 +188,7 @@ def noted(places: set[tuple[int, int]], level: int, position: int) -> bytes:
 
 
 def inclusion(engine: Engine, size: int) -> list[Figure]:
-    """Proofs at a million events: the median time, and the rows that the longest one reads."""
+    """Proofs at a million events: the median time, and how many nodes the longest one asks for."""
     home = engine.home("million")
     leaves = engine.plant(home, size)
     spent, most = [], 0
@@ -206,7 +206,7 @@ def inclusion(engine: Engine, size: int) -> list[Figure]:
     name = f"inclusion proof at {size:,} events"
     return [
         Figure(engine.name, name, statistics.median(spent) * 1000, "ms", 5, at_most=True),
-        Figure(engine.name, f"{name}: rows read", most, "rows", 2 * size.bit_length(), at_most=True),
+        Figure(engine.name, f"{name}: nodes asked for", most, "nodes", 2 * size.bit_length(), at_most=True),
     ]
 
 

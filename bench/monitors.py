@@ -1,7 +1,7 @@
 """Do the window monitors alarm in time, and only then? Simulated streams, judged by the product's own lines.
 
     python bench/monitors.py [--streams 200] [--changes 1000] [--parts recursion,healthy,power] [--bank 480]
-                             [--processes 1] [--json]
+                             [--bank-seed 78] [--processes 1] > report.json
     python bench/monitors.py --pool      count the reference pool again and compare it with the shipped table
 
 recursion  a learner that is trained on what it writes (`recursive_learner`), without and with a real share of 0.2: when
@@ -12,7 +12,7 @@ healthy    streams in which nothing is wrong: samples as the shipped core writes
            share of streams with an alarm of any monitor within `--changes` changes, with its exact 95% upper bound
 power      a state that loses a little with every change: after how many of them the e-process alarms
 
-Limits are those of GATES, which `policies/default` has. Exit status 1 if a promise does not hold: alarms lead in at
+Limits are those of `policies/default`. Exit status 1 if a promise does not hold: alarms lead in at
 least 95% of collapsing streams, real share keeps accuracy, at most 5% of healthy streams alarm.
 """
 
@@ -44,18 +44,12 @@ from mass_gov.policy.gate_settings import AtLeastGate, Gates
 from mass_gov.policy.monitors.coverage import shown_by
 from mass_gov.policy.monitors.reference import COUNTS, DRAWS
 from mass_gov.policy.monitors.windows import History, Past, measures_of, reach_of
-from mass_gov.records.change import Measure
+from mass_gov.records.change import SCOPES, Measure
 from mass_gov.tasks.kinds import kind_of, practice_kind
 from mass_gov.tasks.registry import DOMAINS, sample_tasks
 from mass_gov.tasks.task import META_SEEDS
 
-GATES = {
-    "window.flips": "{window: 50, limit: 40, cases: 50, tolerance: 0.01, on_fail: hold}",
-    "window.distinct_2": "{window: 50, limit: 0.35, on_fail: hold}",
-    "window.tail_coverage": "{window: 50, limit: 0.60, on_fail: hold}",
-    "window.density_ratio": "{window: 50, limit: 8.0, on_fail: hold}",
-}
-JUDGED = tuple(GATES)
+JUDGED = ("window.flips", "window.distinct_2", "window.tail_coverage", "window.density_ratio")
 FALL = 0.10
 """Accuracy that is lost when a stream counts as collapsed."""
 STEPS = 300
@@ -66,13 +60,17 @@ Own = tuple[Measure, ...]
 
 
 def gates() -> Gates:
-    """The default policy's gates with these window gates."""
-    source = (Path(__file__).parent.parent / "policies" / "default" / "v1.yaml").read_text()
-    lines = []
-    for line in source.splitlines():
-        name = line.strip().partition(":")[0]
-        lines.append(f"  {name}: {GATES[name]}" if name in GATES else line)
-    return load_policy("\n".join(lines).encode()).document.gates
+    """The default policy's gates, for whatever scope a stream has."""
+    source = (Path(__file__).parent.parent / "policies" / "default" / "v1.yaml").read_bytes()
+    settings = load_policy(source).document.gates
+    judged = {name.replace(".", "_"): getattr(settings, name.replace(".", "_")) for name in JUDGED}
+    both = {name: gate.model_copy(update={"scopes": SCOPES}) for name, gate in judged.items()}
+    return settings.model_copy(update=both)
+
+
+def limits(settings: Gates) -> dict[str, Any]:
+    """What the gates judged here allow, as the policy says it."""
+    return {name: getattr(settings, name.replace(".", "_")).model_dump(mode="json") for name in JUDGED}
 
 
 class Stream:
@@ -206,14 +204,18 @@ def _recursive_stream(learner: RecursiveLearner, stream: Stream) -> Recursive:
 # ---- healthy ----
 
 
-def practice_bank(size: int) -> list[tuple[str, Own]]:
+def practice_bank(size: int, seed: int) -> list[tuple[str, Own]]:
     """What the shipped core's own practice for fresh hard tasks records, per task domain: `size` changes."""
     learner = BatchedLearner.open(trained_folder())
-    tasks = sample_tasks(size, 77)
-    count = 6
+    tasks = sample_tasks(size, seed)
+    core = learner.core.settings() if learner.core is not None else None
+    if core is None:
+        raise SystemExit("the shipped model has no trained core: nothing says how it samples")
+    count = core.samples
     prompts = [learner.template.practise_prompt(task.question) for task in tasks for _ in range(count)]
     seeds = [place // count for place in range(len(prompts))]
-    written = learner.generate(prompts, None, max_new_tokens=48, temperature=1.0, seeds=seeds, strata=count)
+    heat, limit = core.sampling.temperature, core.sampling.max_new_tokens
+    written = learner.generate(prompts, None, max_new_tokens=limit, temperature=heat, seeds=seeds, strata=count)
     bank = []
     for place, task in enumerate(tasks):
         parsed = [
@@ -375,9 +377,11 @@ def main() -> int:
     parser.add_argument("--streams", type=int, default=200)
     parser.add_argument("--changes", type=int, default=1000)
     parser.add_argument("--bank", type=int, default=480)
+    parser.add_argument(
+        "--bank-seed", type=int, default=78, help="other tasks than those of 77, on which limits were set"
+    )
     parser.add_argument("--parts", default="recursion,healthy,power")
     parser.add_argument("--pool", action="store_true")
-    parser.add_argument("--json", action="store_true")
     parser.add_argument("--processes", type=int, default=1)
     options = parser.parse_args()
     global _processes  # noqa: PLW0603 - read by `spread`
@@ -392,15 +396,17 @@ def main() -> int:
     def say(text: str) -> None:
         console.print(f"{time.perf_counter() - started:7.0f} s  {text}", end="\r" if console.is_terminal else "\n")
 
-    report: dict[str, Any] = {"gates": GATES, "fall": FALL}
+    report: dict[str, Any] = {"gates": limits(gates()), "fall": FALL}
     if "recursion" in parts:
         report["recursion"] = [recursion(options.streams, share, settings, say) for share in (0.0, REAL_SHARE)]
     if "healthy" in parts:
-        report["healthy"] = healthy(options.streams, options.changes, practice_bank(options.bank), settings, say)
+        report["healthy"] = healthy(
+            options.streams, options.changes, practice_bank(options.bank, options.bank_seed), settings, say
+        )
     if "power" in parts:
         report["power"] = power(min(options.streams, 100), settings, say)
     report["broken"] = promises(report)
-    print(json.dumps(report, indent=1) if options.json else json.dumps(report))
+    print(json.dumps(report, indent=1))
     return 1 if report["broken"] else 0
 
 

@@ -13,11 +13,10 @@ from sqlalchemy.engine import RowMapping
 
 from mass_gov.errors import NotFoundError
 from mass_gov.evidence.state import state_digest
-from mass_gov.ledger import lookups
 from mass_gov.ledger.control_rules import frozen_row
 from mass_gov.ledger.history import HistoryReader
-from mass_gov.ledger.schema import changes, controls
-from mass_gov.ledger.views import ChangeView, FreezeView, PointerAsOf, PointerMove, PointerView, StateView
+from mass_gov.ledger.schema import controls
+from mass_gov.ledger.views import FreezeView, PointerAsOf, PointerMove, PointerView, StateView
 
 
 class ControlReader(HistoryReader):
@@ -48,17 +47,15 @@ class ControlReader(HistoryReader):
         if index is not None and not 0 <= index < self.size:
             raise NotFoundError(f"The log has {self.size} events and none of index {index}. Name one of them.")
         moves = self.pointer_history(tenant, deployment)
-        times = {move.index: self.entry(move.index).predicate.time for move in moves}
-        if index is not None:
-            found = [move for move in moves if move.index <= index]
-            twofold = False
-        else:
-            found = [move for move in moves if time is None or times[move.index] <= time]
+        found, twofold = [move for move in moves if index is None or move.index <= index], False
+        if time is not None:
+            times = {move.index: self.entry(move.index).predicate.time for move in found}
+            found = [move for move in found if times[move.index] <= time]
             last = found[-1].index if found else -1
-            twofold = time is not None and any(move.index < last and times[move.index] > time for move in moves)
+            twofold = any(index < last and at > time for index, at in times.items())
         if not found:
             return PointerAsOf(PointerView(tenant, deployment, None, None, None, None), None, twofold)
-        return PointerAsOf(_stood(found[-1]), times[found[-1].index], twofold)
+        return PointerAsOf(_stood(found[-1]), self.entry(found[-1].index).predicate.time, twofold)
 
     def pointer_stack(self, tenant: str, deployment: str) -> list[StateView]:
         """The states that a pointer's present one stands on, oldest first: its base, then each active change's.
@@ -68,29 +65,12 @@ class ControlReader(HistoryReader):
         pointer = self.pointer(tenant, deployment)
         if pointer.base_model is None:
             return []
-        query = (
-            select(changes.c.change_id)
-            .where((changes.c.tenant == tenant) & (changes.c.deployment == deployment) & (changes.c.status == "active"))
-            .order_by(changes.c.activation_index)
-        )
-        with self._database.read() as connection:
-            ids = [str(found) for found in connection.execute(query).scalars()]
-        made = [self.change(change_id) for change_id in ids]
-        return [StateView(state_digest(pointer.base_model, None), None), *(_made(change) for change in made)]
-
-    def last_rollback_time(self, tenant: str, deployment: str) -> str | None:
-        """When, by its event, the newest rollback of a deployment was written; None when nothing was ever undone."""
-        with self._database.read() as connection:
-            index = lookups.last_rollback(connection, tenant, deployment)
-        return None if index is None else self.entry(index).predicate.time
+        made = [StateView(change.body.update.state, change) for change in self.active(tenant, deployment)]
+        return [StateView(state_digest(pointer.base_model, None), None), *made]
 
 
 def _stood(move: PointerMove) -> PointerView:
     return PointerView(move.tenant, move.deployment, move.to_state, move.to_change, move.index, move.base_model)
-
-
-def _made(change: ChangeView) -> StateView:
-    return StateView(change.body.update.state, change)
 
 
 def _freeze(row: RowMapping) -> FreezeView:

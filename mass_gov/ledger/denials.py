@@ -3,10 +3,11 @@
 Rules:
 
 - of one principal and one action there is at most one event a minute; the first refusal is logged at once
-- what comes in between is counted: for up to a second in this process's memory, then in the table `denials`, which all
-  processes share. The first refusal after the minute, or the next process that closes the ledger after it, logs the sum
-- a clean close writes down what is in memory. A crash loses that second at most, and what was just taken out of the
-  table to be logged
+- what comes in between is counted in the table `denials`, which all processes share; refusals within a second of the
+  last write stay in this process's memory until the next refusal of that kind, or the close. The first refusal after
+  the minute, or the next process that closes the ledger after it, logs the sum
+- a clean close writes down what is in memory. A crash loses what was there, one second's refusals of each kind at most,
+  and what was just taken out of the table to be logged
 - where nothing can be written (an auditor's ledger, or one without a policy yet), nothing is counted
 
 Times are the ledger's clock. A clock that ran backwards logs at once rather than waiting for it to catch up.

@@ -74,11 +74,15 @@ class HistoryReader(HeadReader):
             upto: log index of the last one to look at; None looks at all.
         """
         wanted = (changes.c.tenant == tenant) & (changes.c.deployment == deployment) & changes.c.delta.is_not(None)
-        if set(scopes) != set(SCOPES):
-            wanted &= changes.c.scope.in_(scopes)
+        wanted &= changes.c.scope.in_(scopes)
         if upto is not None:
             wanted &= changes.c.index <= upto
         return self._views(_changes().where(wanted).order_by(changes.c.index.desc()).limit(limit))[::-1]
+
+    def active(self, tenant: str, deployment: str) -> list[ChangeView]:
+        """The active changes of a deployment, in the order in which they were activated."""
+        wanted = (changes.c.tenant == tenant) & (changes.c.deployment == deployment) & (changes.c.status == "active")
+        return self._views(_changes().where(wanted).order_by(changes.c.activation_index))
 
     def change_by_request(self, tenant: str, deployment: str, commitment: str) -> ChangeView | None:
         """The change of a task, found by the commitment to its id: the newest, where it was made again."""

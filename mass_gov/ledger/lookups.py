@@ -97,13 +97,6 @@ def later_active(connection: Connection, row: RowMapping) -> list[str]:
     return [str(change_id) for change_id in connection.execute(query).scalars()]
 
 
-def last_rollback(connection: Connection, tenant: str, deployment: str) -> int | None:
-    """Log index of the newest rollback of a deployment; None when nothing of it was ever undone."""
-    wanted = (changes.c.tenant == tenant) & (changes.c.deployment == deployment)
-    index = connection.execute(select(func.max(changes.c.rollback_index)).where(wanted)).scalar()
-    return None if index is None else int(index)
-
-
 def affected_responses(connection: Connection, state: str) -> int:
     """How many answers a state gave, or an update made from it: what its rollback has to own up to."""
     made_from = select(changes.c.change_id).where(changes.c.parent_state == state)

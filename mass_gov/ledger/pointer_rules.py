@@ -6,8 +6,8 @@ Rules:
   is frozen, and only by an operator or an admin. No delta carries over: the changes that were active are retired, which
   means that they cannot be undone one by one any more. The way back is another move
 - a test after activation is of the state that the pointer has now
-- what a failed test undoes is undone by the system, in the append that records the test, and the test failed on the
-  state that is undone
+- a failed test and the undoing of the state that failed it stand in one append, each never without the other; the
+  undoing is the system's
 
 Whether the recorded counts passed under the policy is derived again by `mass_gov.flows.audit_decisions`: a policy's
 limits are no part of the tables.
@@ -77,30 +77,39 @@ def note_test(connection: Connection, entry: Entry, body: RegressionPerformed) -
     place = (entry.predicate.tenant, entry.predicate.deployment)
     pointer = pointer_row(connection, *place)
     _check_head(pointer, body.pointer_head, "/".join(place))
-    if pointer is not None and pointer["state"] != body.state:
+    if pointer is None:
+        raise RefusedError(f"Nothing was ever activated in {'/'.join(place)}, so there is nothing to test there.")
+    if pointer["state"] != body.state:
         raise IntegrityError(f"Event {entry.index} is a test of another state than its pointer's. Run it again.")
 
 
 def settle_regressions(entries: Sequence[Entry]) -> None:
-    """Check, at the end of an append, that what a failed test undid stands beside the test.
+    """Check, at the end of an append, that a failed test and what it undoes stand beside each other.
 
     Raises:
         IntegrityError: an undoing names a failed test and there is none of its state, or a person caused it.
+        RefusedError: a test failed, and the state that failed it goes on serving.
     """
     failed = {
         (entry.predicate.tenant, entry.predicate.deployment, entry.predicate.body.state)
         for entry in entries
         if isinstance(entry.predicate.body, RegressionPerformed) and not entry.predicate.body.passed
     }
+    undone: set[tuple[str, str, str]] = set()
     for entry in entries:
         said, body = entry.predicate, entry.predicate.body
         if not isinstance(body, ChangeRolledBack) or body.cause != "regression":
             continue
+        undone.add((said.tenant, said.deployment, body.from_state))
         if said.actor.role != "system" or (said.tenant, said.deployment, body.from_state) not in failed:
             raise IntegrityError(
                 f"Change {body.change_id} is rolled back for a failed test, and no test of its state failed here, or a "
                 "person did it. Append both together, as the system."
             )
+    if failed - undone:
+        raise RefusedError(
+            "A test of a pointer failed, and the state that failed it is not undone. Append both together."
+        )
 
 
 def _check_head(pointer: RowMapping | None, expected: int | None, name: str) -> None:

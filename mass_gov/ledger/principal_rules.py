@@ -23,10 +23,11 @@ from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy import exists as exists_
 from sqlalchemy.engine import Connection, RowMapping
 
-from mass_gov.errors import IntegrityError, NotFoundError, PermissionRefusedError, RefusedError, StaleChangeError
+from mass_gov.errors import IntegrityError, NotFoundError, PermissionRefusedError, RefusedError
 from mass_gov.evidence.approval import approver_key, verify_approval
+from mass_gov.ledger.control_rules import check_policy_in_force
 from mass_gov.ledger.entries import Entry
-from mass_gov.ledger.lookups import active_policy, exists
+from mass_gov.ledger.lookups import exists
 from mass_gov.ledger.schema import principals, tokens
 from mass_gov.policy.permissions import ANYBODY, may_cause
 from mass_gov.records.events import ChangeApproved, ChangeRecorded, PrincipalRegistered, TokenIssued, TokenRevoked
@@ -79,7 +80,7 @@ def register(connection: Connection, entry: Entry, body: PrincipalRegistered) ->
     """
     if entry.predicate.actor.role != "admin":
         raise PermissionRefusedError(f"Event {entry.index}: only an admin says who may act. Let one of them do it.")
-    _check_policy(connection, entry, body.policy)
+    check_policy_in_force(connection, entry, body.policy)
     if body.principal in RESERVED:
         raise RefusedError(f"The name {body.principal} is reserved. Give the principal another one.")
     if "system" in body.roles or any(len(set(named)) != len(named) for named in (body.roles, body.scopes)):
@@ -237,10 +238,3 @@ def _check_signature(body: ChangeApproved, principal: str, public_key: str) -> N
 def _token_of(connection: Connection, principal: str, issued_at: str, now: str) -> bool:
     usable = tokens.c.revoked_index.is_(None) & (tokens.c.expires_at.is_(None) | (tokens.c.expires_at > now))
     return exists(connection, usable & (tokens.c.principal == principal) & (tokens.c.issued_at == issued_at))
-
-
-def _check_policy(connection: Connection, entry: Entry, policy: str) -> None:
-    if active_policy(connection) != policy:
-        raise StaleChangeError(
-            f"Event {entry.index} names policy {policy[:16]}, which is not in force. Look at the policy in force."
-        )

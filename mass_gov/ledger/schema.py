@@ -18,7 +18,7 @@ from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table
 
 SCHEMA_HEAD = "0005"
 """Newest revision in `migrations/versions/`: what this program reads and writes."""
-OLDER_REVISIONS = ("0001", "0002", "0003")
+OLDER_REVISIONS = ("0001", "0002", "0003", "0004")
 """What this program brings up to the newest when it opens a ledger to write."""
 
 POSTGRES_SCHEMA = "mass_gov"

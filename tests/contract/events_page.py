@@ -98,7 +98,7 @@ def _table(node: ast.ClassDef) -> str:
 def _fields(node: ast.ClassDef) -> Iterator[tuple[str, str, str]]:
     for item, following in zip(node.body, [*node.body[1:], None], strict=True):
         if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
-            yield item.target.id, _kind(item), " ".join(_string(following).split())
+            yield item.target.id, _kind(item), " ".join(_string(following).split()).replace("|", "\\|")
 
 
 def _kind(item: ast.AnnAssign) -> str:

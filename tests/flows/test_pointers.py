@@ -171,7 +171,7 @@ def test_what_fails_after_its_activation_is_undone_by_the_system_and_learning_ca
 ) -> None:
     bench = deployed.bench
     good, bad = deployed.active("good"), deployed.active("bad", ROUGH)
-    assert bench.ledger.last_rollback_time(*PLACE) is None
+    assert bench.ledger.last_rollback(*PLACE, bench.ledger.size) is None
     done = recheck(bench, runner(bench), BOB, freeze=True)
     assert not done.passed and done.undone is not None and done.frozen
     assert [change.change_id for change in done.undone.changes] == [bad.change_id]
@@ -180,7 +180,7 @@ def test_what_fails_after_its_activation_is_undone_by_the_system_and_learning_ca
     undone = bench.ledger.entry(bench.ledger.change(bad.change_id).rollback_index or 0)
     assert isinstance(undone.predicate.body, ChangeRolledBack)
     assert (undone.predicate.actor.role, undone.predicate.body.cause) == ("system", "regression")
-    assert bench.ledger.last_rollback_time(*PLACE) == undone.predicate.time
+    assert bench.ledger.last_rollback(*PLACE, bench.ledger.size) == undone.predicate.time
     frozen = bench.ledger.frozen(*PLACE)
     assert frozen is not None and frozen.cause == "regression"
     passed = recheck(bench, runner(bench), BOB)  # also while frozen: a test teaches nothing

@@ -6,6 +6,7 @@ reach pages, cells and indexes that no UPDATE reaches.
 
 from __future__ import annotations
 
+import datetime as dt
 import shutil
 from pathlib import Path
 
@@ -14,9 +15,12 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from mass_gov.evidence.keystore import KeyStore
+from mass_gov.evidence.signing import Ed25519Signer
 from mass_gov.flows.audit import VerificationReport, verify
 from mass_gov.flows.erase import hold
 from mass_gov.flows.keys import rotate
+from mass_gov.flows.principals import issue, register, revoke
+from mass_gov.records.events import Actor
 from tests.fakes.ledger_world import BOB, BOTH_SCOPES, SUBJECT, LedgerWorld
 from tests.fakes.tamper import cells, contents, copy_of, flip
 
@@ -37,6 +41,8 @@ responses response_id index change_id tenant deployment state served subject
 log_keys key purpose public_key from_index to_index revoked_index compromised trusted_size
 subjects subject held_index erased_index
 controls index tenant deployment extent cause monitor frozen_by ended_index
+principals principal index roles scopes public_key
+tokens token_id index principal token_hash issued_at expires_at revoked_index
 """
 COLUMNS = [(line.split()[0], name) for line in TABLES.strip().splitlines() for name in line.split()[1:]]
 NO_LIMITS = settings(
@@ -61,8 +67,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world.ledger.append([world.freeze()])
     hold(world.ledger, SUBJECT, BOB, "A claim is pending.")
     rotate(world.ledger, "delta", BOB)
+    _say_who_may_act(world)
     world.close()
     return folder
+
+
+def _say_who_may_act(world: LedgerWorld) -> None:
+    """An admin with a key, and two tokens of another one: one that expires, one that was revoked."""
+    root = Actor(principal="root", role="admin")
+    key = Ed25519Signer.generate().public_key
+    register(world.ledger, "root", root, roles=["admin"], scopes=["instance"], public_key=key)
+    register(world.ledger, "zoe", root, roles=["operator"], scopes=["deployment"])
+    issue(world.ledger, "zoe", root, expires_at=dt.datetime.now(dt.UTC) + dt.timedelta(days=30))
+    revoke(world.ledger, issue(world.ledger, "zoe", root).view.token_id, root)
 
 
 def check(folder: Path) -> VerificationReport:

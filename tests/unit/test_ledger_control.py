@@ -12,10 +12,11 @@ import pytest
 from mass_gov.errors import FrozenError, IntegrityError, MassGovError, PermissionRefusedError, RefusedError
 from mass_gov.flows.audit import verify
 from mass_gov.flows.freeze import SYSTEM, freeze, freeze_draft, unfreeze
+from mass_gov.flows.rollback import rollback_drafts
 from mass_gov.ledger import Ledger
 from mass_gov.records.drafts import EventDraft
-from mass_gov.records.events import Actor
-from tests.fakes.ledger_world import ADA, BOB, BOTH_SCOPES, EVE, LedgerWorld, digest
+from mass_gov.records.events import Actor, RegressionPerformed
+from tests.fakes.ledger_world import ADA, BOB, BOTH_SCOPES, EVE, SUITE, LedgerWorld, digest, regression_run
 
 pytestmark = pytest.mark.both_engines
 
@@ -77,6 +78,36 @@ def test_a_monitor_freezes_nothing_without_an_alarm_and_no_change_comes_behind_a
     world.ledger.append([*world.change_drafts("first", step_norm=0.7), world.freeze()])
     frozen = world.ledger.frozen(*place)
     assert frozen is not None and (frozen.cause, frozen.monitor) == ("operator", None)
+
+
+def failed_test(world: LedgerWorld, state: str, head: int | None) -> EventDraft:
+    """A test of a pointer that failed."""
+    content, regression = regression_run()
+    body = RegressionPerformed(
+        state=state,
+        pointer_head=head,
+        policy=world.policy.digest,
+        suite=SUITE,
+        regression=regression,
+        passed=False,
+    )
+    return world.draft(body, BOB, ("regression", content))
+
+
+def test_a_state_that_failed_its_test_does_not_go_on_serving(world: LedgerWorld) -> None:
+    change = world.record("moves", scope="deployment")
+    pointer = world.ledger.pointer(world.tenant, world.deployment)
+    test = failed_test(world, change.body.update.state, pointer.head_index)
+    refused(world, [test], RefusedError, "is not undone")
+    refused(world, [test, world.rollback(change)], RefusedError, "is not undone")  # by a person, for another reason
+    undone = rollback_drafts(world.ledger, [(change, None)], SYSTEM, "It failed.", cause="regression", first=1)
+    refused(world, undone, IntegrityError, "no test of its state failed")
+    world.ledger.append([test, *undone])
+    assert world.ledger.change(change.change_id).status == "rolled_back"
+
+
+def test_where_nothing_was_ever_activated_there_is_nothing_to_test(world: LedgerWorld) -> None:
+    refused(world, [failed_test(world, digest("any state"), None)], RefusedError, "nothing to test")
 
 
 @pytest.mark.parametrize("extent", ["deployment", "everywhere"])
