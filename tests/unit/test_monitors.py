@@ -164,6 +164,16 @@ def test_a_generator_that_writes_one_kind_loses_the_tail_and_crowds_a_kind() -> 
     assert tail_coverage(every) == pytest.approx(1.0, abs=0.05)
 
 
+def test_practice_that_repeats_a_task_is_not_a_lost_tail() -> None:
+    # One change a kind: every kind was shown, by 24 samples that say the same.
+    kinds = list(BITS["nested"])
+    narrow = {"nested": [shown_by("nested", [kind] * 24) for kind in kinds]}
+    assert tail_coverage(narrow) > 0.9
+    # Of a deployment's first changes none happened to be of a rare kind: too little to say that they are gone.
+    common = [kind for kind, bit in BITS["nested"].items() if bit not in TAIL["nested"]]
+    assert tail_coverage({"nested": [shown_by("nested", common[:3] * 8)]}) > 0.75
+
+
 def test_an_empty_window_says_nothing() -> None:
     assert tail_coverage({}) == density_ratio({}) == 1.0
 

@@ -5,9 +5,12 @@ text, and enough to compare whole windows afterwards, from the log alone. Bit 0 
 the domain cannot read; the rest are the table's kinds in its order.
 
 Tail coverage: the tail of a domain is the rarer half of its kinds. A generator that lost nothing shows a kind of
-probability p in n samples with probability 1 - (1-p)^n, so
+probability p in n draws with probability 1 - (1-p)^n, so
 
     coverage = (PRIOR + tail kinds shown in the window) / (PRIOR + tail kinds that such a generator would show)
+
+The draws of a change are the kinds that it showed, not its samples: those are practice for one task and repeat its kinds,
+and counted one by one they would make healthy windows of few changes look as if their tail were gone.
 
 Recursive self-training loses the tails of a distribution first (Shumailov et al., "AI models collapse when trained on
 recursively generated data", Nature 2024), while accuracy on what is common still stands.
@@ -71,12 +74,12 @@ def tail_coverage(window: Mapping[str, Iterable[Shown]]) -> float:
     with localcontext(_CONTEXT):
         covered = expected = Decimal(PRIOR)
         for domain, changes in window.items():
-            bits, samples = 0, 0
-            for seen, n in changes:
+            bits, draws = 0, 0
+            for seen, _ in changes:
                 bits |= seen
-                samples += n
+                draws += seen.bit_count()
             covered += sum(bits >> bit & 1 for bit in TAIL[domain])
-            expected += sum((_chance(domain, samples)[bit] for bit in TAIL[domain]), Decimal(0))
+            expected += sum((_chance(domain, draws)[bit] for bit in TAIL[domain]), Decimal(0))
         return float(covered / expected)
 
 
@@ -96,8 +99,8 @@ def density_ratio(window: Mapping[str, Iterable[Shown]]) -> float:
 
 
 @lru_cache(maxsize=4096)
-def _chance(domain: str, samples: int) -> tuple[Decimal, ...]:
-    """Per bit: the probability that so many samples of the pool show its kind."""
+def _chance(domain: str, draws: int) -> tuple[Decimal, ...]:
+    """Per bit: the probability that so many draws from the pool show its kind."""
     with localcontext(_CONTEXT):
         counts = [DRAWS - sum(COUNTS[domain].values()), *COUNTS[domain].values()]
-        return tuple(1 - (1 - Decimal(count) / DRAWS) ** samples for count in counts)
+        return tuple(1 - (1 - Decimal(count) / DRAWS) ** draws for count in counts)
