@@ -40,7 +40,7 @@ from mass_gov.mass.values import TrainingSample, UpdateSettings
 from mass_gov.policy.gate_settings import AgreementGate
 from mass_gov.policy.sample_weights import weigh
 from mass_gov.records.artifacts import SamplesContent
-from mass_gov.stages.measuring import measure_agreement, measure_perplexity
+from mass_gov.stages.measuring import measure_agreement
 from mass_gov.stages.regression import RegressionRunner
 from mass_gov.stages.synthesis import score, synthesise
 from mass_gov.tasks.registry import sample_tasks
@@ -170,8 +170,8 @@ def agreement(bench: Workbench, tasks: Sequence[Task]) -> dict[str, dict[str, fl
         seconds, flops, samples = [], [], 0
         for i, task in enumerate(tasks):
             written = synthesise(bench.learner, task.question, None, i, bench.spec.sampling)
-            # A sample whose perplexity nobody measured is dropped, and a dropped one is not solved again.
-            written = measure_perplexity(bench.learner, written, policy, "instance")
+            # A sample whose perplexity nobody noted is dropped, and a dropped one is not solved again.
+            written = score(bench.learner, task.question, written, perplexity=True)
             before, started = bench.learner.flops, time.perf_counter()
             measure_agreement(
                 bench.learner,

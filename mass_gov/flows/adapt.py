@@ -52,7 +52,7 @@ from mass_gov.records.drafts import EventDraft
 from mass_gov.stages.anchors import mix_in
 from mass_gov.stages.decision import decide_change
 from mass_gov.stages.gates import gate_samples
-from mass_gov.stages.measuring import measure_agreement, measure_density, measure_perplexity
+from mass_gov.stages.measuring import measure_agreement, measure_density
 from mass_gov.stages.regression import compare
 from mass_gov.stages.synthesis import ForcedSample, force, score, scorer_of, synthesise
 from mass_gov.stages.update import Learned, take_steps
@@ -160,7 +160,9 @@ def compute(
             samples = mix_in(
                 bench.learner, samples, question, seed, bench.policy, scope, bench.cases_for(scope), bench.anchors
             )
-        samples = score(bench.learner, question, samples)  # recorded samples too: a score is computed, never believed
+        # Recorded samples too: a score is computed, never believed.
+        surprise = document.gates_for(scope).sample_perplexity != "unused"
+        samples = score(bench.learner, question, samples, perplexity=surprise)
         scorer = scorer_of(bench.learner, samples)
     samples, synthesis = gated(samples, question, scope, seed, origin, scorer, bench, stage)
     measures: tuple[Measure, ...] = ()
@@ -209,8 +211,6 @@ def gated(
 ) -> tuple[SamplesContent, SynthesisSummary]:
     """Measure what only a model can tell, then judge. What costs generation is timed as a stage of its own."""
     policy, learner, where = bench.policy, bench.learner, (bench.policy, scope, bench.cases_for(scope))
-    with stage("gates"):
-        samples = measure_perplexity(learner, samples, policy, scope)
     if policy.document.gates_for(scope).sample_agreement != "unused":
         with stage("agreement"):
             limit = bench.spec.sampling.max_new_tokens

@@ -6,7 +6,8 @@ samples are right: that is for figures only, and reaches no gate.
 
 Statistics by name. By sample: `perplexity` and `agreement`, and the same `.right` and `.wrong`; `near_duplicate`
 (similarity to the most similar earlier sample), `contamination`, `density_ratio`. By task: `distinct_2`, `self_bleu`,
-`near_duplicate_share`, `unparseable_share`, and `perplexity.real` of the task with its reference solution. One number:
+`near_duplicate_share`, `unparseable_share`. By sub-problem of a task, stated as practice for it with its reference
+solution: `perplexity.real`. One number:
 `repeated_share`, the share of samples that have a near-duplicate in another task's, estimated by MinHash.
 """
 
@@ -14,21 +15,26 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 
+from mass_gov.errors import TaskError
 from mass_gov.flows.near_duplicates import repeated_share
 from mass_gov.flows.workbench import Workbench, current_origin
 from mass_gov.mass.density import density_ratios
-from mass_gov.mass.prompting import parse_answer, up_to_solution
+from mass_gov.mass.prompting import PromptTemplate, parse_answer, up_to_solution
 from mass_gov.mass.values import Adapter
 from mass_gov.policy.diversity import distinct_2, self_bleu
+from mass_gov.policy.sample_gates.perplexity import PERPLEXITY
 from mass_gov.policy.similarity import KeptQuestions, nearest_case
 from mass_gov.records.artifacts import SampleContent
 from mass_gov.stages.measuring import same_answer
-from mass_gov.stages.synthesis import synthesise
+from mass_gov.stages.synthesis import score, synthesise
 from mass_gov.tasks.registry import domain
 from mass_gov.tasks.task import MARKER, Task
 
 RESOLVES = 8
+REAL = 4
+"""Sub-problems of each task that stand for real practice."""
 Statistics = dict[str, list[float]]
 
 
@@ -46,7 +52,8 @@ def sample_statistics(
     adapter = current_origin(bench).adapter
     pooled: list[tuple[int, str]] = []
     for place, task in enumerate(tasks):
-        samples = synthesise(bench.learner, task.question, adapter, seed + place, bench.spec.sampling).samples
+        written = synthesise(bench.learner, task.question, adapter, seed + place, bench.spec.sampling)
+        samples = score(bench.learner, task.question, written, perplexity=True).samples
         parsed = [sample for sample in samples if sample.question is not None]
         found["unparseable_share"].append(1 - len(parsed) / len(samples))
         _of_task(bench, task, parsed, found)
@@ -58,10 +65,10 @@ def sample_statistics(
 
 
 def _of_task(bench: Workbench, task: Task, parsed: Sequence[SampleContent], found: Statistics) -> None:
-    working, _, answer = task.solution.rpartition(MARKER)
-    solution = f"{working}{bench.learner.template.marker}{answer}"
-    if bench.learner.unusable(task.question, solution) is None:
-        found["perplexity.real"] += bench.learner.surprise([(task.question, solution)])
+    real = [_as_practice(domain(task.domain).subproblem(task, i), bench.learner.template) for i in range(REAL)]
+    with suppress(TaskError):  # a model that cannot write these tasks has no figure of them
+        readings = bench.learner.read_samples(task.question, [bench.learner.as_written(text) for text in real])
+        found["perplexity.real"] += [reading.surprise for reading in readings]
     kept, nearest, earlier = list[str](), list[float](), KeptQuestions(task.question)
     threshold = bench.policy.document.gates.sample_near_duplicate.similarity
     for question in [sample.question or "" for sample in parsed]:
@@ -75,6 +82,13 @@ def _of_task(bench: Workbench, task: Task, parsed: Sequence[SampleContent], foun
     for name, value in (("distinct_2", distinct_2(kept)), ("self_bleu", self_bleu(kept))):
         if value is not None:
             found[name].append(value)
+
+
+def _as_practice(easier: Task, template: PromptTemplate) -> str:
+    """What a generator would write that knows the sub-problem and how it is solved."""
+    working, _, answer = easier.solution.rpartition(MARKER)
+    scratch = f"{template.scratch}{easier.scratch}" if template.scratch and easier.scratch else ""
+    return f"{easier.practice}{scratch}{template.separator}{working}{template.marker}{answer}"
 
 
 def _of_samples(
@@ -92,8 +106,9 @@ def _of_samples(
     written = [f"{sample.question}{template.separator}{sample.answer}" for sample in parsed]
     real = [f"{anchor.question}{template.separator}{anchor.answer}" for anchor in bench.anchors.anchors]
     found["density_ratio"] += density_ratios(written, real)
-    surprise = learner.surprise([(sample.question or "", sample.solution or "") for sample in parsed])
-    _sorted(task, parsed, "perplexity", surprise, found)
+    surprises = [(sample, (sample.measures or {}).get(PERPLEXITY)) for sample in parsed]
+    finite = [(sample, value) for sample, value in surprises if value is not None]
+    _sorted(task, [sample for sample, _ in finite], "perplexity", [value for _, value in finite], found)
     if resolves:
         begun = [(s.index, up_to_solution(s.text, s.question or "", template)) for s in parsed]
         limit = bench.spec.sampling.max_new_tokens

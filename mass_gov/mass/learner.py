@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +37,7 @@ from mass_gov.mass.values import (
     Adapter,
     Generation,
     LoraSettings,
+    Reading,
     SamplingSettings,
     TrainingSample,
     UpdateOutcome,
@@ -45,15 +46,6 @@ from mass_gov.mass.values import (
 )
 
 BATCH_SIZE = 48
-
-
-class Written(Protocol):
-    """Anything that holds the tokens of a sample as the model wrote them."""
-
-    @property
-    def tokens(self) -> Tokens:
-        """The ids as chosen, the stop token included."""
-        ...
 
 
 class Learner:
@@ -160,23 +152,30 @@ class Learner:
 
         return self._generate(prompts, adapter, choose, settings.max_new_tokens, seed)
 
-    def score_samples(self, question: str, samples: Sequence[Written]) -> list[float]:
-        """The core's score of every sample that was written for `question`, read or not, in order.
+    def read_samples(self, question: str, samples: Sequence[Tokens]) -> list[Reading]:
+        """How the frozen base reads samples, as written for `question`, in order: by one forward pass, in one batch.
 
-        By the frozen base, in one batch. Raises SettingsError where the folder's core has no scorer, and TaskError for
-        a sample that this model cannot have written for this question.
+        Raises TaskError for a sample that this model cannot have written for this question.
         """
-        if self.core is None or self.core.scorer is None:
-            raise SettingsError("this model's folder holds no scorer. Open a folder with a trained core.")
+        if not samples:
+            return []
         prompt = self._text.practise_prompt(question)
-        for sample in samples:
-            self._check_written(prompt, sample.tokens)
-        batch = scorer.scoring_batch([(prompt, sample.tokens) for sample in samples], self._text.pad_id)
+        for tokens in samples:
+            self._check_written(prompt, tokens)
+        batch = scorer.scoring_batch([(prompt, tokens) for tokens in samples], self._text.pad_id)
+        head = self.core.scorer if self.core is not None else None
         with self._computing(None) as model, torch.inference_mode():
             seen = scorer.features(model, batch)
             self._total.forward(self._model.parameter_count, batch.positions_computed)
-            found: list[float] = scorer.score(self.core.scorer, seen).tolist()
-        return found
+            surprises: list[float] = scorer.mean_surprises(seen).tolist()
+            scores: list[float] = scorer.score(head, seen).tolist() if head is not None else []
+        return [
+            Reading(surprise, scores[place] if head is not None else None) for place, surprise in enumerate(surprises)
+        ]
+
+    def as_written(self, text: str) -> Tokens:
+        """The tokens of a sample that something else wrote, end token included. Raises TaskError where it could not."""
+        return self._text.solution(text)
 
     def answer(
         self,
@@ -229,27 +228,6 @@ class Learner:
                 values: list[float] = divergence.divergences(before, after).tolist()
                 ends = batch.counted.sum(dim=1).long().cumsum(dim=0).tolist()
                 found += [tuple(values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
-        return found
-
-    def surprise(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Mean NLL per token (nats) of each (question, solution) as the solver reads it, by the frozen base.
-
-        Counted from the question's first token to the end token; what the template writes before the question is given.
-        All pairs are one batch, which the last bits depend on.
-        """
-        rows = []
-        for question, solution in pairs:
-            prompt = self._text.solve_prompt(question)
-            start = self._text.asked_from(prompt)
-            tokens = (*prompt, *self._text.solution(solution))
-            self._text.check_room(prompt, len(tokens) - len(prompt))
-            rows.append((tokens[:start], tokens[start:]))
-        if not rows:
-            return []
-        batch = losses.solution_batch(rows, self._text.pad_id)
-        with self._computing(None) as model, torch.inference_mode():
-            found: list[float] = losses.sample_losses(lambda **inputs: model(**inputs).logits, batch).tolist()
-            self._total.forward(self._model.parameter_count, batch.positions_computed)
         return found
 
     def solve_again(

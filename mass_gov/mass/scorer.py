@@ -137,6 +137,11 @@ def surprises(logits: Tensor, batch: ScoringBatch) -> Tensor:
     return torch.stack([mean, counted.amax(dim=1)], dim=1)
 
 
+def mean_surprises(seen: Tensor) -> Tensor:
+    """(batch,): the mean negative log-likelihood of each sample's tokens, in nats, as it stands in the features."""
+    return seen[..., -SURPRISES]
+
+
 def feature_size(model: Any) -> int:
     """d + 2, with d what the model's own output head reads."""
     return int(model.get_output_embeddings().weight.shape[1]) + SURPRISES

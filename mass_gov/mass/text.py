@@ -35,7 +35,6 @@ class Text:
         self.pad_id: int = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else self.end_id
         self._context = context
         self._known: dict[str, bool] = {}
-        self._probes: tuple[Tokens, Tokens] | None = None
 
     def solve_prompt(self, question: str) -> Tokens:
         """The tokens that a solution of `question` continues. Raises TaskError for unrepresentable text."""
@@ -56,14 +55,6 @@ class Text:
     def continued(self, prompt: Tokens, text: str) -> Tokens:
         """A prompt's tokens and those of `text` as it would follow, without an end token."""
         return (*prompt, *self._encode(text, add_special=False, literal=True))
-
-    def asked_from(self, prompt: Tokens) -> int:
-        """How many tokens of a solve prompt stand before its question: as many as it has in common with any other's."""
-        if self._probes is None:
-            self._probes = self.solve_prompt("1"), self.solve_prompt("2")
-        one, two = self._probes
-        shared = min(_common(one, two), _common(one, prompt), _common(two, prompt))
-        return max(1, shared)  # a first token follows nothing, so that it cannot be surprising
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of generated tokens, special tokens dropped, cut before the first stop string."""
@@ -143,9 +134,3 @@ class Text:
             ids = self._tokenizer(character, add_special_tokens=False, split_special_tokens=True)["input_ids"]
             self._known[character] = bool(ids) or character.isspace()
         return self._known[character]
-
-
-def _common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Length of the common beginning."""
-    pairs = zip(one, other, strict=False)
-    return next((place for place, (a, b) in enumerate(pairs) if a != b), min(len(one), len(other)))

@@ -124,6 +124,18 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How the frozen base reads one practice sample.
+
+    surprise: mean negative log-likelihood (nats) of its tokens, end token included, after the practise prompt; score:
+    what the core's scorer says of it, None where there is none.
+    """
+
+    surprise: float
+    score: float | None
+
+
+@dataclass(frozen=True)
 class TrainingSample:
     """One question with a solution (working, marker, answer) and its weight in the loss."""
 

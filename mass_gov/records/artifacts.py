@@ -7,6 +7,7 @@ keeps every proof intact (DESIGN section 6). This module does not know how artif
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -85,6 +86,11 @@ class SampleContent(Record):
     """What a model found about this sample (`agreement`, `perplexity`), which its text alone does not tell."""
     real: Annotated[bool, Field(exclude_if=not_so)] = False
     """An anchor: a real task with its gold answer, mixed in by the policy, which no model wrote."""
+
+    def with_measure(self, name: str, value: float | None) -> SampleContent:
+        """The same with one more measure; a number that is not finite is a missing one, which no gate passes."""
+        finite = value if value is not None and math.isfinite(value) else None
+        return self.model_copy(update={"measures": {**(self.measures or {}), name: finite}})
 
 
 class SamplesContent(Record):

@@ -1,17 +1,16 @@
 """Step 2a, measuring: what only a model can tell about a sample, recorded beside it and judged by the policy elsewhere.
 
-  perplexity     mean NLL per token of question and solution under the frozen base: one forward pass for all that parse
   agreement      share of fresh solutions, sampled by the parent state in the context of the task, that reach the answer
   density_ratio  how much likelier the sample is among real tasks than among those that the model wrote
 
 Rules: a measure is computed only where the policy asks for it, from the samples, the task, the state and the seed, so
-that replay finds the same number. One that is not finite is recorded as missing, which no gate passes. Anchors are not
-measured. Agreement is asked about what every other gate lets through, in batches that the order of the samples gives.
+that replay finds the same number. Anchors are not measured. How surprising a sample is comes with its score
+(`synthesis`). Agreement is asked about what every other gate lets through, in batches that the order of the samples
+gives.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from mass_gov.mass.learner import Learner
@@ -19,25 +18,15 @@ from mass_gov.mass.prompting import parse_answer, up_to_solution
 from mass_gov.mass.values import Adapter
 from mass_gov.policy import Policy
 from mass_gov.policy.sample_gates.agreement import AGREEMENT
-from mass_gov.policy.sample_gates.perplexity import PERPLEXITY
 from mass_gov.policy.sample_weights import DENSITY_RATIO
 from mass_gov.policy.samples import let_through, verdicts
 from mass_gov.policy.similarity import normalise
-from mass_gov.records.artifacts import SampleContent, SamplesContent
+from mass_gov.records.artifacts import SamplesContent
 from mass_gov.records.change import Scope
 from mass_gov.tasks.anchors import AnchorPool
 
 Found = Mapping[int, float | None]
 """A number by the sample's index."""
-
-
-def measure_perplexity(learner: Learner, samples: SamplesContent, policy: Policy, scope: Scope) -> SamplesContent:
-    """Record how surprising the frozen base finds each sample that parses, in nats a token."""
-    if policy.document.gates_for(scope).sample_perplexity == "unused":
-        return samples
-    parsed = [s for s in samples.samples if not s.real and s.question is not None and s.solution is not None]
-    values = learner.surprise([(s.question or "", s.solution or "") for s in parsed])
-    return _noted(samples, PERPLEXITY, {s.index: value for s, value in zip(parsed, values, strict=True)})
 
 
 def measure_agreement(
@@ -99,11 +88,7 @@ def same_answer(one: str, other: str) -> bool:
 
 def _noted(samples: SamplesContent, name: str, found: Found) -> SamplesContent:
     noted = tuple(
-        _with(sample, name, found[sample.index]) if sample.index in found else sample for sample in samples.samples
+        sample.with_measure(name, found[sample.index]) if sample.index in found else sample
+        for sample in samples.samples
     )
     return samples.model_copy(update={"samples": noted})
-
-
-def _with(sample: SampleContent, name: str, value: float | None) -> SampleContent:
-    finite = value if value is not None and math.isfinite(value) else None
-    return sample.model_copy(update={"measures": {**(sample.measures or {}), name: finite}})

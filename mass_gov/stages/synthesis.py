@@ -3,7 +3,7 @@
 Each sample has its own counter-based generator, so that sample i does not depend on how far the others went. What is
 parsed here is kept whether or not it parses: an unparseable sample is recorded with weight 0. This step does not know
 gates, and never sees a gold answer. Where the model brings a trained scorer, it scores what was written, read or not;
-what a caller supplied is not scored, because the model did not write it.
+what a caller supplied is not scored, because the model did not write it. The same pass says how surprising it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from mass_gov.errors import TaskError
 from mass_gov.mass.learner import Learner
 from mass_gov.mass.prompting import ParsedSample, Unparseable, parse_sample
-from mass_gov.mass.values import Adapter, SamplingSettings
+from mass_gov.mass.values import Adapter, Reading, SamplingSettings
+from mass_gov.policy.sample_gates.perplexity import PERPLEXITY
 from mass_gov.records.artifacts import SampleContent, SamplesContent
 from mass_gov.records.settings import SamplingSpec
 
@@ -67,18 +68,34 @@ def scorer_of(learner: Learner, samples: SamplesContent) -> str | None:
     return None if samples.forced or learner.core is None else learner.core.scorer_digest
 
 
-def score(learner: Learner, question: str, samples: SamplesContent) -> SamplesContent:
+def score(learner: Learner, question: str, samples: SamplesContent, *, perplexity: bool = False) -> SamplesContent:
     """Score every sample that the model wrote from its tokens, whatever score it had. Anchors have none.
+
+    Arguments:
+        perplexity: note how surprising each sample that parses is as well, of forced ones too: it costs nothing where
+            there is a scorer, and one forward pass where there is none.
 
     Raises:
         TaskError: this model cannot have written these tokens for this question.
     """
-    own = [sample for sample in samples.samples if not sample.real]
-    scores: dict[int, float] = {}
-    if scorer_of(learner, samples) is not None:
-        scores = dict(zip((sample.index for sample in own), learner.score_samples(question, own), strict=True))
-    scored = (sample.model_copy(update={"score": scores.get(sample.index)}) for sample in samples.samples)
-    return samples.model_copy(update={"samples": tuple(scored)})
+    scored = scorer_of(learner, samples) is not None
+    read = [one for one in samples.samples if not one.real and (one.question is not None or not samples.forced)]
+    found: dict[int, Reading] = {}
+    if scored or perplexity:
+        written = [learner.as_written(one.text) if samples.forced else one.tokens for one in read]
+        readings = learner.read_samples(question, written)
+        found = {one.index: reading for one, reading in zip(read, readings, strict=True)}
+    return samples.model_copy(
+        update={"samples": tuple(_read(one, found.get(one.index), scored, perplexity) for one in samples.samples)}
+    )
+
+
+def _read(sample: SampleContent, reading: Reading | None, scored: bool, perplexity: bool) -> SampleContent:
+    score = reading.score if scored and reading is not None else None
+    noted = sample.model_copy(update={"score": score})
+    if not perplexity or reading is None or sample.question is None:
+        return noted
+    return noted.with_measure(PERPLEXITY, reading.surprise)
 
 
 def _parse(learner: Learner, text: str, finished: bool) -> ParsedSample | Unparseable:

@@ -15,13 +15,13 @@ from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows import adapt as adapt_flow
 from mass_gov.flows.adapt import adapt
 from mass_gov.flows.audit import verify
-from mass_gov.flows.calibration_samples import sample_statistics
+from mass_gov.flows.calibration_samples import REAL, sample_statistics
 from mass_gov.flows.exchange import Answered, Request
 from mass_gov.flows.replay import replay
 from mass_gov.flows.replay_report import Start
 from mass_gov.flows.workbench import Workbench
 from mass_gov.mass.learner import Learner
-from mass_gov.mass.values import Generation
+from mass_gov.mass.values import Generation, Reading
 from mass_gov.policy.sample_gates import personal_data, secrets
 from mass_gov.policy.sample_gates.recognising import look
 from mass_gov.records.artifacts import SampleContent, SamplesContent
@@ -116,7 +116,7 @@ def test_what_no_policy_asks_for_is_not_computed(open_bench: Open) -> None:
 
 def test_a_number_that_is_not_finite_drops_its_sample(open_bench: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = open_bench()
-    monkeypatch.setattr(Learner, "surprise", lambda self, pairs: [math.nan] * len(pairs))
+    monkeypatch.setattr(Learner, "read_samples", lambda self, question, read: [Reading(math.nan, None)] * len(read))
     answered = solve(bench)
     assert answered.change.body.update.outcome == "no_valid_samples"
     dropped = {sample.dropped_by for sample in content_of(answered, bench).samples if not sample.real}
@@ -127,8 +127,9 @@ def test_a_number_that_is_not_finite_drops_its_sample(open_bench: Open, monkeypa
 @pytest.mark.parametrize("start", ["scratch", "samples"])
 def test_a_forged_measure_is_found_by_replay(start: Start, open_bench: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = open_bench()
-    real = Learner.surprise
-    monkeypatch.setattr(Learner, "surprise", lambda self, pairs: [v / 2 for v in real(self, pairs)])
+    real = Learner.read_samples
+    halved = lambda self, *given: [replace(one, surprise=one.surprise / 2) for one in real(self, *given)]  # noqa: E731
+    monkeypatch.setattr(Learner, "read_samples", halved)
     answered = solve(bench)
     monkeypatch.undo()
     assert verify(bench.ledger).ok  # its verdicts follow from it: only the model can tell
@@ -233,13 +234,19 @@ def test_fresh_solutions_repeat_whichever_other_samples_are_asked_about(open_ben
     assert [one.tokens for one in again(begun)[1]] == [one.tokens for one in all_three[1]]
 
 
-def test_surprise_counts_question_and_solution_and_not_the_template(open_bench: Open) -> None:
-    learner = open_bench().learner
-    together = learner.surprise([("7+5", "12"), ("what is nine minus four", "it is 5")])
-    nll = [learner.nll([pair], None)[0] for pair in (("7+5", "12"), ("what is nine minus four", "it is 5"))]
-    assert len(together) == 2 and all(value > 0 for value in together)
-    assert together != [pytest.approx(sum(row) / len(row)) for row in nll]  # the question counts too
-    assert learner.surprise([]) == []
+def test_surprise_is_the_base_s_mean_nll_of_what_was_written_after_the_practise_prompt(
+    open_bench: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, task = open_bench().learner, "what is 7?"
+    texts = ["7+5\nSolution: ####12", "what is nine minus four\nSolution: it is ####5"]
+    together = learner.read_samples(task, [learner.as_written(text) for text in texts])
+    # The same tokens by another way: a solver that is asked with the practise prompt.
+    monkeypatch.setattr(learner._text, "template", replace(learner.template, solve=learner.template.practise))
+    for text, reading in zip(texts, together, strict=True):
+        (row,) = learner.nll([(task, text)], None)
+        assert reading.surprise == pytest.approx(sum(row) / len(row), rel=1e-4)
+        assert reading.score is None
+    assert learner.read_samples(task, []) == []
 
 
 def test_a_change_with_other_anchors_than_are_at_hand_is_said_to_be_unreadable(open_bench: Open) -> None:
@@ -264,7 +271,7 @@ def test_calibration_sees_what_the_gates_would_on_the_shipped_model(tmp_path: Pa
         ]
     finally:
         bench.ledger.close()
-    assert len(found["distinct_2"]) == len(found["self_bleu"]) == len(found["perplexity.real"]) == 6
+    assert len(found["distinct_2"]) == len(found["self_bleu"]) == 6 and len(found["perplexity.real"]) == 6 * REAL
     assert len(found["perplexity"]) == len(found["agreement"]) == len(found["density_ratio"]) == len(written)
     assert sum(found["agreement.right"]) / len(found["agreement.right"]) > 0.9
     assert sum(found["agreement.wrong"]) / len(found["agreement.wrong"]) < 0.7

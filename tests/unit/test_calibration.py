@@ -38,14 +38,16 @@ def test_the_limit_of_a_shipped_policy_is_the_calibrated_one(name: str, rule: Li
     assert settings[rule.field] == SHIPPED["limits"][rule.gate][rule.field]["limit"]
 
 
-@pytest.mark.parametrize("name", CALIBRATED)
-def test_the_band_of_perplexity_keeps_right_samples_and_is_no_wider_than_real_tasks_above(name: str) -> None:
-    """Below the band of real tasks lie right samples too (practice is easy), so `low` is what they need."""
-    band = shipped(name).document.gates.sample_perplexity
-    right, high = SHIPPED["statistics"]["perplexity.right"], SHIPPED["limits"]["sample.perplexity"]["high"]["limit"]
+def test_the_band_of_perplexity_is_that_of_right_samples_and_in_strict_that_of_real_practice() -> None:
+    """A sample that is right may be harder to write than the median of real practice; one in a hundred is let go."""
+    right, limits = SHIPPED["statistics"]["perplexity.right"], SHIPPED["limits"]["sample.perplexity"]
+    for name in ("default", "solo"):
+        band = shipped(name).document.gates.sample_perplexity
+        assert band != "unused"
+        assert band.low <= right["min"] and right["p99"] <= band.high <= right["p99"] * 1.01
+    band = shipped("strict").document.gates.sample_perplexity
     assert band != "unused"
-    assert band.high == high if name != "strict" else right["p99"] <= band.high < high
-    assert band.low <= right["min"] if name != "strict" else band.low == pytest.approx(right["p1"], abs=0.001)
+    assert (band.low, band.high) == (limits["low"]["limit"], limits["high"]["limit"])
 
 
 @pytest.mark.parametrize(("name", "percent"), [("default", 99), ("solo", 99), ("strict", 95)])

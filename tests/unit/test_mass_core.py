@@ -69,8 +69,8 @@ def test_a_core_without_a_scorer_is_a_core(folder: Path) -> None:
     write_core(replace(written(folder), scorer=None), folder)
     learner = Learner.open(folder)
     assert learner.core is not None and learner.core.scorer_digest is None
-    with pytest.raises(SettingsError, match="no scorer"):
-        learner.score_samples(QUESTION, [])
+    (reading,) = learner.read_samples(QUESTION, [learner.as_written("1+1")])
+    assert reading.score is None and reading.surprise > 0
 
 
 def test_the_core_belongs_to_the_models_digest_and_a_plain_folder_keeps_its_own(
@@ -258,19 +258,21 @@ def test_scores_are_those_of_the_base_whatever_was_read_or_adapted(cored: Path) 
     assert core is not None
     settings = SamplingSettings(max_new_tokens=12)
     samples = learner.write_samples(QUESTION, None, count=4, seed=1, settings=settings)
-    scores = learner.score_samples(QUESTION, samples)
-    assert len(set(scores)) > 1 and all(map(math.isfinite, scores))
+    tokens = [sample.tokens for sample in samples]
+    readings = learner.read_samples(QUESTION, tokens)
+    scores = [reading.score for reading in readings]
+    assert len(set(scores)) > 1 and all(score is not None and math.isfinite(score) for score in scores)
     learner.answer([QUESTION], core.adapter, max_new_tokens=4)  # an adapter lies in the slots now
-    assert learner.score_samples(QUESTION, samples) == scores
-    assert Learner.open(cored).score_samples(QUESTION, samples) == scores
-    assert learner.score_samples("1", samples) != scores
+    assert learner.read_samples(QUESTION, tokens) == readings
+    assert Learner.open(cored).read_samples(QUESTION, tokens) == readings
+    assert learner.read_samples("1", tokens) != readings
 
 
 def test_scoring_is_metered(folder: Path) -> None:
     learner = Learner.open(folder)
     (sample,) = learner.write_samples(QUESTION, None, count=1, seed=1, settings=SamplingSettings(max_new_tokens=5))
     with learner.meter() as cost:
-        learner.score_samples(QUESTION, [sample])
+        learner.read_samples(QUESTION, [sample.tokens])
     length = len(sample.prompt_tokens) + len(sample.tokens)
     assert (cost.flops, cost.generated_tokens) == (2 * learner.parameter_count * length, 0)
 
@@ -278,6 +280,5 @@ def test_scoring_is_metered(folder: Path) -> None:
 @pytest.mark.parametrize("tokens", [(10**6,), (-1,), (5,) * 300])
 def test_tokens_that_the_model_cannot_have_written_are_refused(folder: Path, tokens: tuple[int, ...]) -> None:
     learner = Learner.open(folder)
-    (sample,) = learner.write_samples(QUESTION, None, count=1, seed=1, settings=SamplingSettings(max_new_tokens=5))
     with pytest.raises(TaskError):
-        learner.score_samples(QUESTION, [replace(sample, tokens=tokens)])
+        learner.read_samples(QUESTION, [tokens])

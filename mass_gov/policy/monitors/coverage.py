@@ -9,8 +9,8 @@ probability p in n draws with probability 1 - (1-p)^n, so
 
     coverage = (PRIOR + tail kinds shown in the window) / (PRIOR + tail kinds that such a generator would show)
 
-The draws of a change are the kinds that it showed, not its samples: those are practice for one task and repeat its kinds,
-and counted one by one they would make healthy windows of few changes look as if their tail were gone.
+The draws of a change are the kinds that it showed, not its samples: those are practice for one task and repeat its
+kinds, and counted one by one they would make healthy windows of few changes look as if their tail were gone.
 
 Recursive self-training loses the tails of a distribution first (Shumailov et al., "AI models collapse when trained on
 recursively generated data", Nature 2024), while accuracy on what is common still stands.
