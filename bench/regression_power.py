@@ -32,8 +32,9 @@ from mass_gov.policy.document import PolicyDocument
 from mass_gov.policy.gate_settings import MarginGate
 from mass_gov.policy.power import pass_probability
 from mass_gov.records.change import PairedCounts, RegressionSummary, SynthesisSummary, UpdateSummary
+from mass_gov.tasks.shipped_suites import suite_bytes
 from mass_gov.tasks.suites import SuiteHeader, parse_suite
-from mass_gov.wiring import find_policy, suite_bytes
+from mass_gov.wiring import find_policy
 
 METHODS: tuple[Method, ...] = ("tango", "corrected")
 DISCORDANCE = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)

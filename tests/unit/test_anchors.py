@@ -11,8 +11,8 @@ from mass_gov.stages.anchors import MOST, how_many
 from mass_gov.tasks.anchors import parse_pool, shipped_pool
 from mass_gov.tasks.domains.base import in_suite_bucket
 from mass_gov.tasks.registry import domain, recognise, sample_tasks
+from mass_gov.tasks.shipped_suites import suite_bytes
 from mass_gov.tasks.suites import parse_suite
-from mass_gov.wiring import suite_bytes
 
 GOOD = {"question": "2+5", "working": "", "answer": "7"}
 
