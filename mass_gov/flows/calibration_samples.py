@@ -25,8 +25,9 @@ from mass_gov.policy.similarity import KeptQuestions, nearest_case
 from mass_gov.records.artifacts import SampleContent
 from mass_gov.stages.measuring import same_answer
 from mass_gov.stages.synthesis import synthesise
+from mass_gov.tasks.anchors import Anchor
 from mass_gov.tasks.registry import domain
-from mass_gov.tasks.task import MARKER, Task
+from mass_gov.tasks.task import Task
 
 RESOLVES = 8
 Statistics = dict[str, list[float]]
@@ -58,8 +59,7 @@ def sample_statistics(
 
 
 def _of_task(bench: Workbench, task: Task, parsed: Sequence[SampleContent], found: Statistics) -> None:
-    working, _, answer = task.solution.rpartition(MARKER)
-    solution = f"{working}{bench.learner.template.marker}{answer}"
+    solution = Anchor.of(task).solution(bench.learner.template.marker)
     if bench.learner.unusable(task.question, solution) is None:
         found["perplexity.real"] += bench.learner.surprise([(task.question, solution)])
     kept, nearest, earlier = list[str](), list[float](), KeptQuestions(task.question)
