@@ -24,21 +24,26 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from mass_gov.policy import Facts, Policy, judge
 from mass_gov.policy.bounds import Method, paired_lower_bound
 from mass_gov.policy.document import PolicyDocument
-from mass_gov.policy.gate_settings import MarginGate
 from mass_gov.policy.power import pass_probability
-from mass_gov.records.change import PairedCounts, RegressionSummary, SynthesisSummary, UpdateSummary
+from mass_gov.stages.regression import paired
+from mass_gov.tasks.shipped_suites import suite_bytes
 from mass_gov.tasks.suites import SuiteHeader, parse_suite
-from mass_gov.wiring import find_policy, suite_bytes
+from mass_gov.wiring import find_policy
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.fakes import facts
 
 METHODS: tuple[Method, ...] = ("tango", "corrected")
 DISCORDANCE = (0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
-SIZES = (24, 48, 60, 80, 96, 120, 160, 200, 240, 320, 400)
-MARGINS = (0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
+SIZES = (8, 17, 24, 29, 48, 56, 60, 80, 96, 120, 160, 200, 240, 320, 400)
+MARGINS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2)
 RIGHT = 0.85
 """Share of all cases that the base has right, in the ratchet."""
 SUITES = ("instance-v1", "deployment-v1")
@@ -99,6 +104,7 @@ def power_table() -> list[dict[str, Any]]:
                     "declared": rate == header.discordance,
                     "cases": header.cases,
                     "passes": pass_probability(header.cases, header.margin, rate),
+                    "passes_tango": pass_probability(header.cases, header.margin, rate, 0.0, "tango"),
                     "needed": header.needed,
                     "passes_at_needed": pass_probability(header.needed, header.margin, rate),
                 }
@@ -135,60 +141,14 @@ def ratchet(seed: int, policy: Policy, n: int, *, both: bool, attempts: int = 60
 
 def _passes(base: list[bool], previous: list[bool], new: list[bool], policy: Policy, *, both: bool) -> bool:
     gates = policy.document.gates
-    summary = RegressionSummary(
-        n=len(new),
-        against_previous=paired(previous, new, gates.regression_previous),
-        against_base=paired(base, new, gates.regression_base),
-        critical_n=0,
-        critical_lost=0,
+    summary = facts.regression(
+        paired(list(zip(previous, new, strict=True)), gates.regression_previous),
+        paired(list(zip(base, new, strict=True)), gates.regression_base),
     )
     wanted = ("regression.previous", "regression.base") if both else ("regression.previous",)
-    verdicts = {gate.name: gate.verdict for gate in judge(Facts("deployment", SYNTHESIS, UPDATE, summary), policy)}
+    judged = judge(Facts("deployment", facts.synthesis(), facts.update(), summary), policy)
+    verdicts = {gate.name: gate.verdict for gate in judged}
     return all(verdicts[name] == "pass" for name in wanted)
-
-
-def paired(before: list[bool], after: list[bool], gate: MarginGate) -> PairedCounts:
-    pairs = list(zip(before, after, strict=True))
-    gained, lost = pairs.count((False, True)), pairs.count((True, False))
-    return PairedCounts(
-        both_right=pairs.count((True, True)),
-        lost=lost,
-        gained=gained,
-        both_wrong=pairs.count((False, False)),
-        difference=(gained - lost) / len(pairs),
-        lower_bound=paired_lower_bound(gained, lost, len(pairs), gate.bound),
-        margin=gate.margin,
-    )
-
-
-SYNTHESIS = SynthesisSummary(
-    generated=6,
-    unparseable=0,
-    near_duplicate=0,
-    target_leakage=0,
-    kept=6,
-    forced=False,
-    generator="00" * 32,
-    scorer=None,
-)
-UPDATE = UpdateSummary(
-    outcome="stepped",
-    steps=1,
-    modules=1,
-    not_finite=0,
-    step_sizes="00" * 32,
-    step_norm=0.1,
-    cumulative_norm=0.1,
-    projected=False,
-    projected_norm=None,
-    loss_first=1.0,
-    loss_last=0.9,
-    anchor_kl=None,
-    delta="00" * 32,
-    retained="delta",
-    delta_key="00" * 32,
-    state="00" * 32,
-)
 
 
 def deployment_policy() -> Policy:

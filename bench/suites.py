@@ -1,7 +1,8 @@
 """What updates of the shipped core do to the regression suites: flips, verdicts, seconds. `--json` prints one object.
 
-Adapts to held-out tasks of every domain with the trained core, ungated (what a suite would see if nothing stood before
-it), runs every shipped suite on each new state, and judges it by the margin that the suite declares (`core-v1`: 0.10).
+Adapts to held-out tasks of every domain with the trained core, on what the sample gates of `research` let through (no
+gate of an update stands before a suite here), runs every shipped suite on each new state, and judges it by the margin
+that the suite declares (`core-v1`: 0.10).
 Harmful updates are the same ones with their steps taken three times as long. Seconds are CPU seconds of the one run
 that a change costs; base and previous state are asked once for all. `--tasks N` and `--seed S` choose the tasks.
 """
@@ -26,7 +27,7 @@ from mass_gov.stages.regression import RegressionRunner
 from mass_gov.stages.synthesis import score, scorer_of, synthesise
 from mass_gov.stages.update import Learned, take_steps
 from mass_gov.tasks.registry import sample_tasks
-from mass_gov.wiring import open_workbench, recommended_spec
+from mass_gov.wiring import initialise, open_workbench, recommended_spec
 
 SUITES = ("core-v1", "instance-v1", "deployment-v1")
 HARM = 3.0
@@ -53,7 +54,14 @@ def learn(bench: Workbench, question: str, seed: int) -> Iterator[tuple[str, Lea
     samples = score(
         bench.learner, question, synthesise(bench.learner, question, origin.adapter, seed, bench.spec.sampling)
     )
-    samples, _ = gate_samples(samples, question, bench.policy, origin.state, scorer_of(bench.learner, samples))
+    samples, _ = gate_samples(
+        samples,
+        question,
+        bench.policy,
+        origin.state,
+        scorer_of(bench.learner, samples),
+        cases=bench.cases_for("instance"),
+    )
     longer = update.model_copy(
         update={
             "step_size": HARM * update.step_size,
@@ -86,6 +94,7 @@ def measure(tasks: int, seed: int) -> list[Run]:
     """All suites on all updates."""
     with tempfile.TemporaryDirectory() as folder:
         settings = load_settings(home=Path(folder))
+        initialise(settings, "research")[0].close()  # the one whose gates on samples ask for no measure of a model
         bench = open_workbench(settings, recommended_spec(settings))
         runners = {name: bench.runners.named(name, bench.spec.answer) for name in SUITES}
         runs = [

@@ -32,6 +32,7 @@ from mass_gov.policy.permissions import Action
 from mass_gov.records.change import SCOPES
 from mass_gov.records.events import Actor, Role
 from mass_gov.records.settings import AdaptationSpec
+from mass_gov.tasks.shipped_suites import suite_bytes
 
 if TYPE_CHECKING:
     from mass_gov.flows.outcomes import OutcomeStore
@@ -377,18 +378,3 @@ def _anchors(settings: Settings) -> AnchorPool:
         return parse_pool(settings.anchors.read_bytes(), str(settings.anchors))
     except OSError as error:
         raise InputError(f"{settings.anchors}: {error.strerror}; give a readable file of anchors.") from None
-
-
-def suite_bytes(name: str) -> bytes:
-    """Return the file of a shipped suite by the name that policies use, `instance-v1`.
-
-    Raises:
-        InputError: there is none of that name; the message lists those that there are.
-    """
-    from importlib.resources import files  # noqa: PLC0415
-
-    folder = files("mass_gov.tasks") / "suites"
-    known = sorted(one.name.removesuffix(".jsonl") for one in folder.iterdir() if one.name.endswith(".jsonl"))
-    if name not in known:
-        raise InputError(f"there is no regression suite {name!r}. Name one that ships: {', '.join(known)}.")
-    return (folder / f"{name}.jsonl").read_bytes()

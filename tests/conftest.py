@@ -1,4 +1,4 @@
-"""Shared fixtures: tiny random models on disk, throw-away homes, and the engine that a test's ledgers lie on."""
+"""Shared fixtures: tiny random models on disk, throw-away homes, a clock, and the engine that ledgers lie on."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import engines
+from tests.fakes.clock import Clock
 
 ARCHITECTURES = ("llama", "qwen2", "gpt2")
 MEMORY = Path("/dev/shm")
@@ -35,6 +36,12 @@ def engine(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.skip(f"PostgreSQL is not tested: {why}")
     with engines.using(name):
         yield name
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The time, as this test moves it."""
+    return Clock()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -169,7 +169,8 @@ def backtest(
     from mass_gov.evidence.canonical import sha256_hex
     from mass_gov.flows import backtest as flow
     from mass_gov.records.change import SCOPES
-    from mass_gov.wiring import read_ledger, suite_bytes
+    from mass_gov.tasks.shipped_suites import suite_bytes
+    from mass_gov.wiring import read_ledger
 
     found, moment = _find(candidate), view.moment(since)
     suites = {scope: sha256_hex(suite_bytes(found.document.suite_for(scope))) for scope in SCOPES}
@@ -191,7 +192,7 @@ def _find(policy: str) -> Policy:
 def _with_suites(policy: str) -> Policy:
     """The policy, once its suites are known to be there: one whose suite nobody has could decide nothing."""
     from mass_gov.records.change import SCOPES
-    from mass_gov.wiring import suite_bytes
+    from mass_gov.tasks.shipped_suites import suite_bytes
 
     found = _find(policy)
     for scope in SCOPES:

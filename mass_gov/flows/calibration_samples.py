@@ -29,8 +29,9 @@ from mass_gov.policy.similarity import KeptQuestions, nearest_case
 from mass_gov.records.artifacts import SampleContent
 from mass_gov.stages.measuring import same_answer
 from mass_gov.stages.synthesis import score, synthesise
+from mass_gov.tasks.anchors import Anchor
 from mass_gov.tasks.registry import domain
-from mass_gov.tasks.task import MARKER, Task
+from mass_gov.tasks.task import Task
 
 RESOLVES = 8
 REAL = 4
@@ -86,9 +87,8 @@ def _of_task(bench: Workbench, task: Task, parsed: Sequence[SampleContent], foun
 
 def _as_practice(easier: Task, template: PromptTemplate) -> str:
     """What a generator would write that knows the sub-problem and how it is solved."""
-    working, _, answer = easier.solution.rpartition(MARKER)
     scratch = f"{template.scratch}{easier.scratch}" if template.scratch and easier.scratch else ""
-    return f"{easier.practice}{scratch}{template.separator}{working}{template.marker}{answer}"
+    return f"{easier.practice}{scratch}{template.separator}{Anchor.of(easier).solution(template.marker)}"
 
 
 def _of_samples(

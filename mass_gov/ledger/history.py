@@ -86,10 +86,9 @@ class HistoryReader(HeadReader):
 
     def change_by_request(self, tenant: str, deployment: str, commitment: str) -> ChangeView | None:
         """The change of a task, found by the commitment to its id: the newest, where it was made again."""
-        wanted = (changes.c.tenant == tenant) & (changes.c.deployment == deployment)
-        query = _changes().where(wanted & (changes.c.request_commitment == commitment))
-        found = self._views(query.order_by(changes.c.index.desc()).limit(1))
-        return found[0] if found else None
+        with self._database.read() as connection:
+            row = lookups.newest_of_task(connection, tenant, deployment, commitment)
+        return self.change(row["change_id"]) if row is not None else None
 
     def change_of_state(self, state: str) -> ChangeView | None:
         """The first change whose delta made a state; None for a bare base or an unknown state."""

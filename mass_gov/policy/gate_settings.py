@@ -158,7 +158,7 @@ class FlipsGate(WindowGate):
     Every `window` probes a part of the capital starts anew (`mass_gov.policy.monitors.flips`).
     """
 
-    cases: Annotated[int, Field(ge=1, le=1000, strict=True), Wider.LOWER]
+    cases: Annotated[int, Field(ge=1, le=400, strict=True), Wider.LOWER]
     tolerance: Annotated[Share, Wider.HIGHER]
 
 

@@ -52,9 +52,8 @@ def how_many(written: int, share: float) -> int:
 
 
 def _candidates(learner: Learner, pool: AnchorPool, seed: int, index: int) -> Iterator[SampleContent]:
-    marker = learner.template.marker
     for anchor in pool.in_order_of(seed):
-        solution = f"{anchor.working}{marker}{anchor.answer}"
+        solution = anchor.solution(learner.template.marker)
         if learner.unusable(anchor.question, solution) is None:
             yield _content(index, anchor, solution, learner)
 

@@ -116,15 +116,16 @@ def summarise(content: RegressionContent, gates: Gates) -> RegressionSummary:
     critical = [case for case in cases if case.critical]
     return RegressionSummary(
         n=len(cases),
-        against_previous=_paired([(c.before, c.after) for c in cases], gates.regression_previous),
-        against_base=_paired([(c.base, c.after) for c in cases], gates.regression_base),
+        against_previous=paired([(c.before, c.after) for c in cases], gates.regression_previous),
+        against_base=paired([(c.base, c.after) for c in cases], gates.regression_base),
         critical_n=len(critical),
         # Against the base as well, or a critical case could be lost in one change and forgotten in the next.
         critical_lost=sum((case.before or case.base) and not case.after for case in critical),
     )
 
 
-def _paired(pairs: list[tuple[bool, bool]], gate: MarginGate) -> PairedCounts:
+def paired(pairs: Sequence[tuple[bool, bool]], gate: MarginGate) -> PairedCounts:
+    """Count (right before, right after), and bound the difference as the gate wants it."""
     n = len(pairs)
     gained, lost = pairs.count((False, True)), pairs.count((True, False))
     return PairedCounts(

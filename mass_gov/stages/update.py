@@ -89,8 +89,7 @@ def signed_by(summary: UpdateSummary, key: str) -> UpdateSummary:
 
 def _compared(learner: Learner, adapter: Adapter, anchors: AnchorPool) -> dict[str, object]:
     """The divergence from the base at every token of those anchors that can be put to this model."""
-    marker = learner.template.marker
-    texts = [(one.question, f"{one.working}{marker}{one.answer}") for one in anchors.to_compare()]
+    texts = [(one.question, one.solution(learner.template.marker)) for one in anchors.to_compare()]
     texts = [pair for pair in texts if learner.unusable(*pair) is None]
     tokens = [value for text in learner.divergence(texts, adapter) for value in text]
     return {"anchors": anchors.digest, "divergences": tuple(_finite(value) for value in tokens)}

@@ -15,6 +15,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Self
 
 from mass_gov.errors import TaskError
 from mass_gov.tasks.registry import DOMAINS
@@ -36,6 +37,16 @@ class Anchor:
     question: str
     working: str
     answer: str
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        """The anchor that a generated task makes."""
+        working, _, answer = task.solution.rpartition(MARKER)
+        return cls(task.question, working, answer)
+
+    def solution(self, marker: str) -> str:
+        """The worked solution as a model writes it whose template marks the answer so."""
+        return f"{self.working}{marker}{self.answer}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +78,7 @@ def shipped_pool() -> AnchorPool:
         for split in _SPLITS
         for one in DOMAINS.values()
     ]
-    different = {task.question: _anchor(task) for task in tasks}
+    different = {task.question: Anchor.of(task) for task in tasks}
     lines = [json.dumps({name: getattr(one, name) for name in _FIELDS}) for one in different.values()]
     return parse_pool("\n".join(lines).encode(), "the shipped anchors")
 
@@ -98,8 +109,3 @@ def _read(line: bytes, where: str) -> Anchor:
 
 def _length(anchor: Anchor) -> int:
     return len(anchor.question) + len(anchor.working) + len(anchor.answer)
-
-
-def _anchor(task: Task) -> Anchor:
-    working, _, answer = task.solution.rpartition(MARKER)
-    return Anchor(task.question, working, answer)

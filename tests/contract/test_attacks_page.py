@@ -12,7 +12,11 @@ from tests.contract.checkout import ROOT, read
 
 PAGE = "docs/reference/attacks.md"
 IMPORTS = "--import-mode=importlib -p no:cacheprovider"
-CATALOGUE = "tests/flows/test_attacks.py"
+CATALOGUES = ("tests/flows/test_attacks.py", "tests/unit/test_audit_forgeries.py", "tests/unit/test_audit_windows.py")
+"""Every test there is of an attack and has a row, but for those that tell a truth."""
+TRUTHS = ("test_the_forger_can_write_the_truth", "test_an_event_of_a_newer_program_is_no_tampering")
+FINDINGS = re.compile(r"^def (test_verify_(?:names|finds)_\w+)", re.MULTILINE)
+"""Wherever a test is named so, it is of an attack that verification catches."""
 ENGINES = {"both": {"sqlite", "postgresql"}, "SQLite": {"sqlite"}, "PostgreSQL": {"postgresql"}, "none": set()}
 """By the last column of a row; "none" is of bytes that lie in no database."""
 
@@ -63,7 +67,25 @@ def test_every_test_that_the_page_names_is_collected_on_the_engines_that_it_says
     assert not faults
 
 
-def test_every_attack_of_the_catalogue_has_a_row(collected: list[str]) -> None:
+def test_every_attack_of_the_catalogues_has_a_row(collected: list[str]) -> None:
     assert len(collected) > 100
     told = {test for row in rows() for test in of(row, collected)}
-    assert not [test for test in collected if test.startswith(CATALOGUE) and test not in told]
+    attacks = [test for test in collected if test.startswith(CATALOGUES) and not any(name in test for name in TRUTHS)]
+    assert {test.split("::")[0] for test in attacks} == set(CATALOGUES)
+    assert not [test for test in attacks if test not in told]
+
+
+def test_whatever_verify_is_said_to_find_has_a_row() -> None:
+    files = [path for folder in ("unit", "flows", "properties") for path in (ROOT / "tests" / folder).glob("*.py")]
+    found = {
+        f"{path.relative_to(ROOT).as_posix()}::{name}" for path in files for name in FINDINGS.findall(path.read_text())
+    }
+    assert len(found) > 5
+    assert not found - {name for name, _, _ in rows()}
+
+
+def test_the_page_counts_the_lies_that_have_no_row_of_their_own(collected: list[str]) -> None:
+    (line,) = [line for line in read(PAGE).splitlines() if " lies more: " in line]
+    (name,) = re.findall(r"`(tests/\S+)`", line)
+    tests = of((name, "", "both"), collected)
+    assert line.startswith(f"| {len(tests) // len(engines_of(tests))} lies more: ")

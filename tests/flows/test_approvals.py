@@ -5,7 +5,6 @@ Denials first, on both engines. Races run in threads and in processes of their o
 
 from __future__ import annotations
 
-import datetime as dt
 import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from mass_gov.ledger.ledger import SYSTEM
 from mass_gov.policy import Policy, load_policy
 from mass_gov.records.base import timestamp
 from mass_gov.records.events import Actor, ChangeApproved, ChangeRejected
+from tests.fakes.clock import Clock
 from tests.fakes.engines import address_of
 from tests.fakes.ledger_world import BOB, EVE, REASON, LedgerWorld, shipped_policy
 
@@ -55,20 +55,6 @@ TWO, ADMINS = _with("required", "2"), _with("roles", "[admin]")
 FRESH, SIGNED = _with("max_authentication_age_seconds", "600"), _with("signature_required", "true")
 EXPIRING = _with("expires_after_hours", "2.0")
 NOBODY, CARL = Actor(principal="local", role="admin"), Actor(principal="carl", role="admin")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = dt.datetime(2026, 11, 28, 9, 0, tzinfo=dt.UTC)
-
-    def __call__(self) -> dt.datetime:
-        self.now += dt.timedelta(microseconds=1)
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -198,7 +184,7 @@ def test_a_proof_of_identity_gets_old(make: Callable[[Any], LedgerWorld], clock:
     shown = read_behaviour(world.ledger, held).digest
     with pytest.raises(PermissionRefusedError, match="there is none"):
         approve(world.ledger, held.change_id, BOB, "fine", Proof(shown))
-    clock.now += dt.timedelta(seconds=601)
+    clock.add(601)
     with pytest.raises(PermissionRefusedError, match="601 seconds old"):
         approve(world.ledger, held.change_id, BOB, "fine", Proof(shown, view.issued_at))
     with pytest.raises(IntegrityError, match="no token in use that was issued"):
@@ -214,7 +200,7 @@ def test_verify_names_an_approval_on_an_old_proof(make: Callable[[Any], LedgerWo
     with_people(world)
     held = world.record("one", step_norm=0.7)
     view = issue(world.ledger, "bob", CARL).view
-    clock.now += dt.timedelta(seconds=601)
+    clock.add(601)
     world.ledger.append([world.approval(held, BOB, authenticated_at=view.issued_at)])
     report = verify(world.ledger)
     assert report.first_wrong is not None and "601 seconds old" in report.first_wrong.what
@@ -271,7 +257,7 @@ def test_a_change_whose_time_is_over_is_rejected_and_not_approved(
     world = make(EXPIRING)
     held, other = world.record("one", step_norm=0.7), world.record("two", step_norm=0.7)
     assert expire(world.ledger) == []
-    clock.now += dt.timedelta(hours=2)
+    clock.add(7200)
     with pytest.raises(RefusedError, match="waited until 2026-11-28 11:00"):
         approve(world.ledger, held.change_id, BOB, "late", seen(world.ledger, held))
     assert [change.change_id for change in expire(world.ledger)] == [other.change_id]
@@ -291,7 +277,7 @@ def test_verify_names_an_expiry_before_its_time_and_an_approval_after_it(
     world.ledger.append([world.draft(body, SYSTEM, REASON)])
     report = verify(world.ledger)
     assert report.first_wrong is not None and "its time was not over" in report.first_wrong.what
-    clock.now += dt.timedelta(hours=3)
+    clock.add(10800)
     world.ledger.append([world.approval(late, BOB)])
     report = verify(world.ledger)
     assert sum(step.wrong for step in report.steps) == 2

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from mass_gov.flows.exchange import Answered, Request
 from mass_gov.flows.freeze import SYSTEM
 from mass_gov.flows.replay import replay
 from mass_gov.flows.workbench import Workbench
+from mass_gov.mass.learner import Learner
 from mass_gov.policy.monitors.windows import alarm_of
 from mass_gov.records.artifacts import RegressionContent
 from mass_gov.records.change import ChangeBody
@@ -24,6 +26,7 @@ from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import ChangeRecorded, ControlFrozen
 from mass_gov.records.settings import AdaptationSpec, AnswerSpec, SamplingSpec, UpdateSpec
 from mass_gov.stages.synthesis import ForcedSample
+from mass_gov.tasks.probes import probe_cases
 from mass_gov.wiring import initialise, open_workbench
 from tests.fakes.policies import lean_source
 
@@ -110,16 +113,23 @@ def test_windows_grow_over_changes_and_an_auditor_finds_them_again(open_bench: O
     assert report.first_wrong is None, report.first_wrong
 
 
-def test_a_probe_asks_each_change_its_own_cases_and_never_again(open_bench: Open) -> None:
-    bench = open_bench()
-    first, second = (practise(bench, name, "deployment").change for name in ("7", "8"))
-    contents = [
-        RegressionContent.model_validate(parse_canonical(bench.ledger.artifact(change.entry, "regression")))
-        for change in (first, second)
-    ]
-    assert [len(content.probe or ()) for content in contents] == [6, 6]
-    suite = {case.case_id for case in contents[0].cases}
-    assert not suite & {case.case_id for case in contents[0].probe or ()}
+def test_each_change_is_asked_its_own_probe_and_no_other_changes(
+    open_bench: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, asked, answer = open_bench(), list[tuple[str, ...]](), Learner.answer
+
+    def listen(learner: Learner, questions: Sequence[str], *args: Any, **named: Any) -> Any:
+        asked.append(tuple(questions))
+        return answer(learner, questions, *args, **named)
+
+    monkeypatch.setattr(Learner, "answer", listen)
+    changes = [practise(bench, name, "deployment").change for name in ("7", "8")]
+    probes = [tuple(case.question for case in probe_cases(change.change_id, 6)) for change in changes]
+    assert probes[0] != probes[1]
+    assert [asked.count(probe) for probe in probes] == [2, 3], "base, new state, and a parent where there is one"
+    for change, probe in zip(changes, probes, strict=True):
+        content = RegressionContent.model_validate(parse_canonical(bench.ledger.artifact(change.entry, "regression")))
+        assert [case.case_id for case in content.probe or ()] == [f"probe/{place}" for place in range(len(probe))]
 
 
 @pytest.mark.parametrize("start", ["scratch", "samples", "delta"])

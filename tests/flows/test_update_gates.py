@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +31,7 @@ from mass_gov.records.events import AccessDenied, Actor
 from mass_gov.records.settings import AdaptationSpec, AnswerSpec, SamplingSpec, UpdateSpec
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.wiring import initialise, open_workbench
+from tests.fakes.clock import Clock
 from tests.fakes.policies import lean_source
 
 SPEC = AdaptationSpec(
@@ -66,25 +66,6 @@ Open = Callable[..., Workbench]
 
 def both_engines(test: Callable[..., None]) -> Callable[..., None]:
     return pytest.mark.both_engines(pytest.mark.usefixtures("engine_settings")(test))
-
-
-class Clock:
-    """A clock that tests set."""
-
-    def __init__(self) -> None:
-        self.now = dt.datetime(2026, 1, 1, 12, tzinfo=dt.UTC)
-
-    def __call__(self) -> dt.datetime:
-        self.now += dt.timedelta(milliseconds=1)
-        return self.now
-
-    def add(self, seconds: float) -> None:
-        self.now += dt.timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

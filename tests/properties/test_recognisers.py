@@ -28,7 +28,7 @@ PERSONAL = {
     "telephone number": ["+49 30 901820", "+1 (415) 555-2671", "+442079460958", "(415) 555-2671", "415-555-2671"],
     "IBAN": ["DE89 3704 0044 0532 0130 00", "GB29NWBK60161331926819", "FR1420041010050500013M02606"],
     "payment card": ["4111 1111 1111 1111", "5555-5555-5555-4444", "378282246310005", "6011111111111117"],
-    "IP address": ["192.0.2.44", "2001:db8:85a3:0:0:8a2e:370:7334", "fe80:0:0::2:1:3"],
+    "IP address": ["192.0.2.44", "2001:db8:85a3:0:0:8a2e:370:7334", "fe80:0:0::2:1:3", "2001:db8::1", "fd00::a:1"],
     "US social security number": ["219-09-9999"],
     "UK national insurance number": ["QQ 12 34 56 C".replace("QQ", "AB"), "AB123456C"],
     "Spanish identity number": ["12345678Z", "X-1234567-L"],
@@ -125,6 +125,31 @@ def test_luhn_finds_every_changed_digit(number: int, change: int) -> None:
     assert other == whole[place] or not personal_data.luhn(whole[:place] + other + whole[place + 1 :])
 
 
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("US social security number", "SSN=123-45-6789"),
+        ("US social security number", "Social Security Number = 123-45-6789"),
+        ("US social security number", "customer_ssn := 123-45-6789 + 1"),
+        ("US social security number", "<ssn>123-45-6789</ssn>"),
+        ("payment card", "card = 4111 1111 1111 1111"),
+        ("payment card", "Card number=4111-1111-1111-1111"),
+        ("payment card", "cc=378282246310005"),
+        ("telephone number", "phone=+4930901820"),
+        ("telephone number", "tel = (415) 555-2671"),
+        ("telephone number", "mobile no.=415-555-2671"),
+        ("IP address", "ip = 10.0.0.1"),
+        ("IP address", "server_ip=10.0.0.1"),
+        ("IP address", "IP address = 10.0.0.1"),
+        ("IP address", "host=[2001:db8::1]:443"),
+        ("IP address", "route 10.1.0.0/16"),
+        ("IP address", "route 2001:db8::/32"),
+    ],
+)
+def test_what_is_assigned_to_its_name_is_no_calculation(kind: str, text: str) -> None:
+    assert found(text) == [kind]
+
+
 # --- mathematics is full of digits ---
 
 PLAIN = [
@@ -153,6 +178,14 @@ PLAIN = [
     "sk-1 + sk-2 = sk-3",
     "user@home",
     "10.5.2024",
+    "total = 415-555-2671",
+    "card(A) = 219-09-9999",
+    "scarcity = 219-09-9999",
+    "number = 4111111111111111",
+    "Ratio 1:2:3:4:5:6:7:8 of 72",
+    "Ratio 1::2",
+    "at 12:30::45",
+    "std::vector a::b dead::beef",
 ]
 
 
@@ -197,6 +230,10 @@ REPEATED = [
     "://",
     "1:",
     "::",
+    "a:",
+    "2001:db8::",
+    "ssn=",
+    "card number = ",
 ]
 
 

@@ -8,17 +8,16 @@ import pytest
 
 from mass_gov.errors import TaskError
 from mass_gov.stages.anchors import MOST, how_many
-from mass_gov.tasks.anchors import parse_pool, shipped_pool
+from mass_gov.tasks.anchors import Anchor, parse_pool, shipped_pool
 from mass_gov.tasks.domains.base import in_suite_bucket
 from mass_gov.tasks.registry import domain, recognise, sample_tasks
-from mass_gov.tasks.suites import parse_suite
-from mass_gov.wiring import suite_bytes
+from mass_gov.tasks.shipped_suites import questions_of, suite_names
 
 GOOD = {"question": "2+5", "working": "", "answer": "7"}
 
 
 def test_no_anchor_is_held_out_or_a_suites_question() -> None:
-    suite = {case.question for case in parse_suite(suite_bytes("core-v1")).cases}
+    suite = questions_of(tuple(suite_names()))
     for anchor in shipped_pool().anchors:
         source = domain(recognise(anchor.question) or "")
         assert source.split_of(source.read(anchor.question)) in ("easy", "meta")
@@ -26,6 +25,13 @@ def test_no_anchor_is_held_out_or_a_suites_question() -> None:
         assert anchor.answer == source.answer(source.read(anchor.question))
     hard = {task.question for task in sample_tasks(600, 1)}
     assert not hard & {anchor.question for anchor in shipped_pool().anchors}
+
+
+def test_an_anchor_is_worked_out_in_a_models_own_notation() -> None:
+    for task in sample_tasks(60, 1):
+        anchor = Anchor.of(task)
+        assert anchor.solution("#") == task.solution
+        assert anchor.solution(" Answer: ") == " Answer: ".join(task.solution.rsplit("#", 1))
 
 
 def test_the_shipped_pool_is_the_same_everywhere() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from mass_gov.errors import LedgerUnavailableError
 from mass_gov.flows.audit import verify
 from mass_gov.ledger import Ledger
 from mass_gov.records.events import AccessDenied, Actor
+from tests.fakes.clock import Clock
 from tests.fakes.engines import address_of
 from tests.fakes.ledger_world import LedgerWorld
 
@@ -19,17 +19,6 @@ pytestmark = pytest.mark.both_engines
 MALLORY = Actor(principal="mallory", role="requester")
 PLACE = ("acme", "tutor")
 CHANGE = "01890000-0000-7000-8000-000000000001"
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = dt.datetime(2026, 11, 28, 9, 0, tzinfo=dt.UTC)
-
-    def __call__(self) -> dt.datetime:
-        return self.now
-
-    def pass_(self, seconds: float) -> None:
-        self.now += dt.timedelta(seconds=seconds)
 
 
 def counts(ledger: Ledger) -> list[int]:
@@ -42,10 +31,10 @@ def test_ten_thousand_refusals_are_a_handful_of_events_that_add_up(tmp_path: Pat
     world = LedgerWorld.make(tmp_path / "home", clock=clock)
     for _ in range(10_000):
         world.ledger.deny(MALLORY, "approve", PLACE)
-        clock.pass_(0.02)  # 200 seconds of it
+        clock.add(0.02)  # 200 seconds of it
     assert len(counts(world.ledger)) == 4  # one at once, and one a minute
     world.close()
-    clock.pass_(61)
+    clock.add(61)
     later = LedgerWorld.make(tmp_path / "home", clock=clock)
     later.close()  # whoever comes next writes the rest down
     last = LedgerWorld.make(tmp_path / "home", clock=clock)
@@ -63,8 +52,8 @@ def test_a_flood_of_processes_is_no_flood_of_events(tmp_path: Path) -> None:
         world = LedgerWorld.make(tmp_path / "home", clock=clock)
         world.ledger.deny(MALLORY, "authenticate", PLACE)
         world.close()
-        clock.pass_(1)
-    clock.pass_(60)
+        clock.add(1)
+    clock.add(60)
     world = LedgerWorld.make(tmp_path / "home", clock=clock)
     world.ledger.deny(MALLORY, "authenticate", PLACE)
     assert counts(world.ledger) == [1, 12]
@@ -86,11 +75,11 @@ def test_a_sum_names_a_change_only_where_it_is_about_one(tmp_path: Path) -> None
     other = CHANGE[:-1] + "2"
     for change_id in (CHANGE, CHANGE, CHANGE):
         world.ledger.deny(MALLORY, "approve", PLACE, change_id)
-    clock.pass_(61)
+    clock.add(61)
     world.ledger.deny(MALLORY, "approve", PLACE, CHANGE)
     for change_id in (other, CHANGE):
         world.ledger.deny(MALLORY, "approve", PLACE, change_id)
-    clock.pass_(61)
+    clock.add(61)
     world.ledger.deny(MALLORY, "approve", PLACE, CHANGE)
     bodies = [e.predicate.body for e in world.ledger.entries() if e.predicate.body.type == "access.denied"]
     assert [(b.change_id, b.count) for b in bodies] == [(CHANGE, 1), (CHANGE, 3), (None, 3)]  # type: ignore[union-attr]
@@ -108,7 +97,7 @@ def test_what_could_not_be_logged_stays_counted(tmp_path: Path, monkeypatch: pyt
         patched.setattr(world.ledger._denials, "append", fails)
         with pytest.raises(LedgerUnavailableError):
             world.ledger.deny(MALLORY, "approve", PLACE)
-    clock.pass_(61)
+    clock.add(61)
     world.ledger.deny(MALLORY, "approve", PLACE)
     assert counts(world.ledger) == [2]
     world.close()

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from annotated_types import Le
 
 from mass_gov.config_data import data_folder
+from mass_gov.errors import TaskError
 from mass_gov.flows.own_measures import own_measures
 from mass_gov.policy import Policy, load_policy
+from mass_gov.policy.gate_settings import FlipsGate
 from mass_gov.policy.judgement import _measured
 from mass_gov.policy.measures import KINDS
 from mass_gov.policy.monitors.coverage import BITS, TAIL, density_ratio, shown_by, tail_coverage
@@ -19,8 +22,9 @@ from mass_gov.records.artifacts import SampleContent, SamplesContent
 from mass_gov.records.change import Measure
 from mass_gov.tasks.domains.base import in_suite_bucket
 from mass_gov.tasks.kinds import practice_kind
-from mass_gov.tasks.probes import probe_cases
+from mass_gov.tasks.probes import MOST, SUITES, probe_cases
 from mass_gov.tasks.registry import DOMAINS
+from mass_gov.tasks.shipped_suites import questions_of, suite_names
 
 GATES = {
     "window.flips": "{window: 3, limit: 20, cases: 50, tolerance: 0.0, on_fail: hold}",
@@ -228,9 +232,30 @@ def test_samples_without_a_pair_have_repeated_none() -> None:
     assert measured(written(0, "7"))["window.distinct_2.own"].value == 1.0
 
 
+def test_no_case_of_a_probe_is_a_suites_or_asked_twice() -> None:
+    assert sorted(SUITES) == suite_names(), "a suite that ships is not kept out of probes"
+    suites = questions_of(tuple(suite_names()))
+    for index in range(40):
+        asked = [case.question for case in probe_cases(f"{CHANGE}/{index}", 50)]
+        assert not suites & set(asked)
+        assert len(set(asked)) == len(asked)
+
+
 def test_probes_are_a_changes_own_and_nobody_elses() -> None:
-    cases, again, others = probe_cases(CHANGE, 40), probe_cases(CHANGE, 40), probe_cases(OTHER, 40)
+    cases, again, others = probe_cases(CHANGE, 50), probe_cases(CHANGE, 50), probe_cases(OTHER, 50)
     assert cases == again
-    assert {case.question for case in cases} != {case.question for case in others}
+    shared = {case.question for case in cases} & {case.question for case in others}
+    assert len(shared) <= 10, "chance repeats a few; a probe that is not drawn anew repeats all"
     assert all(in_suite_bucket(case.question) for case in cases)
     assert all(DOMAINS[case.domain].answer(DOMAINS[case.domain].read(case.question)) == case.answer for case in cases)
+    domains = [case.domain for case in cases]
+    assert {domains.count(name) for name in domains} == {12, 13}
+    assert sum(case.split == "hard" for case in cases) == 12
+
+
+def test_the_largest_probe_that_a_policy_can_ask_for_is_drawn() -> None:
+    (limit,) = [part.le for part in FlipsGate.model_fields["cases"].metadata if isinstance(part, Le)]
+    assert limit == MOST
+    assert len({case.question for case in probe_cases(CHANGE, MOST)}) == MOST
+    with pytest.raises(TaskError, match="at most 400"):
+        probe_cases(CHANGE, MOST + 1)

@@ -21,17 +21,15 @@ from mass_gov.records.change import (
     Identity,
     PairedCounts,
     Parents,
-    RegressionSummary,
     Scope,
-    SynthesisSummary,
     UpdateOutcome,
-    UpdateSummary,
 )
+from tests.fakes import facts as ordinary
+from tests.fakes.facts import DIGEST
 from tests.fakes.policies import lean_source
 
 POLICIES = Path(__file__).parents[2] / "policies"
 SOURCE = (POLICIES / "default" / "v1.yaml").read_text(encoding="utf-8")
-DIGEST = "ab" * 32
 
 
 def shipped(name: str) -> Policy:
@@ -143,41 +141,15 @@ def facts(
     critical_lost: int = 0,
     unparseable: int = 0,
 ) -> Facts:
-    synthesis = SynthesisSummary(
-        generated=6,
-        unparseable=unparseable,
-        near_duplicate=0,
-        target_leakage=0,
-        kept=6 - unparseable,
-        forced=False,
-        generator=DIGEST,
-        scorer=None,
-    )
-    update = UpdateSummary(
+    synthesis = ordinary.synthesis(unparseable=unparseable, kept=6 - unparseable)
+    update = ordinary.update(
         outcome=outcome,
         steps=steps,
-        modules=1,
         not_finite=int(norm is None or outcome == "not_finite"),
-        step_sizes=DIGEST,
         step_norm=norm,
         cumulative_norm=norm,
-        projected=False,
-        projected_norm=None,
-        loss_first=1.0,
-        loss_last=1.0,
-        anchor_kl=None,
-        delta=DIGEST,
-        retained="delta",
-        delta_key=DIGEST,
-        state=DIGEST,
     )
-    regression = RegressionSummary(
-        n=48,
-        against_previous=paired(lost),
-        against_base=paired(lost),
-        critical_n=4,
-        critical_lost=critical_lost,
-    )
+    regression = ordinary.regression(paired(lost), paired(lost), critical_lost)
     return Facts(scope, synthesis, update, regression)
 
 

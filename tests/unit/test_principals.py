@@ -22,6 +22,7 @@ from mass_gov.ledger import Ledger
 from mass_gov.policy import load_policy
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, PrincipalRegistered, TokenIssued
+from tests.fakes.clock import Clock
 from tests.fakes.engines import address_of
 from tests.fakes.ledger_world import ADA, BOB, LedgerWorld, shipped_policy
 
@@ -30,22 +31,6 @@ pytestmark = pytest.mark.both_engines
 NOBODY = Actor(principal="local", role="admin")
 CARL = Actor(principal="carl", role="admin")
 SCOPES = ("instance", "deployment")
-
-
-class Clock:
-    """A clock that a test moves."""
-
-    def __init__(self) -> None:
-        self.now = dt.datetime(2026, 11, 28, 9, 0, tzinfo=dt.UTC)
-
-    def __call__(self) -> dt.datetime:
-        self.now += dt.timedelta(microseconds=1)
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture
@@ -131,7 +116,7 @@ def test_without_a_good_token_nobody_acts(world: LedgerWorld, clock: Clock, toke
     elif spoil == "other name":
         given, name = token, "bob"
     elif spoil == "expired":
-        clock.now += dt.timedelta(hours=1)
+        clock.add(3600)
     elif spoil == "revoked":
         revoke(world.ledger, world.ledger.tokens("bob")[0].token_id, CARL)
     else:

@@ -14,8 +14,10 @@ from mass_gov.policy import Facts, Policy, judge
 from mass_gov.policy.bounds import exceeds, paired_lower_bound
 from mass_gov.policy.document import PolicyDocument
 from mass_gov.policy.power import cases_needed, pass_probability
+from mass_gov.stages.regression import paired
 from mass_gov.tasks.suites import SuiteHeader
 from mass_gov.wiring import find_policy
+from tests.fakes import facts
 
 SUITES = bench.headers()
 
@@ -92,10 +94,9 @@ def _judged(n: int, *, margin: float, discordance: float = 0.08) -> tuple[str, f
     document["gates"]["regression.power"] = {"discordance": discordance, "power": 0.8, "on_fail": "hold"}
     policy: Policy = shipped.model_copy(update={"document": PolicyDocument.model_validate(document)})
     gates = policy.document.gates
-    same = bench.paired([True] * n, [True] * n, gates.regression_base)
-    summary = bench.RegressionSummary(n=n, against_previous=same, against_base=same, critical_n=0, critical_lost=0)
-    facts = Facts("instance", bench.SYNTHESIS, bench.UPDATE, summary)
-    (gate,) = [gate for gate in judge(facts, policy) if gate.name == "regression.power"]
+    same = paired([(True, True)] * n, gates.regression_base)
+    given = Facts("instance", facts.synthesis(), facts.update(), facts.regression(same, same))
+    (gate,) = [gate for gate in judge(given, policy) if gate.name == "regression.power"]
     return gate.verdict, gate.limit
 
 

@@ -16,8 +16,8 @@ from mass_gov.policy.samples import judge_samples, let_through, verdicts
 from mass_gov.records.artifacts import SampleContent, SamplesContent
 from mass_gov.records.change import SynthesisSummary, UpdateSummary
 from mass_gov.stages.gates import gate_samples
+from mass_gov.tasks.shipped_suites import suite_bytes
 from mass_gov.tasks.suites import parse_suite
-from mass_gov.wiring import suite_bytes
 from tests.fakes.policies import policy_with
 
 TASK = "What is 17 + 25 * 3?"

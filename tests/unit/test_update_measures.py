@@ -18,10 +18,10 @@ from mass_gov.policy.standing import FROM_THE_LOG, HOUR, NEVER, Spent, Standing,
 from mass_gov.policy.update_measures import FROM_THE_UPDATE, asked_for, mean, percentile, update_measures
 from mass_gov.records.artifacts import ModuleStep, UpdateContent
 from mass_gov.records.base import timestamp
-from mass_gov.records.change import Decision, Measure, PairedCounts, RegressionSummary, SynthesisSummary, UpdateSummary
+from mass_gov.records.change import Decision, Measure, PairedCounts
+from tests.fakes import facts as ordinary
 from tests.fakes.policies import policy_with
 
-DIGEST = "ab" * 32
 HOLD = {"on_fail": "hold"}
 GATES: dict[str, dict[str, Any]] = {
     "update.spectral_norm": {"limit": 1.0, **HOLD},
@@ -64,39 +64,8 @@ def everything() -> Policy:
 def facts(measures: dict[str, float | None]) -> Facts:
     """A change that passes every other gate."""
     same = PairedCounts(both_right=4000, lost=0, gained=0, both_wrong=0, difference=0.0, lower_bound=0.0, margin=0.1)
-    return Facts(
-        scope="instance",
-        synthesis=SynthesisSummary(
-            generated=6,
-            unparseable=0,
-            near_duplicate=0,
-            target_leakage=0,
-            kept=6,
-            forced=False,
-            generator=DIGEST,
-            scorer=None,
-        ),
-        update=UpdateSummary(
-            outcome="stepped",
-            steps=1,
-            modules=2,
-            not_finite=0,
-            step_sizes=DIGEST,
-            step_norm=0.05,
-            cumulative_norm=0.05,
-            projected=False,
-            projected_norm=None,
-            loss_first=1.0,
-            loss_last=1.0,
-            anchor_kl=None,
-            delta=DIGEST,
-            retained="delta",
-            delta_key=DIGEST,
-            state=DIGEST,
-        ),
-        regression=RegressionSummary(n=4000, against_previous=same, against_base=same, critical_n=0, critical_lost=0),
-        measures={name: Measure(name=name, value=value, n=1) for name, value in measures.items()},
-    )
+    found = {name: Measure(name=name, value=value, n=1) for name, value in measures.items()}
+    return Facts("instance", ordinary.synthesis(), ordinary.update(), ordinary.regression(same, same), found)
 
 
 def decided(measures: dict[str, float | None], policy: Policy) -> Decision:

@@ -11,7 +11,7 @@ import ipaddress
 import re
 
 from mass_gov.policy.sample_gates.finding import About, Finding
-from mass_gov.policy.sample_gates.recognising import Recogniser, arithmetic, look
+from mass_gov.policy.sample_gates.recognising import Recogniser, arithmetic, look, named
 from mass_gov.records.artifacts import SampleContent
 
 
@@ -44,15 +44,18 @@ def _phone(match: re.Match[str]) -> bool:
     before = match.string[: match.start()].rstrip(" ")
     # After a number, a variable, a bracket or an equals sign the plus is an operator.
     operand = before[-1:].isdigit() or before[-1:] in tuple(")=*/^+-") or _VARIABLE.search(before[-2:]) is not None
-    return 8 <= digits <= 15 and not operand
+    return 8 <= digits <= 15 and (named(match) or not operand)
 
 
 def _address(match: re.Match[str]) -> bool:
+    """An address that somebody can have: 1:2:3:4:5:6:7:8 and 12:30::45 are in ranges that nobody was given."""
     try:
-        address = ipaddress.ip_address(match.group())
+        address = ipaddress.ip_interface(match.group()).ip
     except ValueError:
         return False
-    return not (address.is_unspecified or address.is_loopback) and not arithmetic(match)
+    if address.is_unspecified or address.is_loopback:
+        return False
+    return not address.is_reserved if address.version == 6 else not arithmetic(match)
 
 
 def _social_security(match: re.Match[str]) -> bool:
@@ -112,9 +115,11 @@ RECOGNISERS: tuple[Recogniser, ...] = (
         re.compile(r"(?<![\w+-])(?:\([2-9]\d\d\) ?|[2-9]\d\d[-. ])[2-9]\d\d[-.]\d{4}(?![\w-])"),
         lambda match: not arithmetic(match),
     ),
-    Recogniser("IP address", re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.]\d|\w)"), _address),
+    Recogniser("IP address", re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?:/\d\d?)?(?![\w.]\d|\w)"), _address),
     Recogniser(
-        "IP address", re.compile(r"(?<![\w:])[0-9A-Fa-f]{1,4}(?::{1,2}[0-9A-Fa-f]{1,4}){3,7}(?![\w:])"), _address
+        "IP address",
+        re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:{1,2}){1,7}(?:[0-9A-Fa-f]{1,4})?(?:/\d{1,3})?(?![\w:])"),
+        _address,
     ),
     Recogniser("US social security number", re.compile(r"(?<![\w-])\d{3}-\d\d-\d{4}(?![\w-])"), _social_security),
     Recogniser(

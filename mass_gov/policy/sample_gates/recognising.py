@@ -73,6 +73,8 @@ SHOWN = 8
 
 def arithmetic(match: re.Match[str]) -> bool:
     """Whether the digits stand in a calculation: 123-45-6789 after `What is` is a difference, not a person's number."""
+    if named(match):
+        return False
     before, after = match.string[: match.start()].rstrip(" "), match.string[match.end() :].lstrip(" ")
     if before.endswith("(") and after.startswith(")"):  # in brackets of its own
         before, after = before[:-1].rstrip(), after[1:].lstrip()
@@ -80,6 +82,17 @@ def arithmetic(match: re.Match[str]) -> bool:
     return asked or before[-1:] in tuple("=+-*/^<>(~@") or after[:1] in tuple("=+*/^<>)~@")
 
 
+def named(match: re.Match[str]) -> bool:
+    """Whether the digits are assigned to a name of what they would be: `SSN = 123-45-6789`, `<ip>10.0.0.1</ip>`."""
+    return _NAMED.search(match.string[max(match.start() - 40, 0) : match.start()]) is not None
+
+
+_NAMED = re.compile(
+    r"(?<![A-Za-z])(?:ssn|social security|(?:(?:credit|debit|payment|bank)[ _-]?)?card|cc|pan|visa|mastercard|amex"
+    r"|phone|telephone|tel|mobile|cell|fax|contact|ip|ip[ _-]?v?[46]|host|server|client|remote|gateway|addr(?:ess)?)"
+    r"(?:[ _-]?(?:number|no|num|nr|addr(?:ess)?)\.?)?[\"' ]{0,3}(?:=|:=|=>|->|>)[\"' \[]{0,3}$",
+    re.I,
+)
 _ASKED = re.compile(
     r"(?:what is|what's|compute|calculate|evaluate|simplify|solve|value of|result of|difference)\s{0,3}:?\s{0,3}$", re.I
 )

@@ -110,7 +110,7 @@ class Domain(ABC, Generic[P]):
         for _ in range(_TRIES):
             problem = self.draw(rng, split)
             question = self.render(problem)
-            if self.split_of(problem) == split and in_suite_bucket(question) == for_suite:
+            if in_suite_bucket(question) == for_suite and self.split_of(problem) == split:  # cheapest first
                 return self._task(f"{self.name}/{split}/{seed}", problem, question, split, seed)
         raise TaskError(f"{self.name} found no {split} problem in {_TRIES} draws: its splits are too narrow")
 
