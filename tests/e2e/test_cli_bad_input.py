@@ -236,6 +236,13 @@ def test_without_a_ledger_a_reader_says_how_to_make_one(cli: Command, own_home: 
     assert not own_home.exists()
 
 
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "yesterday", "9" * 5000])
+@pytest.mark.parametrize("command", [["pointers", "show", "--at"], ["policy", "backtest", "solo", "--since"]])
+def test_a_moment_that_is_none_is_named(cli: Command, own_home: Path, command: list[str], moment: str) -> None:
+    assert cli("init").status == 0
+    refused(cli(*command, moment, "--json"), 2, "time")
+
+
 @pytest.mark.parametrize("name", [UNKNOWN, "abc", "01a1", "x" * 5000, "\udcff", "'; DROP TABLE changes --", "%" * 10])
 def test_an_unknown_change_is_not_found(cli: Command, recorded: Recorded, name: str) -> None:
     before = fingerprint_of(recorded.home)
