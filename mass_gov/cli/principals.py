@@ -141,9 +141,11 @@ def _name(name: str) -> str:
 
 
 def _key(path: Path) -> VerificationKey:
+    from mass_gov.evidence.files import read_at_most
+    from mass_gov.evidence.keyfiles import MAX_SECRET_FILE_BYTES
     from mass_gov.evidence.signing import parse_public_pem
 
     try:
-        return parse_public_pem(path.read_bytes())
+        return parse_public_pem(read_at_most(path, MAX_SECRET_FILE_BYTES))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}. Give a readable PEM file.") from None

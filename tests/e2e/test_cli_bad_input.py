@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from mass_gov import wiring
+from mass_gov.config import load_settings
 from tests.e2e.conftest import Command, Ran, Recorded, fingerprint_of
 
 UNKNOWN = "01a1fa4b-0000-7000-8000-000000000000"
@@ -213,6 +215,17 @@ def test_a_policy_that_does_not_validate(
     for command in (["policy", "check"], ["policy", "show"], ["init", "--policy"]):
         refused(cli(*command, path, "--json"), 2, "mine.yaml", said)
     assert not own_home.exists()
+
+
+def test_a_file_larger_than_memory_is_refused_by_its_beginning(cli: Command, own_home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "huge.yaml"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)  # without a block on the disk
+    refused(cli("policy", "check", path, "--json"), 2, "huge.yaml", "more than the 262144 bytes")
+    refused(cli("principals", "register", "ada", "--role", "admin", "--public-key", path, "--json"), 2, "no public key")
+    assert not own_home.exists()
+    path.chmod(0o600)
+    assert wiring.signing_passphrase(load_settings(), path) is None
 
 
 def test_a_policy_whose_suite_nobody_has_is_not_put_in_force(cli: Command, own_home: Path, tmp_path: Path) -> None:
