@@ -19,6 +19,7 @@ from mass_gov.config import Settings
 from mass_gov.config_data import data_folder
 from mass_gov.errors import InputError, MissingExtraError, NotFoundError, PolicyError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
+from mass_gov.evidence.files import read_at_most
 from mass_gov.evidence.keystore import SYSTEM_SUBJECT, KeyStore
 from mass_gov.evidence.signing_keys import PURPOSES
 from mass_gov.evidence.state import state_digest
@@ -29,6 +30,7 @@ from mass_gov.flows.notify import Outbox, Webhook
 from mass_gov.ledger import Address, Ledger, ledger_exists
 from mass_gov.policy import Policy, load_policy
 from mass_gov.policy.permissions import Action
+from mass_gov.policy.strict_yaml import MAX_BYTES
 from mass_gov.records.change import SCOPES
 from mass_gov.records.events import Actor, Role
 from mass_gov.records.settings import AdaptationSpec
@@ -96,7 +98,7 @@ def signing_passphrase(settings: Settings, path: Path) -> bytes | None:
     if settings.signing_passphrase is not None:
         return settings.signing_passphrase.get_secret_value().encode()
     try:
-        encrypted = b"ENCRYPTED" in path.read_bytes()[:4096]
+        encrypted = b"ENCRYPTED" in read_at_most(path, 4096)
     except OSError:
         return None  # whoever loads it says what is wrong
     if encrypted and sys.stdin is not None and sys.stdin.isatty():
@@ -208,7 +210,7 @@ def find_policy_file(name_or_path: str) -> tuple[Policy, Path]:
             raise NotFoundError(f"there is no policy {name_or_path!r}. Use one of {known}, or a path to a .yaml file.")
         path = versions[-1]
     try:
-        source = path.read_bytes()
+        source = read_at_most(path, MAX_BYTES + 1)
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}; give a readable policy file.") from None
     return load_policy(source, str(path)), path
@@ -370,11 +372,11 @@ def _policy_of(ledger: Ledger) -> Policy:
 
 def _anchors(settings: Settings) -> AnchorPool:
     """Real tasks that a policy may mix in: the deployment's own file, or the ones that ship."""
-    from mass_gov.tasks.anchors import parse_pool, shipped_pool  # noqa: PLC0415 - only where something is learned
+    from mass_gov.tasks import anchors  # noqa: PLC0415 - only where something is learned
 
     if settings.anchors is None:
-        return shipped_pool()
+        return anchors.shipped_pool()
     try:
-        return parse_pool(settings.anchors.read_bytes(), str(settings.anchors))
+        return anchors.parse_pool(read_at_most(settings.anchors, anchors.MAX_BYTES + 1), str(settings.anchors))
     except OSError as error:
         raise InputError(f"{settings.anchors}: {error.strerror}; give a readable file of anchors.") from None

@@ -38,7 +38,7 @@ def notify(
         raise InputError("nobody is to be told: set MASS_GOV_WEBHOOK_URL and MASS_GOV_WEBHOOK_SECRET.")
     with read_ledger(chosen) as ledger:
         if dry_run:
-            done = Flushed((), box.waiting(ledger), box.cursor())
+            done = Flushed((), box.waiting(ledger), box.cursor(ledger.origin))
         else:
             done = box.flush(ledger, now=time.time(), force=True)
     told, waiting, error = done.told, done.waiting, done.cursor.last_error

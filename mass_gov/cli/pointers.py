@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="Show where deployments stand and stood; roll back, test, and move to another model.", no_args_is_help=True
 )
+_LONGEST_INDEX = 40
 AtOption = Annotated[
     str | None,
     typer.Option("--at", metavar="INDEX|TIME", help="As of a log index, or of a time (2026-11-28T10:00:00Z, UTC)."),
@@ -163,7 +164,7 @@ def rebase(
 
 
 def _seen(ledger: Ledger, tenant: str, deployment: str, at: str | None) -> PointerAsOf:
-    if at is not None and at.strip().isdecimal():
+    if at is not None and at.strip().isdecimal() and len(at) <= _LONGEST_INDEX:
         return ledger.pointer_as_of(tenant, deployment, index=int(at))
     return ledger.pointer_as_of(tenant, deployment, time=_time(at) if at is not None else None)
 
@@ -177,13 +178,13 @@ def _time(text: str) -> str:
 
     try:
         moment = dt.datetime.fromisoformat(text.strip())
-    except ValueError:
+        if moment.tzinfo is not None:
+            return timestamp(moment)
+    except (ValueError, OverflowError):  # no time at all, or one that UTC puts before the year 1 or after 9999
         raise InputError(
             f"--at {text[:60]!r} is neither a log index nor a time. Give 12, or 2026-11-28T10:00:00Z."
         ) from None
-    if moment.tzinfo is None:
-        raise InputError(f"--at {text[:60]!r} does not say its time zone. Write a Z for UTC, or +02:00.")
-    return timestamp(moment)
+    raise InputError(f"--at {text[:60]!r} does not say its time zone. Write a Z for UTC, or +02:00.")
 
 
 def _state(digest: str) -> str:

@@ -191,9 +191,9 @@ def moment(text: str | None) -> str | None:
         return None
     try:
         found = dt.datetime.fromisoformat(text)
-    except ValueError:
+        return timestamp(found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC))
+    except (ValueError, OverflowError):  # no time at all, or one that UTC puts before the year 1 or after 9999
         raise InputError(f"{one_line(text, 40)!r} is no time. Write it as 2026-11-28 or 2026-11-28T09:00.") from None
-    return timestamp(found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC))
 
 
 def backtest(candidate: Policy, found: Backtest) -> Iterator[RenderableType]:

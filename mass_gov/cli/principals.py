@@ -73,7 +73,7 @@ def register(
     key = _key(public_key) if public_key is not None else None
     roles, scopes = _among(role, BY_POWER, "--role"), _among(scope or ["instance"], SCOPES, "--scope")
     with open_ledger(chosen) as ledger:
-        who = acting(chosen, ledger, "principals").actor
+        who, before = acting(chosen, ledger, "principals").actor, ledger.principal(name)
         done = register_principal(ledger, _name(name), who, roles=roles, scopes=scopes, public_key=key)
     token = done.issued.token if done.issued is not None else None
     if as_json:
@@ -81,6 +81,8 @@ def register(
         emit({**document(done.principal), **issued})
         return
     out().print(f"{name} is registered as {', '.join(done.principal.roles)}.", soft_wrap=True)
+    if before is not None and before.public_key is not None and key is None:
+        say(f"note: {name} had a key and has none any more: their approvals are not signed. --public-key keeps it.")
     if token is not None:
         say("this is the first principal: from now on nobody acts without a token. Shown once, kept nowhere:")
         out().print(token, soft_wrap=True)
@@ -89,7 +91,7 @@ def register(
 
 @app.command()
 def retire(name: NameArgument, principal: AsOption = None, as_json: JsonFlag = False) -> None:
-    """Take every role from a principal; their tokens are worth nothing from then on. Takes an admin."""
+    """Take every role from a principal, and revoke every token of theirs. Takes an admin."""
     from mass_gov.flows.principals import retire as retire_principal
     from mass_gov.wiring import acting, open_ledger
 
@@ -139,9 +141,11 @@ def _name(name: str) -> str:
 
 
 def _key(path: Path) -> VerificationKey:
+    from mass_gov.evidence.files import read_at_most
+    from mass_gov.evidence.keyfiles import MAX_SECRET_FILE_BYTES
     from mass_gov.evidence.signing import parse_public_pem
 
     try:
-        return parse_public_pem(path.read_bytes())
+        return parse_public_pem(read_at_most(path, MAX_SECRET_FILE_BYTES))
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}. Give a readable PEM file.") from None

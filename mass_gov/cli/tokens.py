@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mass_gov.cli.options import AsOption, JsonFlag, identifier, settings
+from mass_gov.cli.options import AsOption, JsonFlag, settings
 from mass_gov.cli.output import emit, grid, out, say
 
 if TYPE_CHECKING:
@@ -46,18 +46,18 @@ def issue(
 @app.command("list")
 def list_tokens(as_json: JsonFlag = False) -> None:
     """List every token that was issued: whose, since when, until when, and whether it was revoked."""
+    from mass_gov.records.base import timestamp
     from mass_gov.wiring import read_ledger
 
     with read_ledger(settings()) as ledger:
-        found = ledger.tokens()
+        found, now = ledger.tokens(), timestamp(ledger.now())
     if as_json:
         emit({"tokens": [document(one) for one in found]})
         return
     table = grid("token", "principal", "issued (UTC)", "expires (UTC)", "stands")
     table.columns[0].no_wrap = True
     for one in found:
-        stands = f"revoked by event {one.revoked_index}" if one.revoked_index is not None else "in use"
-        table.add_row(one.token_id, one.principal, _short(one.issued_at), _short(one.expires_at), stands)
+        table.add_row(one.token_id, one.principal, _short(one.issued_at), _short(one.expires_at), _stands(one, now))
     out().print(table) if found else say("no token was issued yet: `mass-gov principals register` begins.")
 
 
@@ -73,7 +73,7 @@ def revoke(
 
     chosen = settings(principal=principal)
     with open_ledger(chosen) as ledger:
-        done = revoke_token(ledger, identifier(token_id, "token"), acting(chosen, ledger, "tokens").actor)
+        done = revoke_token(ledger, token_id.strip().lower(), acting(chosen, ledger, "tokens").actor)
     if as_json:
         emit(document(done))
     else:
@@ -90,6 +90,12 @@ def document(one: TokenView) -> dict[str, Any]:
         "revoked_index": one.revoked_index,
         "index": one.index,
     }
+
+
+def _stands(one: TokenView, now: str) -> str:
+    if one.revoked_index is not None:
+        return f"revoked by event {one.revoked_index}"
+    return "expired" if one.expires_at is not None and one.expires_at <= now else "in use"
 
 
 def _short(time: str | None) -> str:

@@ -16,6 +16,16 @@ from typing import IO
 from mass_gov.evidence.keyfiles import sync_folder
 
 
+def read_at_most(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a file: what is larger than it may be is not read whole to be refused.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        return stream.read(size)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[IO[bytes]]:
     """A stream whose content becomes `path` when the block ends well, and vanishes when it does not.

@@ -10,6 +10,7 @@ made from weights which were rolled back since, is not approved any more. Needs 
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, replace
 from typing import Literal, NoReturn
 
@@ -25,7 +26,7 @@ from mass_gov.flows.expiry import expire_one
 from mass_gov.flows.handles import SYSTEM_SUBJECT
 from mass_gov.ledger import ChangeView, Ledger
 from mass_gov.policy import Policy, load_policy
-from mass_gov.policy.approving import expires_at, must_be_shown, role_counts, too_old
+from mass_gov.policy.approving import expires_at, fresh_until, must_be_shown, role_counts, too_old
 from mass_gov.records.artifacts import AnswerContent, ReasonContent
 from mass_gov.records.base import timestamp
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
@@ -132,11 +133,9 @@ def _say_yes(ledger: Ledger, change: ChangeView, actor: Actor, reason: str, mean
     _check_person(ledger, change, actor, policy, meaning)
     _check_waiting(ledger, change, policy)
     _check_seen(ledger, change, policy, proof)
-    proof = _proven(ledger, actor, policy, proof)
-    required, approvals = (
-        policy.document.approvals.required,
-        sum(approval.meaning == meaning for approval in change.approvals) + 1,
-    )
+    proof = _proven(ledger, change, actor, policy, meaning, proof)
+    required = policy.document.approvals.required
+    approvals = sum(approval.meaning == meaning for approval in change.approvals) + 1
     approval = ChangeApproved(
         change_id=change.change_id,
         recorded=change.entry.leaf_hash,
@@ -154,7 +153,8 @@ def _say_yes(ledger: Ledger, change: ChangeView, actor: Actor, reason: str, mean
     )
     if proof.signer is not None:
         approval = approval.model_copy(update={"signature": sign_approval(approval.document(), proof.signer)})
-    drafts = [_draft(change, actor, approval, reason)]
+    until = _good_until(change, policy, meaning, proof)
+    drafts = [replace(_draft(change, actor, approval, reason), not_after=until)]
     if approvals >= required:
         drafts += [_draft(change, actor, body) for body in _effects(ledger, change, meaning)]
     ledger.append(drafts)
@@ -206,27 +206,51 @@ def _check_seen(ledger: Ledger, change: ChangeView, policy: Policy, proof: Proof
         raise StaleChangeError(f"what was shown ({proof.shown[:16]}) is not what {change.change_id} does. {look}")
 
 
-def _proven(ledger: Ledger, actor: Actor, policy: Policy, proof: Proof) -> Proof:
+def _proven(ledger: Ledger, change: ChangeView, actor: Actor, policy: Policy, meaning: Meaning, proof: Proof) -> Proof:
     """Check the approver's key and the age of their proof of identity; returns the proof as it will be recorded."""
-    registered = ledger.principal(actor.principal)
-    known = approver_key(registered.public_key) if registered is not None and registered.public_key else None
-    if known is None and (policy.document.approvals.signature_required or proof.signer is not None):
-        raise PermissionRefusedError(
-            f"{actor.principal} has registered no key to sign approvals with. An admin registers it: `mass-gov "
-            "principals register --public-key`."
-        )
-    if known is not None and (proof.signer is None or proof.signer.keyid != known.keyid):
-        what = "is not signed" if proof.signer is None else "would be signed by another key"
-        raise PermissionRefusedError(
-            f"{actor.principal} signs approvals with the key {known.keyid[:16]}, and this one {what}. Give that key: "
-            "--sign-with KEYFILE."
-        )
     now = ledger.now()
     if proof.signer is not None:  # whoever signs now, proves now who they are
         proof = replace(proof, authenticated_at=timestamp(now))
-    if (why := too_old(policy, proof.authenticated_at, now)) is not None:
-        raise PermissionRefusedError(f"{why}. Use a newly issued token, or sign: --sign-with KEYFILE.")
+    why = _wrong_key(ledger, actor, policy, proof) or _wrong_age(actor, policy, proof, now)
+    if why is not None:
+        _deny(ledger, change, actor, meaning, why)
     return proof
+
+
+def _wrong_key(ledger: Ledger, actor: Actor, policy: Policy, proof: Proof) -> str | None:
+    registered = ledger.principal(actor.principal)
+    known = approver_key(registered.public_key) if registered is not None and registered.public_key else None
+    if known is None:
+        if not policy.document.approvals.signature_required and proof.signer is None:
+            return None
+        return (
+            f"{actor.principal} has registered no key to sign approvals with. An admin registers it: `mass-gov "
+            "principals register --public-key`."
+        )
+    if proof.signer is not None and proof.signer.keyid == known.keyid:
+        return None
+    what = "is not signed" if proof.signer is None else "would be signed by another key"
+    return (
+        f"{actor.principal} signs approvals with the key {known.keyid[:16]}, and this one {what}. Give that key: "
+        "--sign-with KEYFILE."
+    )
+
+
+def _wrong_age(actor: Actor, policy: Policy, proof: Proof, now: dt.datetime) -> str | None:
+    if proof.authenticated_at is not None and proof.authenticated_at > timestamp(now):
+        return (
+            f"{actor.principal} proved who they are at {proof.authenticated_at}, and the clock says {timestamp(now)}: "
+            "it ran backwards. Set it right, or sign: --sign-with KEYFILE."
+        )
+    why = too_old(policy, proof.authenticated_at, now)
+    return f"{why}. Use a newly issued token, or sign: --sign-with KEYFILE." if why is not None else None
+
+
+def _good_until(change: ChangeView, policy: Policy, meaning: Meaning, proof: Proof) -> dt.datetime | None:
+    """Until when this yes may be written: its change waits so long, and what proves who says it is good so long."""
+    due = expires_at(policy, change.entry.predicate.time) if meaning == "apply" else None
+    moments = [moment for moment in (due, fresh_until(policy, proof.authenticated_at)) if moment is not None]
+    return min(moments, default=None)
 
 
 def _effects(ledger: Ledger, change: ChangeView, meaning: Meaning) -> list[Body]:

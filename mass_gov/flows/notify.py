@@ -4,11 +4,11 @@ Rules:
 
 - what is told: a change is held, a policy waits for its second person, learning was frozen. Ids, kind, place and time;
   nothing that a person wrote or a model generated, and no secret
-- the outbox is the log itself and a cursor: a small file that says up to which event everything was told. An event is
-  told at least once, and again under the same id after a crash between the answer and the cursor: receivers drop what
-  they had (`webhook-id`). What does not wait any more when its turn comes is not told
+- the outbox is the log itself and a cursor: a small file that says up to which event of which log everything was told.
+  An event is told at least once, and again under the same id after a crash between the answer and the cursor: receivers
+  drop what they had (`webhook-id`). What does not wait any more when its turn comes is not told
 - a failed delivery is tried again after 1, 2, 4, ... seconds, at most an hour apart; those behind it wait their turn.
-  No failure ever fails the change
+  A delivery has its seconds as a whole, however slowly the receiver speaks. No failure ever fails the change
 - signed as Standard Webhooks has it: HMAC-SHA256 over `id.timestamp.body` (https://www.standardwebhooks.com). Redirects
   are not followed: where one led, nobody chose
 
@@ -18,17 +18,19 @@ Needs no model and no torch. This module does not know who listens, nor whether 
 from __future__ import annotations
 
 import base64
-import binascii
 import fcntl
 import hashlib
 import hmac
 import json
 import os
+import queue
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -43,6 +45,8 @@ Kind = Literal["change.held", "policy.proposed", "control.frozen"]
 TIMEOUT = 2.0
 """Seconds that one delivery may take."""
 _LONGEST_WAIT = 3600.0
+_LONGEST_REASON = 200
+"""Characters of what a receiver said instead of an answer."""
 _SECRET_PREFIX = "whsec_"  # noqa: S105 - how the standard marks such secrets
 _CURSOR = "webhook.json"
 
@@ -86,13 +90,12 @@ class Webhook:
         """Check an address and a secret.
 
         Raises:
-            SettingsError: not http(s), with a name or a password in it, or no usable secret.
+            SettingsError: not http(s), with a name or a password in it, not an address at all, or no usable secret.
         """
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        if not _usable(url):
             raise SettingsError(
-                "MASS_GOV_WEBHOOK_URL is not usable: give an http:// or https:// address without a password in it. See "
-                "docs/reference/settings.md."
+                "MASS_GOV_WEBHOOK_URL is not usable: give an http:// or https:// address without a password in it, in "
+                "ASCII. See docs/reference/settings.md."
             )
         return cls(url, _secret(secret))
 
@@ -117,15 +120,28 @@ class Webhook:
         request = urllib.request.Request(  # noqa: S310 - the scheme was checked
             self.url, notice.body(), self.headers(notice, now), method="POST"
         )
+        # A socket's timeout is that of one read: a receiver that speaks a byte a second would never run into it.
+        outcome: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        threading.Thread(target=lambda: outcome.put(_post(request, timeout)), daemon=True).start()
         try:
-            with _OPENER.open(request, timeout=timeout) as answer:
-                answer.read(1024)
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise OutageError(f"the webhook answered {error.code}. Look at the receiver; it is tried again.") from None
-        except (OSError, ValueError) as error:
-            why = getattr(error, "reason", None) or error
-            raise OutageError(f"the webhook did not answer: {why}. It is tried again.") from None
+            why = outcome.get(timeout=timeout)
+        except queue.Empty:
+            why = f"gave no answer within {timeout:g} seconds"
+        if why is not None:
+            raise OutageError(f"the webhook {why}. Look at the receiver; it is tried again.")
+
+
+def _post(request: urllib.request.Request, timeout: float) -> str | None:
+    """Send a request; returns why it was not taken."""
+    try:
+        with _OPENER.open(request, timeout=timeout) as answer:
+            answer.read(1024)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return f"answered {error.code}"
+    except (OSError, ValueError, HTTPException) as error:
+        return f"gave no HTTP answer: {str(getattr(error, 'reason', None) or error)[:_LONGEST_REASON]}"
+    return None
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -142,12 +158,14 @@ class Cursor:
 
     Attributes:
         next_index: the first event that was not looked at yet.
+        origin: of the log that this counts in: a successor begins at 0 again, and so does its cursor.
         failures: deliveries of the notice at the front that failed so far.
         not_before: seconds since 1970 before which it is not tried again.
         last_error: what the last failure was.
     """
 
     next_index: int = 0
+    origin: str = ""
     failures: int = 0
     not_before: float = 0.0
     last_error: str | None = None
@@ -171,15 +189,20 @@ class Outbox:
 
     def waiting(self, ledger: Ledger) -> tuple[Notice, ...]:
         """What is to be told, oldest first."""
-        return tuple(_notices(ledger, self.cursor().next_index))
+        return tuple(_notices(ledger, self.cursor(ledger.origin).next_index))
 
-    def cursor(self) -> Cursor:
-        """Where everything was told up to; a cursor that cannot be read begins again, because twice beats never."""
+    def cursor(self, origin: str) -> Cursor:
+        """Where everything of a log was told up to; one that is another log's or unreadable begins again, because twice
+        beats never.
+        """
         try:
             raw = json.loads((self.folder / _CURSOR).read_text("utf-8"))
-            return Cursor(int(raw["next_index"]), int(raw["failures"]), float(raw["not_before"]), raw["last_error"])
+            cursor = Cursor(
+                int(raw["next_index"]), raw["origin"], int(raw["failures"]), float(raw["not_before"]), raw["last_error"]
+            )
         except (OSError, ValueError, KeyError, TypeError):
-            return Cursor()
+            return Cursor(origin=origin)
+        return cursor if cursor.origin == origin else Cursor(origin=origin)
 
     def flush(self, ledger: Ledger, *, now: float, force: bool = False, timeout: float = TIMEOUT) -> Flushed:
         """Tell everything that waits, up to the first that is not taken.
@@ -192,7 +215,7 @@ class Outbox:
             OutageError: the cursor cannot be written. What was told may then be told again.
         """
         with self._mine() as mine:
-            cursor, size = self.cursor(), ledger.size
+            cursor, size = self.cursor(ledger.origin), ledger.size
             notices = list(_notices(ledger, cursor.next_index))
             if not mine or (now < cursor.not_before and not force):
                 return Flushed((), tuple(notices), cursor)
@@ -202,14 +225,14 @@ class Outbox:
                     self.webhook.deliver(notice, int(now), timeout)
                 except OutageError as error:
                     wait = min(2.0**cursor.failures, _LONGEST_WAIT)
-                    cursor = Cursor(notice.index, cursor.failures + 1, now + wait, str(error))
+                    cursor = Cursor(notice.index, ledger.origin, cursor.failures + 1, now + wait, str(error))
                     self._write(cursor)
                     return Flushed(tuple(told), tuple(notices[len(told) :]), cursor)
                 told.append(notice)
-                cursor = Cursor(notice.index + 1)
+                cursor = Cursor(notice.index + 1, ledger.origin)
                 self._write(cursor)
             if cursor.next_index < size:
-                cursor = Cursor(size)
+                cursor = Cursor(size, ledger.origin)
                 self._write(cursor)
             return Flushed(tuple(told), (), cursor)
 
@@ -234,6 +257,7 @@ class Outbox:
     def _write(self, cursor: Cursor) -> None:
         document = {
             "next_index": cursor.next_index,
+            "origin": cursor.origin,
             "failures": cursor.failures,
             "not_before": cursor.not_before,
             "last_error": cursor.last_error,
@@ -267,12 +291,22 @@ def _kind(ledger: Ledger, entry: Entry) -> Kind | None:
             return None
 
 
+def _usable(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        plain = not parts.username and not parts.password and parts.port != 0
+    except ValueError:
+        return False
+    ascii_ = url.isascii() and url.isprintable() and " " not in url
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and plain and ascii_
+
+
 def _secret(secret: str | None) -> bytes:
     raw = b""
     if secret is not None and secret.startswith(_SECRET_PREFIX):
         try:
             raw = base64.b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
-        except binascii.Error:
+        except ValueError:
             raw = b""
     if not 24 <= len(raw) <= 64:
         raise SettingsError(

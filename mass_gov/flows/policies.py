@@ -3,7 +3,9 @@
 Rules: what widens is what the two files say (`mass_gov.policy.widening`); when in doubt it widens. The first person's
 yes to a widening policy is a proposal, the second one's activates it, and the event names both. A policy in force that
 counts one's own approval (solo) lets one person widen it alone, and the event is marked. Activation is compare-and-swap
-on the policy in force: what one looked at is what is replaced. Needs no model and no torch.
+on the policy in force: what one looked at is what is replaced. Once principals are registered, a proposal counts while
+whoever made it may still make one: neither a name from before, which nobody proved, nor somebody retired since is a
+second person. Needs no model and no torch.
 
 This module does not know who somebody is; it is told.
 """
@@ -18,6 +20,7 @@ from mass_gov.flows.handles import SYSTEM_SUBJECT
 from mass_gov.flows.initialise import policy_in_force
 from mass_gov.ledger import Ledger
 from mass_gov.policy import Policy
+from mass_gov.policy.permissions import acting_as
 from mass_gov.policy.widening import widens
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
 from mass_gov.records.events import Actor, PolicyActivated, PolicyProposed
@@ -61,7 +64,7 @@ def activate_policy(ledger: Ledger, policy: Policy, actor: Actor, tenant: str, d
         raise RefusedError(f"policy {policy.label} is in force already; nothing was done.")
     wider = widens(current.document, policy.document)
     proposed = ledger.policy_proposers(policy.digest)
-    others = tuple(sorted(name for name in proposed if name != actor.principal))
+    others = tuple(sorted(name for name in proposed if name != actor.principal and _may_still(ledger, name)))
     enough = bool(others) or not wider or current.document.approvals.self_approval
     if not enough and actor.principal in proposed:
         raise RefusedError(
@@ -73,6 +76,13 @@ def activate_policy(ledger: Ledger, policy: Policy, actor: Actor, tenant: str, d
     artifact = ArtifactDraft("policy", policy.source, SYSTEM_SUBJECT)
     ledger.append([EventDraft(actor, tenant, deployment, body, (artifact,))])
     return Activation(policy, current, wider, approvers, enough)
+
+
+def _may_still(ledger: Ledger, name: str) -> bool:
+    known = ledger.principal(name)
+    if known is None:
+        return not ledger.has_principals()
+    return acting_as(known.roles, "policies") is not None
 
 
 def _activated(policy: Policy, current: Policy, wider: tuple[str, ...], approvers: tuple[str, ...]) -> PolicyActivated:

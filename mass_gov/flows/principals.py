@@ -2,8 +2,8 @@
 
 Rules: a token is 256 random bits behind the prefix `mgv_`, shown once and never stored: the log holds its SHA-256. The
 first principal is an admin and gets a token in the same append, because from then on nobody acts without one. Retiring
-somebody takes every role away and leaves their tokens worth nothing. All of it is for admins, and the ledger's rules
-see to it that one is left who can let others in.
+somebody takes every role away and revokes their tokens, for good: registered again, they get new ones. All of it is for
+admins, and the ledger's rules see to it that one is left who can let others in.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def register(
 
 
 def retire(ledger: Ledger, name: str, actor: Actor) -> PrincipalView:
-    """Take every role from a principal.
+    """Take every role from a principal, and revoke every token of theirs.
 
     Raises:
         PermissionRefusedError: the actor is no admin.
@@ -91,7 +91,8 @@ def retire(ledger: Ledger, name: str, actor: Actor) -> PrincipalView:
     known = _known(ledger, name)
     if not known.roles:
         raise RefusedError(f"{name} is retired already. `mass-gov principals register` lets them act again.")
-    ledger.append([_draft(actor, _registration(ledger, name, (), (), None))])
+    revoked = [_revocation(actor, token) for token in ledger.tokens(name) if token.revoked_index is None]
+    ledger.append([*revoked, _draft(actor, _registration(ledger, name, (), (), None))])  # who retires himself goes last
     return _known(ledger, name)
 
 
@@ -120,7 +121,7 @@ def revoke(ledger: Ledger, token_id: str, actor: Actor) -> TokenView:
     """
     authorise(ledger, actor, "tokens", PLACE)
     found = ledger.token(token_id)
-    ledger.append([_draft(actor, TokenRevoked(token_id=found.token_id, token_hash=found.token_hash))])
+    ledger.append([_revocation(actor, found)])
     return ledger.token(found.token_id)
 
 
@@ -137,6 +138,10 @@ def _registration(
         public_key=base64.b64encode(key.spki).decode("ascii") if key is not None else None,
         policy=policy,
     )
+
+
+def _revocation(actor: Actor, token: TokenView) -> EventDraft:
+    return _draft(actor, TokenRevoked(token_id=token.token_id, token_hash=token.token_hash))
 
 
 def _new_token(name: str, expires_at: dt.datetime | None) -> tuple[str, TokenIssued]:

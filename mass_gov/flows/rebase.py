@@ -22,6 +22,7 @@ from mass_gov.flows.approve import reason_artifact
 from mass_gov.flows.authority import authorise
 from mass_gov.flows.drafting import Timed, change_drafts
 from mass_gov.flows.exchange import Request
+from mass_gov.flows.monitoring import watching
 from mass_gov.flows.standing import LogReading, refuse_paused
 from mass_gov.flows.workbench import Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ChangeView
@@ -63,16 +64,24 @@ def rebase(change_id: str, bench: Workbench, actor: Actor, reason: str) -> Rebas
     request = Request(
         recorded.question, recorded.task_id, recorded.source, identity.scope, seed, forced, identity.subject
     )
-    requested_at, timed = timestamp(bench.clock()), Timed(bench.learner)
+    made_id, requested_at, timed = str(uuid7()), timestamp(bench.clock()), Timed(bench.learner)
     with timed:
         origin = current_origin(bench)
         log = LogReading(request.scope, origin, bench)
         outcome = compute(
-            request.question, request.scope, seed, origin, bench, forced=forced, from_log=log.measures, timed=timed
+            request.question,
+            request.scope,
+            seed,
+            origin,
+            bench,
+            forced=forced,
+            watch=watching(made_id, bench),
+            from_log=log.measures,
+            timed=timed,
         )
-    made_id = str(uuid7())
     first, *rest = change_drafts(made_id, request, seed, requested_at, origin, outcome, log, timed, bench)
-    bench.ledger.append([_in_place_of(old, first), _rejection(old, actor, reason), *rest])
+    # The freeze of an alarm stands right behind the change that raised it, so the old one's rejection comes last.
+    bench.ledger.append([_in_place_of(old, first), *rest, _rejection(old, actor, reason)])
     return Rebased(bench.ledger.change(old.change_id), bench.ledger.change(made_id))
 
 

@@ -30,6 +30,7 @@ import uuid6
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from mass_gov.errors import StaleChangeError
 from mass_gov.evidence.checkpoint import Checkpoint, sign_checkpoint
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.sealing import Binding, Reference, seal
@@ -115,6 +116,7 @@ class Writer:
 
         Raises:
             RefusedError, IntegrityError, NotFoundError: a rule of the projections.
+            StaleChangeError: a draft is written later than it may be.
             InputError: a leaf of more than 64 KiB.
         """
         refuse_after_rotation([draft.body for draft in drafts])
@@ -129,14 +131,19 @@ class Writer:
 
     def _predicate(self, connection: Connection, draft: EventDraft) -> Predicate:
         event_id = str(uuid6.uuid7())
-        body = draft.body
+        body, now = draft.body, self.clock()
+        if draft.not_after is not None and now > draft.not_after:
+            raise StaleChangeError(
+                f"What a {body.type} rests on was good until {timestamp(draft.not_after)}, and it is "
+                f"{timestamp(now)} by now. Look again."
+            )
         bound_to = body.change.identity.change_id if isinstance(body, ChangeRecorded) else event_id
         return Predicate(
             format=EVENT_FORMAT,
             event_id=event_id,
             origin=self.origin,
             # The clock is written down as it is: order is by index, and `verify` lists a clock that ran backwards.
-            time=timestamp(self.clock()),
+            time=timestamp(now),
             actor=draft.actor,
             tenant=draft.tenant,
             deployment=draft.deployment,

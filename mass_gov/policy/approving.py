@@ -36,6 +36,14 @@ def expires_at(policy: Policy, recorded: str) -> dt.datetime | None:
     return None if hours is None else dt.datetime.fromisoformat(recorded) + dt.timedelta(hours=hours)
 
 
+def fresh_until(policy: Policy, authenticated_at: str | None) -> dt.datetime | None:
+    """Until when a proof of identity is good enough; None where the policy asks for none."""
+    limit = policy.document.approvals.max_authentication_age_seconds
+    if limit is None or authenticated_at is None:
+        return None
+    return dt.datetime.fromisoformat(authenticated_at) + dt.timedelta(seconds=limit)
+
+
 def too_old(policy: Policy, authenticated_at: str | None, now: dt.datetime) -> str | None:
     """Why a proof of identity is not good enough; None where it is, or where the policy asks for none."""
     limit = policy.document.approvals.max_authentication_age_seconds

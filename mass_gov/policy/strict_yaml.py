@@ -35,7 +35,7 @@ def read_mapping(source: bytes, where: str) -> tuple[dict[str, Any], dict[tuple[
 
 def _compose(source: bytes, where: str) -> yaml.Node:
     if len(source) > MAX_BYTES:
-        raise PolicyError(f"{where}: {len(source)} bytes is more than the {MAX_BYTES} a policy may have; shorten it.")
+        raise PolicyError(f"{where}: it has more than the {MAX_BYTES} bytes that a policy may have; shorten it.")
     try:
         text = source.decode("utf-8")
         _refuse_bombs(text, where)

@@ -5,6 +5,7 @@ A draft holds plaintext, so it never leaves the process; the ledger turns it int
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, field
 
 from mass_gov.records.artifacts import ArtifactRole
@@ -39,10 +40,16 @@ class ArtifactDraft:
 
 @dataclass(frozen=True, slots=True)
 class EventDraft:
-    """What will be said, by whom, where."""
+    """What will be said, by whom, where.
+
+    Attributes:
+        not_after: the last moment at which it may still be said, where it rests on something that gets too old: between
+            a look at the clock and the event lies the wait for whoever writes.
+    """
 
     actor: Actor
     tenant: str
     deployment: str
     body: Body
     artifacts: tuple[ArtifactDraft, ...] = ()
+    not_after: dt.datetime | None = None

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from mass_gov import wiring
+from mass_gov.config import load_settings
 from tests.e2e.conftest import Command, Ran, Recorded, fingerprint_of
 
 UNKNOWN = "01a1fa4b-0000-7000-8000-000000000000"
@@ -215,6 +217,17 @@ def test_a_policy_that_does_not_validate(
     assert not own_home.exists()
 
 
+def test_a_file_larger_than_memory_is_refused_by_its_beginning(cli: Command, own_home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "huge.yaml"
+    with path.open("wb") as stream:
+        stream.truncate(1 << 40)  # without a block on the disk
+    refused(cli("policy", "check", path, "--json"), 2, "huge.yaml", "more than the 262144 bytes")
+    refused(cli("principals", "register", "ada", "--role", "admin", "--public-key", path, "--json"), 2, "no public key")
+    assert not own_home.exists()
+    path.chmod(0o600)
+    assert wiring.signing_passphrase(load_settings(), path) is None
+
+
 def test_a_policy_whose_suite_nobody_has_is_not_put_in_force(cli: Command, own_home: Path, tmp_path: Path) -> None:
     source = (Path(__file__).resolve().parents[2] / "policies" / "solo" / "v1.yaml").read_text()
     path = tmp_path / "mine.yaml"
@@ -234,6 +247,13 @@ WRITERS = (["changes", "approve", "ID", "--reason", "x"], ["replay", "ID"], ["so
 def test_without_a_ledger_a_reader_says_how_to_make_one(cli: Command, own_home: Path, command: list[str]) -> None:
     refused(cli(*command, "--json"), 2, "MASS_GOV_HOME")
     assert not own_home.exists()
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "yesterday", "9" * 5000])
+@pytest.mark.parametrize("command", [["pointers", "show", "--at"], ["policy", "backtest", "solo", "--since"]])
+def test_a_moment_that_is_none_is_named(cli: Command, own_home: Path, command: list[str], moment: str) -> None:
+    assert cli("init").status == 0
+    refused(cli(*command, moment, "--json"), 2, "time")
 
 
 @pytest.mark.parametrize("name", [UNKNOWN, "abc", "01a1", "x" * 5000, "\udcff", "'; DROP TABLE changes --", "%" * 10])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from mass_gov import wiring
 from tests.e2e.conftest import Command
 from tests.fakes.ledger_world import LedgerWorld, shipped_policy
 
@@ -96,6 +98,23 @@ def test_what_was_shown_is_what_is_approved_and_signed(
     assert done.status == 0 and done.json["status"] == "applied" and done.json["shown"] == document["shown"]
     assert cli("verify").status == 0
     assert cli("changes", "expire", "--json").json == {"expired": []}
+    monkeypatch.setenv("MASS_GOV_TOKEN", carl)
+    again = cli("principals", "register", "olga", "--role", "operator", "--role", "auditor")
+    assert again.status == 0 and "has none any more" in again.err, "nobody loses a key unseen"
+    assert cli("tokens", "revoke", "zz").err.count("mass-gov tokens list") == 1
+
+
+def test_a_token_whose_time_is_over_is_not_said_to_be_in_use(
+    cli: Command, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carl = cli("principals", "register", "carl", "--role", "admin", "--json").json["token"]
+    monkeypatch.setenv("MASS_GOV_TOKEN", carl)
+    assert cli("tokens", "issue", "carl", "--expires-in", "1").status == 0
+    assert cli("tokens", "list").out.count("in use") == 2
+    hence = wiring.now() + dt.timedelta(hours=1)
+    monkeypatch.setattr(wiring, "now", lambda: hence)
+    listed = cli("tokens", "list").out
+    assert (listed.count("in use"), listed.count("expired")) == (1, 1)
 
 
 def test_nobody_is_told_where_nobody_is_to_be(cli: Command, held: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from mass_gov.ledger import ChangeView, Ledger
 from mass_gov.ledger.ledger import SYSTEM
 from mass_gov.policy import Policy, load_policy
 from mass_gov.records.base import timestamp
-from mass_gov.records.events import Actor, ChangeApproved, ChangeRejected
+from mass_gov.records.events import AccessDenied, Actor, ChangeApproved, ChangeRejected
 from tests.fakes.clock import Clock
 from tests.fakes.engines import address_of
 from tests.fakes.ledger_world import BOB, EVE, REASON, LedgerWorld, shipped_policy
@@ -55,6 +55,17 @@ TWO, ADMINS = _with("required", "2"), _with("roles", "[admin]")
 FRESH, SIGNED = _with("max_authentication_age_seconds", "600"), _with("signature_required", "true")
 EXPIRING = _with("expires_after_hours", "2.0")
 NOBODY, CARL = Actor(principal="local", role="admin"), Actor(principal="carl", role="admin")
+
+
+def wait_for_the_lock(ledger: Ledger, clock: Clock, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on an append begins so much later than it was called, as behind another process that writes."""
+    append = ledger.append
+
+    def later(drafts: Any) -> Any:
+        clock.add(seconds)
+        return append(drafts)
+
+    monkeypatch.setattr(ledger, "append", later)
 
 
 @pytest.fixture
@@ -191,6 +202,55 @@ def test_a_proof_of_identity_gets_old(make: Callable[[Any], LedgerWorld], clock:
         approve(world.ledger, held.change_id, BOB, "fine", Proof(shown, timestamp(clock.now)))  # made up
     fresh = issue(world.ledger, "bob", CARL).view
     approve(world.ledger, held.change_id, BOB, "fine", Proof(shown, fresh.issued_at))
+    report = verify(world.ledger)
+    assert report.ok, report.first_wrong
+
+
+def denied(ledger: Ledger) -> list[tuple[str, str, int]]:
+    said = (entry.predicate for entry in ledger.entries())
+    return [(p.actor.principal, p.body.action, p.body.count) for p in said if isinstance(p.body, AccessDenied)]
+
+
+def test_whoever_is_refused_for_key_or_proof_leaves_a_trace(make: Callable[[Any], LedgerWorld], clock: Clock) -> None:
+    world = make(FRESH)
+    with_people(world, Ed25519Signer.generate())
+    held = world.record("one", step_norm=0.7)
+    shown = read_behaviour(world.ledger, held).digest
+    for signer in (None, Ed25519Signer.generate()):  # a stolen token alone, and with a key of the thief's own
+        with pytest.raises(PermissionRefusedError, match="signs approvals with the key"):
+            approve(world.ledger, held.change_id, BOB, "fine", Proof(shown, None, signer))
+        clock.now += dt.timedelta(seconds=61)
+    register(world.ledger, "bob", CARL, roles=["operator"], scopes=[])
+    with pytest.raises(PermissionRefusedError, match="there is none"):
+        approve(world.ledger, held.change_id, BOB, "fine", Proof(shown))
+    assert denied(world.ledger) == [("bob", "approve", 1)] * 3
+
+
+def test_a_proof_from_the_future_is_none(make: Callable[[Any], LedgerWorld], clock: Clock) -> None:
+    world = make(FRESH)
+    with_people(world)
+    held, view = world.record("one", step_norm=0.7), issue(world.ledger, "bob", CARL).view
+    proof = Proof(read_behaviour(world.ledger, held).digest, view.issued_at)
+    clock.add(-86400)
+    with pytest.raises(PermissionRefusedError, match="ran backwards"):
+        approve(world.ledger, held.change_id, BOB, "fine", proof)
+
+
+@pytest.mark.parametrize("policy", [FRESH, EXPIRING], ids=["proof", "change"])
+def test_what_gets_too_old_while_it_waits_for_the_lock_is_not_written(
+    make: Callable[[Any], LedgerWorld], clock: Clock, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock is looked at before the lock is had: what is written in time for nobody fails verification for good."""
+    world = make(policy)
+    with_people(world)
+    held, view = world.record("one", step_norm=0.7), issue(world.ledger, "bob", CARL).view
+    proof = Proof(read_behaviour(world.ledger, held).digest, view.issued_at)
+    clock.add(590 if policy is FRESH else 7190)
+    with monkeypatch.context() as patched:
+        wait_for_the_lock(world.ledger, clock, 20, patched)
+        with pytest.raises(StaleChangeError, match="was good until 2026-11-28T"):
+            approve(world.ledger, held.change_id, BOB, "fine", proof)
+    assert world.ledger.change(held.change_id).status == "held"
     report = verify(world.ledger)
     assert report.ok, report.first_wrong
 

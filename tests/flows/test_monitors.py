@@ -13,9 +13,11 @@ from mass_gov.config import load_settings
 from mass_gov.errors import RefusedError
 from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows.adapt import adapt
+from mass_gov.flows.approve import approve
 from mass_gov.flows.audit import verify
 from mass_gov.flows.exchange import Answered, Request
-from mass_gov.flows.freeze import SYSTEM
+from mass_gov.flows.freeze import SYSTEM, unfreeze
+from mass_gov.flows.rebase import rebase
 from mass_gov.flows.replay import replay
 from mass_gov.flows.workbench import Workbench
 from mass_gov.mass.learner import Learner
@@ -23,7 +25,7 @@ from mass_gov.policy.monitors.windows import alarm_of
 from mass_gov.records.artifacts import RegressionContent
 from mass_gov.records.change import ChangeBody
 from mass_gov.records.drafts import EventDraft
-from mass_gov.records.events import ChangeRecorded, ControlFrozen
+from mass_gov.records.events import Actor, ChangeRecorded, ControlFrozen
 from mass_gov.records.settings import AdaptationSpec, AnswerSpec, SamplingSpec, UpdateSpec
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.tasks.probes import probe_cases
@@ -39,6 +41,8 @@ GATES = {
     "window.tail_coverage": "{window: 4, limit: 0.3, on_fail: hold}",
     "window.density_ratio": "{window: 4, limit: 9.0, on_fail: hold}",
 }
+OUTSIDE = "{limit: 0.0, on_fail: hold}"
+"""Every update is held for a person."""
 OF_A_WINDOW = ("window.distinct_2", "window.tail_coverage", "window.density_ratio", "window.flips")
 Open = Callable[..., Workbench]
 pytestmark = [pytest.mark.both_engines, pytest.mark.usefixtures("engine_settings")]
@@ -91,6 +95,26 @@ def test_an_alarm_holds_the_change_and_freezes_learning_in_the_same_append(open_
     assert "window.distinct_2 is" in why["text"]
     assert answered.served is not None, "serving goes on"
     assert verify(bench.ledger).first_wrong is None
+
+
+@pytest.mark.parametrize(("limit", "alarm"), [(0.3, None), (1.5, "window.distinct_2")], ids=["healthy", "alarm"])
+def test_a_stale_change_that_is_made_again_is_watched_like_any_other(
+    open_bench: Open, limit: float, alarm: str | None
+) -> None:
+    bench = open_bench(window__distinct_2=f"{{window: 4, limit: {limit}, on_fail: hold}}", update__step_norm=OUTSIDE)
+    operator, place = Actor(principal="bob", role="operator"), (bench.tenant, bench.deployment)
+    held = []
+    for name in ("7", "8"):
+        held.append(practise(bench, name, "deployment").change)
+        unfreeze(bench.ledger, operator, "looked at", *place)
+    approve(bench.ledger, held[1].change_id, operator, "moves the pointer")
+    done = rebase(held[0].change_id, bench, operator, "the pointer moved")
+    assert (done.old.status, done.new.status) == ("rejected", "held")
+    assert "window.head" in values(done.new.body) and alarm_of(done.new.body) == alarm
+    frozen = bench.ledger.frozen(*place)
+    assert (frozen.index if frozen is not None else None) == (done.new.index + 1 if alarm is not None else None)
+    report = verify(bench.ledger)
+    assert report.first_wrong is None, report.first_wrong
 
 
 def test_a_policy_without_window_gates_records_and_freezes_nothing(open_bench: Open) -> None:

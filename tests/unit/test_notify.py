@@ -6,9 +6,11 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -83,7 +85,20 @@ def box(world: LedgerWorld, receiver: Receiver) -> Outbox:
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://example.org/x", "file:///etc/passwd", "https://ada:secret@example.org/", "example.org", "http://"]
+    "url",
+    [
+        "ftp://example.org/x",
+        "file:///etc/passwd",
+        "https://ada:secret@example.org/",
+        "example.org",
+        "http://",
+        "http://[::1/",
+        "http://example.org:port/",
+        "http://example.org:0/",
+        "http://example.org/a b",
+        "http://example.org/\r\nx: y",
+        "http://exämple.org/",
+    ],
 )
 def test_only_plain_http_addresses_are_told_anything(url: str) -> None:
     with pytest.raises(SettingsError, match="MASS_GOV_WEBHOOK_URL") as refusal:
@@ -92,7 +107,7 @@ def test_only_plain_http_addresses_are_told_anything(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", [None, "", "hunter2", "whsec_", "whsec_!!", "whsec_" + base64.b64encode(b"x" * 8).decode()]
+    "secret", [None, "", "hunter2", "whsec_", "whsec_!!", "whsec_ä", "whsec_" + base64.b64encode(b"x" * 8).decode()]
 )
 def test_a_secret_that_is_none_is_refused(secret: str | None) -> None:
     with pytest.raises(SettingsError, match="MASS_GOV_WEBHOOK_SECRET"):
@@ -147,7 +162,7 @@ def test_a_receiver_that_fails_first_is_told_later_and_in_order(world: LedgerWor
     assert [one.change_id for one in third.told] == [change.change_id for change in made]
     ids = [headers["webhook-id"] for headers, _ in receiver.got]
     assert ids[0] == ids[1] == ids[2] != ids[3]  # tried again under the same id
-    assert sender.cursor() == Cursor(world.ledger.size)
+    assert sender.cursor(world.ledger.origin) == Cursor(world.ledger.size, world.ledger.origin)
 
 
 def test_what_does_not_wait_any_more_is_not_told(world: LedgerWorld, receiver: Receiver) -> None:
@@ -171,6 +186,39 @@ def test_a_receiver_that_hangs_or_is_gone_holds_nobody_up(world: LedgerWorld, re
     assert box(world, receiver).flush(world.ledger, now=0.0, timeout=0.1).told == ()
     gone = Outbox(world.folder / "other", Webhook.of("http://127.0.0.1:9/", SECRET))
     assert gone.flush(world.ledger, now=0.0).told == ()
+
+
+@pytest.mark.parametrize("says", [b"nothing that is HTTP\r\n\r\n", b""], ids=["garbage", "a byte at a time"])
+def test_a_receiver_that_speaks_no_http_or_too_slowly_fails_like_any_other(world: LedgerWorld, says: bytes) -> None:
+    world.record("one", step_norm=0.7)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=_speak, args=(server, says), daemon=True).start()
+        hook = Webhook.of(f"http://127.0.0.1:{server.getsockname()[1]}/", SECRET)
+        started = time.monotonic()
+        done = Outbox(world.folder / "notifications", hook).flush(world.ledger, now=0.0, timeout=0.5)
+        assert time.monotonic() - started < 3  # the slow one's answer takes 10 seconds
+    assert (done.told, len(done.waiting), done.cursor.failures) == ((), 1, 1)
+    assert "the webhook gave no" in (done.cursor.last_error or "")
+
+
+def _speak(server: socket.socket, says: bytes) -> None:
+    connection, _ = server.accept()
+    with connection, suppress(OSError):
+        connection.recv(65536)
+        connection.sendall(says)
+        for _ in range(0 if says else 100):
+            connection.sendall(b"H")
+            time.sleep(0.1)
+
+
+def test_the_cursor_of_another_log_hides_nothing_of_this_one(world: LedgerWorld, receiver: Receiver) -> None:
+    sender, held = box(world, receiver), world.record("one", step_norm=0.7)
+    sender.folder.mkdir()
+    # As `log succeed` leaves it: the successor begins at 0, and the cursor stood at the end of the log before it.
+    before = {"next_index": 5000, "origin": "mass-gov.local/before", "failures": 3, "not_before": 9e9, "last_error": ""}
+    (sender.folder / "webhook.json").write_text(json.dumps(before))
+    assert [one.change_id for one in sender.flush(world.ledger, now=0.0).told] == [held.change_id]
+    assert sender.flush(world.ledger, now=0.0).told == ()
 
 
 def test_a_cursor_that_cannot_be_read_tells_twice_rather_than_never(world: LedgerWorld, receiver: Receiver) -> None:

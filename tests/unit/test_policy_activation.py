@@ -13,6 +13,7 @@ from mass_gov.flows.audit import verify
 from mass_gov.flows.audit_report import VerificationReport
 from mass_gov.flows.initialise import policy_in_force
 from mass_gov.flows.policies import Activation, activate_policy
+from mass_gov.flows.principals import issue, register, retire
 from mass_gov.ledger import Ledger
 from mass_gov.policy import Policy, load_policy
 from mass_gov.records.drafts import EventDraft
@@ -88,6 +89,21 @@ def test_one_person_widens_nothing_alone(world: LedgerWorld) -> None:
     assert (done.activated, done.approvers) == (True, ("bob", "eve"))
     assert world.ledger.active_policy() == WIDER.digest
     assert report(world).ok
+
+
+def test_a_name_that_nobody_proved_and_somebody_retired_are_no_second_person(world: LedgerWorld) -> None:
+    carl, dora = (Actor(principal=name, role="admin") for name in ("carl", "dora"))
+    assert not activate(world, WIDER, EVE).activated  # self-asserted: nobody is registered yet
+    register(world.ledger, "carl", carl, roles=["admin"], scopes=[])
+    assert not activate(world, WIDER, carl).activated, "eve is nobody here"
+    register(world.ledger, "dora", carl, roles=["admin"], scopes=[])
+    issue(world.ledger, "dora", carl)
+    retire(world.ledger, "carl", dora)
+    assert not activate(world, WIDER, dora).activated, "carl may not any more"
+    register(world.ledger, "carl", dora, roles=["admin"], scopes=[])
+    done = activate(world, WIDER, carl)
+    assert (done.activated, done.approvers) == (True, ("dora", "carl"))
+    assert verify(world.ledger).ok
 
 
 def test_a_proposal_is_for_one_file_only(world: LedgerWorld) -> None:

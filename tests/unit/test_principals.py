@@ -102,7 +102,8 @@ def test_the_last_admin_can_neither_retire_nor_lose_the_last_token(world: Ledger
         ("other name", "not bob's"),
         ("expired", "expired at"),
         ("revoked", "was revoked"),
-        ("retired", "retired"),
+        ("retired", "was revoked"),
+        ("without a role", "retired"),
     ],
 )
 def test_without_a_good_token_nobody_acts(world: LedgerWorld, clock: Clock, token: str, spoil: str, match: str) -> None:
@@ -119,13 +120,17 @@ def test_without_a_good_token_nobody_acts(world: LedgerWorld, clock: Clock, toke
         clock.add(3600)
     elif spoil == "revoked":
         revoke(world.ledger, world.ledger.tokens("bob")[0].token_id, CARL)
-    else:
+    elif spoil == "retired":
         retire(world.ledger, "bob", CARL)
+    else:  # and his tokens were left to him, as an event by another program can
+        policy = world.policy.digest
+        body = PrincipalRegistered(principal="bob", roles=(), scopes=(), public_key=None, policy=policy)
+        world.ledger.append([EventDraft(CARL, "system", "principals", body)])
     before = world.ledger.size
     with pytest.raises(PermissionRefusedError, match=match):
         who(world.ledger, clock, given, "approve", name)
     assert world.ledger.size == before + 1
-    expected = ("bob", "approve", 1) if spoil == "retired" else ("unauthenticated", "authenticate", 1)
+    expected = ("bob", "approve", 1) if spoil == "without a role" else ("unauthenticated", "authenticate", 1)
     assert denials(world.ledger) == [expected]
 
 
@@ -230,6 +235,23 @@ def test_a_key_is_one_persons_and_of_one_kind(world: LedgerWorld) -> None:
     )
     with pytest.raises(IntegrityError, match="not Ed25519"):
         world.ledger.append([EventDraft(CARL, "system", "principals", body)])
+
+
+@pytest.mark.usefixtures("token")
+def test_whoever_comes_back_after_retiring_comes_back_with_new_tokens(world: LedgerWorld, clock: Clock) -> None:
+    old = [issue(world.ledger, "bob", CARL).token for _ in range(2)]
+    retire(world.ledger, "bob", CARL)
+    register(world.ledger, "bob", CARL, roles=["operator"], scopes=[])
+    for token in old:  # one of them may be why bob was retired
+        with pytest.raises(PermissionRefusedError, match="was revoked"):
+            who(world.ledger, clock, token, "approve")
+    assert who(world.ledger, clock, issue(world.ledger, "bob", CARL).token, "approve") == BOB
+    issue(world.ledger, "carl", CARL)
+    register(world.ledger, "dora", CARL, roles=["admin"], scopes=[])
+    issue(world.ledger, "dora", CARL)
+    retire(world.ledger, "carl", CARL)  # himself
+    report = verify(world.ledger)
+    assert report.ok, report.first_wrong
 
 
 @pytest.mark.usefixtures("token")
