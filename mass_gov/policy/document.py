@@ -205,7 +205,7 @@ def _with_what_joined(data: dict[str, Any]) -> dict[str, Any]:
 
 def _refuse_later(lines: dict[tuple[str, ...], int], where: str) -> None:
     """Refuse what joined with format 2 in a file that says it is older: it would be read, and would not hold."""
-    later = {(part, name) for part, before in _BEFORE.items() for name in before}
+    later: set[tuple[str, ...]] = {(part, name) for part, before in _BEFORE.items() for name in before}
     later |= {(name,) for name in (*_BEFORE_WHOLE, "suites")}
     if found := sorted((lines[path], path) for path in later & lines.keys()):
         line, path = found[0]

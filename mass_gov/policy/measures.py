@@ -55,3 +55,6 @@ PARTS: tuple[str, ...] = (
 )
 """Measures that are parts of a gate's statistic: what was spent this hour, the flips of this change's probe, what its
 samples showed, and which window it was judged in."""
+
+RECORDED: tuple[str, ...] = (*(name for name in STATISTICS if name != "update.budget"), *PARTS)
+"""Measures that a leaf may have: a budget's share is judged from its two parts, and stands nowhere."""
