@@ -352,6 +352,8 @@ def regression_of(change: ChangeBody, **fields: object) -> ChangeBody:
         (lambda c: edited(c, "synthesis", kept=999), "999 kept"),
         (lambda c: edited(c, "synthesis", kept=0, unparseable=6), "0 samples were kept"),
         (lambda c: edited(c, "synthesis", generator="cd" * 32), "another state"),
+        (lambda c: edited(c, "synthesis", kept=4, dropped={"sample.secret": 2}), "sample.secret dropped"),
+        (lambda c: edited(c, "synthesis", kept=4, dropped={"sample.format": 2}), "sample.format dropped"),
         (lambda c: regression_of(c, n=47), "48 outcomes of 47"),
         (lambda c: regression_of(c, against_base=impossible()), "128 outcomes of 48"),
         (lambda c: regression_of(c, against_base=paired(lost=3)), "right after the update"),
