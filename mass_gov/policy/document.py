@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from mass_gov.errors import PolicyError
 from mass_gov.policy.gate_settings import LATER_GATES, Gates, Limit, Part, RelativeNorm, Share, Unused
+from mass_gov.policy.possible import impossible
 from mass_gov.policy.rules import Rule
 from mass_gov.policy.strict_yaml import read_mapping
 from mass_gov.policy.wider import Wider
@@ -186,6 +187,9 @@ def load_policy(source: bytes, where: str = "policy") -> Policy:
         document = PolicyDocument.model_validate(data)
     except ValidationError as error:
         raise PolicyError(_explain(error, lines, where)) from None
+    for path, what in impossible(document):
+        dotted = " > ".join(path)
+        raise PolicyError(f"{where}, line {_line(path, lines)}: {dotted}: {what} See docs/reference/policy.md.")
     return Policy(document=document, digest=hashlib.sha256(source).hexdigest(), source=source)
 
 
@@ -249,15 +253,19 @@ def _other_choice(fault: ErrorDetails) -> bool:
     return fault["type"] == "literal_error" and not isinstance(fault["input"], str)
 
 
+def _line(path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> int:
+    """The line of a setting, or of the nearest part around it that the file has."""
+    return next(lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines)
+
+
 def _explain(error: ValidationError, lines: dict[tuple[str, ...], int], where: str) -> str:
     # An unknown key comes first: a misspelt key is also reported as a missing one, which would mislead.
     faults = [fault for fault in error.errors(include_url=False) if not _other_choice(fault)] or error.errors()
     first = min(faults, key=lambda item: item["type"] != "extra_forbidden")
     path = tuple(str(part) for part in first["loc"])
-    known = next(path[:n] for n in range(len(path), -1, -1) if path[:n] in lines)
     dotted = " > ".join(part for part in path if not _TYPE_NAME.search(part))
     what = _REMEDIES.get(first["type"], first["msg"].removeprefix("Value error, "))
     if isinstance(first["input"], str) and _QUANTITY.fullmatch(first["input"]):
         what = f"{first['input']!r} carries a unit; the key says the unit, and the value is the number alone"
     more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{where}, line {lines[known]}: {dotted}: {what}.{more} See docs/reference/policy.md."
+    return f"{where}, line {_line(path, lines)}: {dotted}: {what}.{more} See docs/reference/policy.md."

@@ -210,6 +210,11 @@ class Gates(Part):
                 raise ValueError(f"{name} is judged in every scope; take `scopes` out of it")
         return self
 
+    @property
+    def narrower_margin(self) -> float:
+        """Of the two margins: what the suite has to be large enough for."""
+        return min(self.regression_previous.margin, self.regression_base.margin)
+
     def named(self) -> dict[str, Any]:
         """Every gate by its name in the file, in the catalogue's order: its settings, or `unused`."""
         return {str(field.alias): getattr(self, attribute) for attribute, field in type(self).model_fields.items()}

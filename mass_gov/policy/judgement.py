@@ -210,9 +210,8 @@ def _regression_gates(regression: RegressionSummary, gates: Gates) -> Iterator[G
         critical.on_fail,
     )
     if gates.regression_power != "unused":
-        margin = min(gates.regression_previous.margin, gates.regression_base.margin)
         power = gates.regression_power
-        needed = float(cases_needed(margin, power.discordance, power.power))
+        needed = float(cases_needed(gates.narrower_margin, power.discordance, power.power))
         result = _at_least(
             "regression.power", "regression", "cases", float(regression.n), needed, regression.n, power.on_fail
         )

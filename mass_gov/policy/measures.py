@@ -39,6 +39,9 @@ KINDS: tuple[str, ...] = (
 )
 """Per shipped domain: which kinds of it the kept samples showed, as a set of bits (`mass_gov.policy.monitors`)."""
 
+KINDS_OF: tuple[str, ...] = ("window.tail_coverage", "window.density_ratio")
+"""The gates that these are the parts of."""
+
 OWN: tuple[str, ...] = ("window.distinct_2.own", *KINDS)
 """What later windows have to know of this change's samples."""
 

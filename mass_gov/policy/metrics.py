@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from mass_gov.policy.gate_settings import GATE_NAMES
-from mass_gov.policy.measures import RECORDED
+from mass_gov.policy.gate_settings import GATE_NAMES, LATER_GATES
+from mass_gov.policy.measures import KINDS, KINDS_OF, RECORDED
 
 if TYPE_CHECKING:
     from mass_gov.policy.judgement import Facts
@@ -55,6 +55,23 @@ def _dropped(gate: str) -> str:
 
 METRICS: Mapping[str, Kind] = _kinds()
 """Every metric by name, with its type."""
+
+
+def gates_behind(metric: str) -> tuple[str, ...]:
+    """The gates of which one has to be in use for a change to have this metric; none where it does not hang on any."""
+    return _BEHIND.get(metric, ())
+
+
+def _behind() -> dict[str, tuple[str, ...]]:
+    windows = tuple(gate for gate in GATE_NAMES if gate.startswith("window."))
+    found = {_dropped(gate): (gate,) for gate in LATER_GATES if gate.startswith(_SAMPLE)}
+    for measure in (name for name in RECORDED if name.startswith("window.")):
+        of = KINDS_OF if measure in KINDS else tuple(gate for gate in windows if measure.startswith(gate))
+        found[metric_of(measure)] = of or windows
+    return found
+
+
+_BEHIND = _behind()
 
 
 def metrics_of(facts: Facts) -> dict[str, Value]:
