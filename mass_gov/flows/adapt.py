@@ -165,9 +165,8 @@ def compute(
         samples = score(bench.learner, question, samples, perplexity=surprise)
         scorer = scorer_of(bench.learner, samples)
     samples, synthesis = gated(samples, question, scope, seed, origin, scorer, bench, stage)
-    measures: tuple[Measure, ...] = ()
-    if synthesis.kept:
-        measures = sample_measures(samples.samples, document.gates_for(scope))
+    asked = asked_for(document, scope)
+    measures = sample_measures(samples.samples, asked) if synthesis.kept else ()
     with stage("update"):
         if learned is None:
             learned = take_steps(
@@ -177,7 +176,7 @@ def compute(
                 origin.state,
                 bench.spec.update,
                 radius=document.update.radius_for(scope),
-                asked=asked_for(document, scope),
+                asked=asked,
                 anchors=bench.anchors,
             )
     with stage("regression"):

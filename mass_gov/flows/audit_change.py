@@ -19,9 +19,9 @@ from mass_gov.evidence.canonical import canonical_bytes, parse_canonical, sha256
 from mass_gov.evidence.state import state_digest
 from mass_gov.flows.audit_report import Findings
 from mass_gov.policy import Policy
-from mass_gov.policy.diversity import MEASURED, sample_measures
+from mass_gov.policy.diversity import FROM_THE_SAMPLES, sample_measures
 from mass_gov.policy.samples import dropped_later, judge_samples
-from mass_gov.policy.update_measures import FROM_THE_UPDATE, mean, update_measures
+from mass_gov.policy.update_measures import FROM_THE_UPDATE, asked_for, mean, update_measures
 from mass_gov.records.artifacts import (
     AnswerContent,
     ArtifactRole,
@@ -147,11 +147,12 @@ def _judged_again(
 
 def _measured_again(content: SamplesContent, change: ChangeBody, policy: Policy, check: Comparison) -> None:
     """(9) What later gates dropped, and the measures of diversity and real share, are those of the samples."""
-    gates = policy.document.gates_for(change.identity.scope)
+    document, scope = policy.document, change.identity.scope
+    gates = document.gates_for(scope)
     with check.at("samples"):
         check.same("samples", "dropped by later gates", change.synthesis.dropped, dropped_later(content.samples, gates))
-        found = sample_measures(content.samples, gates) if change.synthesis.kept else ()
-        recorded = [measure for measure in change.measures or () if measure.name in MEASURED]
+        found = sample_measures(content.samples, asked_for(document, scope)) if change.synthesis.kept else ()
+        recorded = [measure for measure in change.measures or () if measure.name in FROM_THE_SAMPLES]
         check.same("samples", "measures", _by_name(recorded), _by_name(found))
 
 

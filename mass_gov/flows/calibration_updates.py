@@ -52,9 +52,7 @@ def update_statistics(
 def neutral(policy: Policy) -> Policy:
     """The same policy with every later gate unused: none of its calibrated limits can drop a sample."""
     document = policy.document
-    fields = type(document.gates).model_fields.items()
-    unused = {attribute: "unused" for attribute, field in fields if field.alias in LATER_GATES}
-    gates = document.gates.model_copy(update=unused)
+    gates = document.gates.model_copy(update={name.replace(".", "_"): "unused" for name in LATER_GATES})
     return policy.model_copy(update={"document": document.model_copy(update={"gates": gates})})
 
 

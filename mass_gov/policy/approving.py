@@ -9,16 +9,13 @@ Pure: times come in as the log's, and nothing here knows which principal is whos
 from __future__ import annotations
 
 import datetime as dt
-import re
 
 from mass_gov.policy.document import Policy
-
-_FORMAT_1 = re.compile(rb"^format:[ \t]*1\b", re.MULTILINE)
 
 
 def must_be_shown(policy: Policy) -> bool:
     """Whether an approval has to say which behaviour diff was shown: always, but where one person may do all of it."""
-    return not policy.document.approvals.self_approval and _FORMAT_1.search(policy.source) is None
+    return not policy.document.approvals.self_approval and policy.document.format > 1
 
 
 def role_counts(policy: Policy, role: str) -> bool:

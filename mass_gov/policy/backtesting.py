@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from mass_gov.policy.cel import compile_program
 from mass_gov.policy.document import MEASURED_LIMITS, Policy
-from mass_gov.policy.gate_settings import LATER_GATES, BudgetGate, GatePart, Gates
+from mass_gov.policy.gate_settings import LATER_GATES, BudgetGate, GatePart
 from mass_gov.policy.judgement import Facts
 from mass_gov.policy.metrics import metrics_of
 from mass_gov.policy.rules import PREFIX
@@ -29,8 +29,8 @@ _JUDGES_ONLY = frozenset({"limit", "on_fail", "scopes", "margin", "changes_per_h
 def not_recorded(facts: Facts, candidate: Policy) -> Iterator[str]:
     """Gates, limits and rules of the candidate whose statistics the change does not have, by name."""
     gates = candidate.document.gates_for(facts.scope)
-    for name, settings in _named(gates):
-        if name in LATER_GATES and isinstance(settings, GatePart) and _lacks(name, settings, facts):
+    for name, settings in gates.used().items():
+        if name in LATER_GATES and _lacks(name, settings, facts):
             yield name
     for limit in MEASURED_LIMITS:
         if getattr(candidate.document.envelope, limit) != "unused" and f"update.{limit}" not in facts.measures:
@@ -44,7 +44,7 @@ def not_recorded(facts: Facts, candidate: Policy) -> Iterator[str]:
 def computed_otherwise(candidate: Policy, recorded: Policy, scope: Scope) -> tuple[str, ...]:
     """What the candidate makes the system compute in another way than the recorded policy did, by name."""
     new, old = candidate.document, recorded.document
-    was, would = dict(_named(old.gates_for(scope))), dict(_named(new.gates_for(scope)))
+    was, would = old.gates_for(scope).named(), new.gates_for(scope).named()
     differing = [name for name in would if _computing(was[name]) != _computing(would[name])]
     samples = new.samples != old.samples or any(name.startswith("sample.") for name in differing)
     windows = [name for name in differing if name.startswith("window.") and would[name] != "unused"]
@@ -67,10 +67,6 @@ def _projects_otherwise(update: UpdateSummary, before: float | None, after: floa
     """Whether the step would have been another one; one that neither radius cuts is the same under both."""
     would = after is not None and update.step_norm is not None and update.step_norm > after
     return before != after and (update.projected or would)
-
-
-def _named(gates: Gates) -> Iterator[tuple[str, object]]:
-    return ((str(field.alias), getattr(gates, name)) for name, field in Gates.model_fields.items())
 
 
 def _computing(settings: object) -> object:

@@ -5,8 +5,8 @@ judged. Rules:
 
   1. an update was taken <=> there is a delta <=> it names its key <=> the new state was tested
   2. no sample was kept <=> the outcome is `no_valid_samples`; then no step was taken
-  3. every sample was either dropped for one reason or kept, and was written by the parent state; what the requester
-     supplied was scored by nobody
+  3. every sample was either dropped for one reason, by a gate of the catalogue, or kept, and was written by the parent
+     state; what the requester supplied was scored by nobody
   4. a measure is in the catalogue and stands there once
   5. each comparison's outcomes add up to the suite, and both comparisons have the same new state
 
@@ -19,7 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mass_gov.errors import IntegrityError
-from mass_gov.policy.measures import PARTS, STATISTICS
+from mass_gov.policy.gate_settings import LATER_GATES
+from mass_gov.policy.measures import RECORDED
 from mass_gov.records.change import ChangeBody, PairedCounts, RegressionSummary, SynthesisSummary
 
 
@@ -57,7 +58,7 @@ def _faults(change: ChangeBody) -> Iterator[str]:
 
 def _measures(change: ChangeBody) -> Iterator[str]:
     names = [measure.name for measure in change.measures or ()]
-    if unknown := sorted(set(names) - STATISTICS.keys() - set(PARTS)):
+    if unknown := sorted(set(names) - set(RECORDED)):
         yield f"it has a measure {unknown[0]} that no gate of this release judges"
     if len(set(names)) != len(names):
         yield "it has two measures of one name"
@@ -83,7 +84,9 @@ def _outcome(change: ChangeBody) -> Iterator[str]:
 
 
 def _samples(synthesis: SynthesisSummary) -> Iterator[str]:
-    later = sum((synthesis.dropped or {}).values())
+    counted, later = synthesis.dropped or {}, sum((synthesis.dropped or {}).values())
+    if unknown := sorted(counted.keys() - {gate for gate in LATER_GATES if gate.startswith("sample.")}):
+        yield f"it counts samples that {unknown[0]} dropped, which is no gate with a count of its own"
     dropped = synthesis.unparseable + synthesis.near_duplicate + synthesis.target_leakage + later
     if synthesis.forced and synthesis.scorer is not None:
         yield "its samples were supplied by the requester, and it names a scorer of them"

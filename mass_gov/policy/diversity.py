@@ -15,25 +15,24 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from mass_gov.policy.gate_settings import Gates
 from mass_gov.policy.sample_weights import real_share_of
 from mass_gov.records.artifacts import SampleContent
 from mass_gov.records.change import Measure
 
 _TOKEN = re.compile(r"[^\W\d_]+|\d|[^\w\s]|_")
 ORDER = 4
-MEASURED = ("update.distinct_2", "update.real_share", "update.self_bleu")
-"""As the leaf sorts them."""
+FROM_THE_SAMPLES = ("update.distinct_2", "update.real_share", "update.self_bleu")
+"""Measures that samples give, as the leaf sorts them."""
 
 
-def sample_measures(judged: Sequence[SampleContent], gates: Gates) -> tuple[Measure, ...]:
-    """The measures of this module that the gates ask for, of judged and weighed samples."""
-    used = [name for name in MEASURED if getattr(gates, name.replace(".", "_")) != "unused"]
-    if not used:
+def sample_measures(judged: Sequence[SampleContent], names: Collection[str]) -> tuple[Measure, ...]:
+    """The measures of `names` that judged and weighed samples give, by name as in a leaf."""
+    wanted = [name for name in FROM_THE_SAMPLES if name in names]
+    if not wanted:
         return ()
     kept = [sample for sample in judged if not sample.dropped_by]
     questions = [sample.question or "" for sample in kept if not sample.real]
@@ -42,7 +41,7 @@ def sample_measures(judged: Sequence[SampleContent], gates: Gates) -> tuple[Meas
         "update.self_bleu": (self_bleu(questions), len(questions)),
         "update.real_share": (real_share_of(judged), len(kept)),
     }
-    return tuple(Measure(name=name, value=found[name][0], n=found[name][1]) for name in used)
+    return tuple(Measure(name=name, value=found[name][0], n=found[name][1]) for name in wanted)
 
 
 def tokens(text: str) -> list[str]:

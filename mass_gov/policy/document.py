@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 
 from mass_gov.errors import PolicyError
 from mass_gov.policy.gate_settings import LATER_GATES, Gates, Limit, Part, RelativeNorm, Share, Unused
+from mass_gov.policy.possible import impossible
 from mass_gov.policy.rules import Rule
 from mass_gov.policy.strict_yaml import read_mapping
 from mass_gov.policy.wider import Wider
@@ -125,7 +126,8 @@ class Suites(Part):
 class PolicyDocument(Part):
     """The file, field by field."""
 
-    format: Annotated[Literal[2], Wider.NEITHER]
+    format: Annotated[int, Field(ge=1, le=2, strict=True), Wider.LOWER]
+    """As the file declares it. One of format 1 asks of nobody to have seen what they approve (`policy.approving`)."""
     name: Annotated[Slug, Wider.NEITHER]
     version: Annotated[int, Field(ge=1, le=1_000_000, strict=True), Wider.NEITHER]
     description: Annotated[str, Field(max_length=2000), Wider.NEITHER]
@@ -178,45 +180,53 @@ def load_policy(source: bytes, where: str = "policy") -> Policy:
         PolicyError: with `where`, the line, what is wrong, and what is accepted.
     """
     data, lines = read_mapping(source, where)
-    data = _as_format_2(data)
+    if data.get("format") == 1:
+        _refuse_later(lines, where)
+        data = _with_what_joined(data)
     try:
         document = PolicyDocument.model_validate(data)
     except ValidationError as error:
         raise PolicyError(_explain(error, lines, where)) from None
+    for path, what in impossible(document):
+        dotted = " > ".join(path)
+        raise PolicyError(f"{where}, line {_line(path, lines)}: {dotted}: {what} See docs/reference/policy.md.")
     return Policy(document=document, digest=hashlib.sha256(source).hexdigest(), source=source)
 
 
-def _as_format_2(data: dict[str, Any]) -> dict[str, Any]:
-    """Read a file of format 1, which had one suite, ten gates, Tango's bound and no rules, as what it says in format 2.
+def _with_what_joined(data: dict[str, Any]) -> dict[str, Any]:
+    """A file of format 1, which had one suite, ten gates, Tango's bound and no rules, with what joined since as it was.
 
     Logs hold such files, and what they decided has to be derived again (decision 0009).
     """
-    if data.get("format") != 1 or not all(
-        isinstance(data.get(part), dict) for part in ("gates", "envelope", "approvals")
-    ):
-        return data
     suite = {"suites": {"instance": data["suite"], "deployment": data["suite"]}} if "suite" in data else {}
     rest = {name: value for name, value in data.items() if name != "suite"}
-    tango = {
-        name: {"bound": "tango"} | data["gates"][name]
-        for name in ("regression.previous", "regression.base")
-        if isinstance(data["gates"].get(name), dict)
-    }
-    parts = {
-        "gates": data["gates"] | tango | dict.fromkeys(LATER_GATES, "unused"),
-        "envelope": data["envelope"] | dict.fromkeys(MEASURED_LIMITS, "unused"),
-        "approvals": data["approvals"] | _BEFORE_APPROVALS,
-    }
-    return rest | suite | parts | _BEFORE | {"format": 2}
+    parts = {name: rest[name] | before for name, before in _BEFORE.items() if isinstance(rest.get(name), dict)}
+    for gate in ("regression.previous", "regression.base"):
+        if isinstance(rest.get("gates"), dict) and isinstance(rest["gates"].get(gate), dict):
+            parts["gates"][gate] = {"bound": "tango"} | rest["gates"][gate]
+    return rest | parts | suite | _BEFORE_WHOLE
 
 
-_BEFORE_APPROVALS = {
-    "roles": ("requester", "operator", "admin"),
-    "max_authentication_age_seconds": None,
-    "signature_required": False,
-    "expires_after_hours": None,
+def _refuse_later(lines: dict[tuple[str, ...], int], where: str) -> None:
+    """Refuse what joined with format 2 in a file that says it is older: it would be read, and would not hold."""
+    later: set[tuple[str, ...]] = {(part, name) for part, before in _BEFORE.items() for name in before}
+    later |= {(name,) for name in (*_BEFORE_WHOLE, "suites")}
+    if found := sorted((lines[path], path) for path in later & lines.keys()):
+        line, path = found[0]
+        raise PolicyError(f"{where}, line {line}: {' > '.join(path)}: it joined with format 2; write `format: 2`.")
+
+
+_BEFORE: dict[str, dict[str, Any]] = {
+    "gates": dict.fromkeys(LATER_GATES, "unused"),
+    "envelope": dict.fromkeys(MEASURED_LIMITS, "unused"),
+    "approvals": {
+        "roles": ("requester", "operator", "admin"),
+        "max_authentication_age_seconds": None,
+        "signature_required": False,
+        "expires_after_hours": None,
+    },
 }
-_BEFORE = {
+_BEFORE_WHOLE: dict[str, Any] = {
     "update": {"projection": "never", "trust_radius": "unused"},
     "samples": {"real_share": 0.0, "importance_weights": False},
     "rules": (),
@@ -243,15 +253,19 @@ def _other_choice(fault: ErrorDetails) -> bool:
     return fault["type"] == "literal_error" and not isinstance(fault["input"], str)
 
 
+def _line(path: tuple[str, ...], lines: dict[tuple[str, ...], int]) -> int:
+    """The line of a setting, or of the nearest part around it that the file has."""
+    return next(lines[path[:n]] for n in range(len(path), -1, -1) if path[:n] in lines)
+
+
 def _explain(error: ValidationError, lines: dict[tuple[str, ...], int], where: str) -> str:
     # An unknown key comes first: a misspelt key is also reported as a missing one, which would mislead.
     faults = [fault for fault in error.errors(include_url=False) if not _other_choice(fault)] or error.errors()
     first = min(faults, key=lambda item: item["type"] != "extra_forbidden")
     path = tuple(str(part) for part in first["loc"])
-    known = next(path[:n] for n in range(len(path), -1, -1) if path[:n] in lines)
     dotted = " > ".join(part for part in path if not _TYPE_NAME.search(part))
     what = _REMEDIES.get(first["type"], first["msg"].removeprefix("Value error, "))
     if isinstance(first["input"], str) and _QUANTITY.fullmatch(first["input"]):
         what = f"{first['input']!r} carries a unit; the key says the unit, and the value is the number alone"
     more = f" ({len(faults) - 1} more)" if len(faults) > 1 else ""
-    return f"{where}, line {lines[known]}: {dotted}: {what}.{more} See docs/reference/policy.md."
+    return f"{where}, line {_line(path, lines)}: {dotted}: {what}.{more} See docs/reference/policy.md."

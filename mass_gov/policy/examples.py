@@ -23,8 +23,8 @@ from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Policy
 from mass_gov.policy.gate_settings import MarginGate
 from mass_gov.policy.judgement import Facts, judge
-from mass_gov.policy.measures import PARTS, STATISTICS
-from mass_gov.policy.metrics import METRICS
+from mass_gov.policy.measures import RECORDED
+from mass_gov.policy.metrics import METRICS, metric_of
 from mass_gov.policy.strict_yaml import read_mapping
 from mass_gov.records.change import (
     SCOPES,
@@ -38,7 +38,7 @@ from mass_gov.records.change import (
 )
 
 _NOBODY = "0" * 64
-_MEASURES = {name.replace(".", "_"): name for name in (*STATISTICS, *PARTS)}
+_MEASURES = {metric_of(name): name for name in RECORDED}
 _DERIVED = frozenset(f"{against}_{name}" for against in ("previous", "base") for name in ("difference", "lower_bound"))
 _TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "bool": (bool,), "int": (int,), "double": (int, float)}
 

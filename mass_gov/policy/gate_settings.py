@@ -9,17 +9,16 @@ whether anybody wants it. What the statistics are is said in `mass_gov.policy.me
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from mass_gov.policy.bounds import Method
 from mass_gov.policy.wider import Wider
-from mass_gov.records.change import SCOPES, OnFail, Scope
+from mass_gov.records.change import SCOPES, GateLevel, OnFail, Scope
 
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, strict=True)]
 Limit = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Natural = Annotated[int, Field(ge=0, le=1_000_000, strict=True)]
 Positive = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 RelativeNorm = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False, strict=True)]
 """A norm of a weight change over the norm of the weights: 0.6 is 60%, and whoever writes 60 means a percentage."""
@@ -206,11 +205,24 @@ class Gates(Part):
 
     @model_validator(mode="after")
     def _always(self) -> Self:
-        for attribute, field in type(self).model_fields.items():
-            settings = getattr(self, attribute)
-            if str(field.alias) not in LATER_GATES and set(settings.scopes) != set(SCOPES):
-                raise ValueError(f"{field.alias} is judged in every scope; take `scopes` out of it")
+        for name, settings in self.used().items():
+            if name not in LATER_GATES and set(settings.scopes) != set(SCOPES):
+                raise ValueError(f"{name} is judged in every scope; take `scopes` out of it")
         return self
+
+    @property
+    def narrower_margin(self) -> float:
+        """Of the two margins: what the suite has to be large enough for."""
+        return min(self.regression_previous.margin, self.regression_base.margin)
+
+    def named(self) -> dict[str, Any]:
+        """Every gate by its name in the file, in the catalogue's order: its settings, or `unused`."""
+        return {str(field.alias): getattr(self, attribute) for attribute, field in type(self).model_fields.items()}
+
+    def used(self, level: GateLevel | None = None) -> dict[str, Any]:
+        """The settings of the gates that are in use, of one level or of all, by name and in the catalogue's order."""
+        within = f"{level}." if level is not None else ""
+        return {name: one for name, one in self.named().items() if one != "unused" and name.startswith(within)}
 
     def for_scope(self, scope: Scope) -> Gates:
         """The gates as a change of this scope meets them: its own margins, and what is not for it unused."""
@@ -224,5 +236,7 @@ class Gates(Part):
         return self.model_copy(update=others) if others else self
 
 
+GATE_NAMES = tuple(str(field.alias) for field in Gates.model_fields.values())
+"""The catalogue, in its order."""
 LATER_GATES = tuple(str(field.alias) for field in Gates.model_fields.values() if Unused in get_args(field.annotation))
 """Gates that joined with format 2 of the file."""

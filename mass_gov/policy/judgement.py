@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from mass_gov.errors import IntegrityError
 from mass_gov.policy.bounds import paired_lower_bound
 from mass_gov.policy.consistency import consistent, consistent_regression
 from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Policy
-from mass_gov.policy.gate_settings import LATER_GATES, AtLeastGate, BudgetGate, Gates, MarginGate
+from mass_gov.policy.gate_settings import AtLeastGate, BudgetGate, Gates, MarginGate
 from mass_gov.policy.measures import BOUNDS, STATISTICS
-from mass_gov.policy.metrics import metrics_of
+from mass_gov.policy.metrics import dropped_by_gate, metrics_of
 from mass_gov.policy.power import cases_needed
 from mass_gov.policy.rules import judge_rules
 from mass_gov.records.change import (
@@ -125,31 +125,17 @@ def _check_bound(name: str, counts: PairedCounts, n: int, gate: MarginGate) -> N
 
 
 def _sample_gates(synthesis: SynthesisSummary, gates: Gates) -> Iterator[GateResult]:
-    n = synthesis.generated
-    for name, count, gate in (
-        ("sample.format", synthesis.unparseable, gates.sample_format),
-        ("sample.near_duplicate", synthesis.near_duplicate, gates.sample_near_duplicate),
-        ("sample.target_leakage", synthesis.target_leakage, gates.sample_target_leakage),
-    ):
-        share = count / n if n else None
-        yield _at_most(name, "sample", "share", share, gate.limit, n, gate.on_fail)
-    dropped = synthesis.dropped or {}
-    for name, later in _in_use("sample", gates):
+    n, dropped = synthesis.generated, dropped_by_gate(synthesis)
+    for name, gate in gates.used("sample").items():
         share = dropped[name] / n if n and name in dropped else None
-        yield _at_most(name, "sample", "share", share, later.limit, n, later.on_fail)
-
-
-def _in_use(level: GateLevel, gates: Gates) -> Iterator[tuple[str, Any]]:
-    """The later gates of one level that this policy uses, by name, in the catalogue's order."""
-    for attribute, field_ in type(gates).model_fields.items():
-        settings, name = getattr(gates, attribute), str(field_.alias)
-        if name in LATER_GATES and name.startswith(f"{level}.") and settings != "unused":
-            yield name, settings
+        yield _at_most(name, "sample", "share", share, gate.limit, n, gate.on_fail)
 
 
 def _measured(level: GateLevel, measures: Mapping[str, Measure], gates: Gates) -> Iterator[GateResult]:
     """Gates that judge one measure of their own name: at most the limit, or at least."""
-    for name, settings in _in_use(level, gates):
+    for name, settings in gates.used(level).items():
+        if name not in STATISTICS:
+            continue
         if isinstance(settings, BudgetGate):
             yield _budget(name, measures, settings)
             continue
@@ -224,9 +210,8 @@ def _regression_gates(regression: RegressionSummary, gates: Gates) -> Iterator[G
         critical.on_fail,
     )
     if gates.regression_power != "unused":
-        margin = min(gates.regression_previous.margin, gates.regression_base.margin)
         power = gates.regression_power
-        needed = float(cases_needed(margin, power.discordance, power.power))
+        needed = float(cases_needed(gates.narrower_margin, power.discordance, power.power))
         result = _at_least(
             "regression.power", "regression", "cases", float(regression.n), needed, regression.n, power.on_fail
         )

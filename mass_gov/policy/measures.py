@@ -39,6 +39,9 @@ KINDS: tuple[str, ...] = (
 )
 """Per shipped domain: which kinds of it the kept samples showed, as a set of bits (`mass_gov.policy.monitors`)."""
 
+KINDS_OF: tuple[str, ...] = ("window.tail_coverage", "window.density_ratio")
+"""The gates that these are the parts of."""
+
 OWN: tuple[str, ...] = ("window.distinct_2.own", *KINDS)
 """What later windows have to know of this change's samples."""
 
@@ -55,3 +58,6 @@ PARTS: tuple[str, ...] = (
 )
 """Measures that are parts of a gate's statistic: what was spent this hour, the flips of this change's probe, what its
 samples showed, and which window it was judged in."""
+
+RECORDED: tuple[str, ...] = (*(name for name in STATISTICS if name != "update.budget"), *PARTS)
+"""Measures that a leaf may have: a budget's share is judged from its two parts, and stands nowhere."""

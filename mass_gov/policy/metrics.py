@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
-from mass_gov.policy.gate_settings import Gates
-from mass_gov.policy.measures import PARTS, STATISTICS
+from mass_gov.policy.gate_settings import GATE_NAMES, LATER_GATES
+from mass_gov.policy.measures import KINDS, KINDS_OF, RECORDED
 
 if TYPE_CHECKING:
     from mass_gov.policy.judgement import Facts
-    from mass_gov.records.change import PairedCounts
+    from mass_gov.records.change import PairedCounts, SynthesisSummary
 
 Kind = Literal["string", "bool", "int", "double"]
 Value = str | bool | int | float
@@ -23,12 +23,6 @@ Value = str | bool | int | float
 LARGEST = 1e30
 """Of a metric and of a number in a rule: what products of a few of them stay finite for (`policy.cel`)."""
 _SAMPLE = "sample."
-_SAMPLE_GATES = tuple(
-    str(field.alias).removeprefix(_SAMPLE)
-    for field in Gates.model_fields.values()
-    if str(field.alias).startswith(_SAMPLE)
-)
-_OF_OLD = ("format", "near_duplicate", "target_leakage")
 _PAIRED: dict[str, Kind] = {"gained": "int", "lost": "int", "difference": "double", "lower_bound": "double"}
 
 
@@ -41,30 +35,48 @@ def _kinds() -> dict[str, Kind]:
         "generated": "int",
         "kept": "int",
     }
-    kinds |= {f"dropped_{gate}": "int" for gate in _SAMPLE_GATES}
+    kinds |= {_dropped(gate): "int" for gate in GATE_NAMES if gate.startswith(_SAMPLE)}
     kinds |= {"steps": "int", "modules": "int", "not_finite": "int"}
     kinds |= dict.fromkeys(("step_norm", "projected_norm", "cumulative_norm", "loss_first", "loss_last"), "double")
     kinds |= {"regression_n": "int"}
     kinds |= {f"{against}_{name}": kind for against in ("previous", "base") for name, kind in _PAIRED.items()}
     kinds |= {"critical_n": "int", "critical_lost": "int"}
-    return kinds | {_plain(name): "double" for name in (*STATISTICS, *PARTS)}
+    return kinds | {metric_of(name): "double" for name in RECORDED}
 
 
-def _plain(measure: str) -> str:
+def metric_of(measure: str) -> str:
+    """The metric by which a rule names a measure."""
     return measure.replace(".", "_")
+
+
+def _dropped(gate: str) -> str:
+    return f"dropped_{gate.removeprefix(_SAMPLE)}"
 
 
 METRICS: Mapping[str, Kind] = _kinds()
 """Every metric by name, with its type."""
 
 
+def gates_behind(metric: str) -> tuple[str, ...]:
+    """The gates of which one has to be in use for a change to have this metric; none where it does not hang on any."""
+    return _BEHIND.get(metric, ())
+
+
+def _behind() -> dict[str, tuple[str, ...]]:
+    windows = tuple(gate for gate in GATE_NAMES if gate.startswith("window."))
+    found = {_dropped(gate): (gate,) for gate in LATER_GATES if gate.startswith(_SAMPLE)}
+    for measure in (name for name in RECORDED if name.startswith("window.")):
+        of = KINDS_OF if measure in KINDS else tuple(gate for gate in windows if measure.startswith(gate))
+        found[metric_of(measure)] = of or windows
+    return found
+
+
+_BEHIND = _behind()
+
+
 def metrics_of(facts: Facts) -> dict[str, Value]:
     """The metrics that this change has; what it does not have is left out."""
     synthesis, update, regression = facts.synthesis, facts.update, facts.regression
-    counts = (synthesis.unparseable, synthesis.near_duplicate, synthesis.target_leakage)
-    dropped = dict(zip(_OF_OLD, counts, strict=True)) | {
-        gate.removeprefix(_SAMPLE): count for gate, count in (synthesis.dropped or {}).items()
-    }
     found: dict[str, Value | None] = {
         "scope": facts.scope,
         "outcome": update.outcome,
@@ -81,13 +93,22 @@ def metrics_of(facts: Facts) -> dict[str, Value]:
         "loss_first": update.loss_first,
         "loss_last": update.loss_last,
     }
-    found |= {f"dropped_{gate}": count for gate, count in dropped.items()}
+    found |= {_dropped(gate): count for gate, count in dropped_by_gate(synthesis).items()}
     if regression is not None:
         found |= {"regression_n": regression.n, "critical_n": regression.critical_n}
         found |= {"critical_lost": regression.critical_lost}
         found |= _paired("previous", regression.against_previous) | _paired("base", regression.against_base)
-    found |= {_plain(name): measure.value for name, measure in facts.measures.items()}
+    found |= {metric_of(name): measure.value for name, measure in facts.measures.items()}
     return {name: value for name, value in found.items() if name in METRICS and usable(value)}  # type: ignore[misc]
+
+
+def dropped_by_gate(synthesis: SynthesisSummary) -> dict[str, int]:
+    """How many samples each gate dropped, by name; of gates that nobody counted, nothing."""
+    counts = (synthesis.unparseable, synthesis.near_duplicate, synthesis.target_leakage)
+    return dict(zip(_ALWAYS_COUNTED, counts, strict=True)) | (synthesis.dropped or {})
+
+
+_ALWAYS_COUNTED = ("sample.format", "sample.near_duplicate", "sample.target_leakage")
 
 
 def _paired(against: str, counts: PairedCounts) -> dict[str, Value | None]:

@@ -11,6 +11,7 @@ a suite's header declares what was measured (`mass_gov.tasks.suites`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from mass_gov.errors import PolicyError
@@ -18,6 +19,11 @@ from mass_gov.policy.bounds import Method, exceeds
 
 MOST_CASES = 20_000
 """A suite that needs more than this is no suite that every update can run."""
+TEETH = 5.0
+"""Over margin: how many cases may lie between an n that suffices and a later one that does not. Measured, not proved:
+at most 3.8, over every n, of 66 pairs of margin (0.05 to 0.3) and discordance (0.005 to 1), at powers of 0.05 to 0.99.
+A tooth is some 1.5 / margin wide and falls less than it rose; twice that where every case flips and counts go by twos.
+"""
 
 
 def pass_probability(
@@ -32,13 +38,14 @@ def pass_probability(
     Raises:
         ValueError: no such probabilities.
     """
-    if not 0 <= abs(difference) <= discordance <= 1 or n < 0:
+    if not 0 <= abs(difference) <= discordance <= 1 or n < 1:
         raise ValueError(f"no probabilities: discordance {discordance}, difference {difference}, n {n}")
     share = (discordance + difference) / (2 * discordance) if discordance else 0.0
     total = 0.0
+    least = round(n * discordance / 2)
     for flips, weight in _binomial(n, discordance):
-        least = _least_gained(flips, n, margin, method)
-        if least is not None:
+        least = _least_gained(flips, n, margin, method, least)
+        if least <= flips:
             total += weight * _at_least(least, flips, share)
     return min(total, 1.0)
 
@@ -47,50 +54,79 @@ def pass_probability(
 def cases_needed(margin: float, discordance: float, power: float) -> int:
     """Smallest n from which on a truly equal model passes with at least `power`, by the corrected bound.
 
-    Power rises with n in teeth, since counts are whole; the n returned lies behind the last tooth that falls short.
+    Power rises with n in teeth, since counts are whole: bisection finds an n where it comes to suffice, and what is
+    returned lies behind the last one of the next `TEETH` / margin that falls short.
 
     Raises:
-        PolicyError: more than `MOST_CASES` would be needed.
+        PolicyError: as `check_power`.
     """
-    low, high = 1, 2
+    low, high = check_power(margin, discordance, power)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _short(middle, margin, discordance, power) else (low, middle)
+    last = high + math.ceil(TEETH / margin)
+    return next((n + 1 for n in range(last, high, -1) if _short(n, margin, discordance, power)), high)
+
+
+@lru_cache(maxsize=256)
+def check_power(margin: float, discordance: float, power: float) -> tuple[int, int]:
+    """Whether there is a suite that is large enough: returns an n that falls short (0 does) and a larger one that not.
+
+    Raises:
+        PolicyError: `MOST_CASES` do not suffice.
+    """
+    low, high = 0, 1
     while _short(high, margin, discordance, power):
-        low, high = high, high * 2
-        if high > 2 * MOST_CASES:
+        if high == MOST_CASES:
             raise PolicyError(
-                f"more than {MOST_CASES} cases are needed to tell a loss of {margin} where {discordance} of the cases "
-                "flip; widen the margin."
+                f"{MOST_CASES} cases do not suffice to tell a loss of {margin} with power {power} where {discordance} "
+                "of the cases flip; widen the margin."
             )
-    # The teeth are a case or two of lost more, so some 3 / margin cases wide: beyond that, no n falls short again.
-    last = high + math.ceil(3 / margin)
-    return next((n + 1 for n in range(last, low, -1) if _short(n, margin, discordance, power)), low + 1)
+        low, high = high, min(2 * high, MOST_CASES)
+    return low, high
 
 
 def _short(n: int, margin: float, discordance: float, power: float) -> bool:
-    return pass_probability(n, margin, discordance) < power
+    # Rounded sums: where every case flips, a power of 0.5 is met exactly, and on every machine alike.
+    return pass_probability(n, margin, discordance) < power - 1e-9
 
 
-def _least_gained(flips: int, n: int, margin: float, method: Method) -> int | None:
-    """Fewest gained of so many flips with which the bound passes; None where even all do not."""
-    if not exceeds(-margin, flips, 0, n, method):
-        return None
-    low, high = 0, flips  # more gained and fewer lost never lowers the score
-    while low < high:
-        middle = (low + high) // 2
-        if exceeds(-margin, middle, flips - middle, n, method):
-            high = middle
-        else:
-            low = middle + 1
-    return low
+def _least_gained(flips: int, n: int, margin: float, method: Method, near: int) -> int:
+    """Fewest gained of so many flips with which the bound passes, looked for from `near`; `flips` + 1 if none.
+
+    More gained and fewer lost never lowers the score.
+    """
+
+    def passes(gained: int) -> bool:
+        return exceeds(-margin, gained, flips - gained, n, method)
+
+    least = min(near, flips)
+    while least > 0 and passes(least - 1):
+        least -= 1
+    while least <= flips and not passes(least):
+        least += 1
+    return least
 
 
 def _binomial(n: int, p: float) -> list[tuple[int, float]]:
-    """(k, probability) of a binomial, without the k that are less likely than 1e-15."""
+    """(k, probability) of a binomial, without the k that are less likely than 1e-15; from its mode to both sides."""
     if p in (0.0, 1.0):
         return [(n if p else 0, 1.0)]
-    found = ((k, math.exp(_log_choose(n, k) + k * math.log(p) + (n - k) * math.log1p(-p))) for k in range(n + 1))
-    return [(k, weight) for k, weight in found if weight > 1e-15]
+    odds, mode = p / (1 - p), min(int((n + 1) * p), n)
+    weight = math.exp(_log_choose(n, mode) + mode * math.log(p) + (n - mode) * math.log1p(-p))
+    below = list(_likely(mode, weight, -1, lambda k: k / ((n - k + 1) * odds)))
+    return [*reversed(below[1:]), *_likely(mode, weight, 1, lambda k: (n - k) / (k + 1) * odds)]
 
 
+def _likely(k: int, weight: float, step: int, ratio: Callable[[int], float]) -> Iterator[tuple[int, float]]:
+    """From one k on, each with its weight; `ratio` is the next one's to its own."""
+    while weight > 1e-15:
+        yield k, weight
+        weight *= ratio(k)
+        k += step
+
+
+@lru_cache(maxsize=1 << 16)
 def _at_least(least: int, n: int, p: float) -> float:
     return math.fsum(weight for k, weight in _binomial(n, p) if k >= least)
 

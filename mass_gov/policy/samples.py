@@ -18,12 +18,10 @@ from collections.abc import Mapping, Sequence
 from mass_gov.policy.document import Policy
 from mass_gov.policy.gate_settings import LATER_GATES, Gates
 from mass_gov.policy.sample_gates import AGREEMENT_GATE, GATES, OF_REAL, About, Finding
-from mass_gov.policy.sample_weights import weigh, with_weights
-from mass_gov.policy.similarity import KeptQuestions, nearest_case, normalise, similarity
+from mass_gov.policy.sample_weights import with_weights
+from mass_gov.policy.similarity import KeptQuestions, nearest_case
 from mass_gov.records.artifacts import SampleContent, SampleGateContent
 from mass_gov.records.change import Scope
-
-__all__ = ["dropped_later", "judge_samples", "let_through", "normalise", "similarity", "verdicts", "weigh"]
 
 
 def judge_samples(
@@ -89,7 +87,7 @@ def let_through(judged: Sequence[SampleContent]) -> list[SampleContent]:
 
 def dropped_later(judged: Sequence[SampleContent], gates: Gates) -> dict[str, int] | None:
     """How many of the model's own samples each later gate in use dropped; None where the policy uses none."""
-    used = [name for name in GATES if name in LATER_GATES and getattr(gates, name.replace(".", "_")) != "unused"]
+    used = [name for name in gates.used("sample") if name in LATER_GATES]
     reasons = [reason for sample in judged if not sample.real for reason in sample.dropped_by]
     return {name: reasons.count(name) for name in used} or None
 

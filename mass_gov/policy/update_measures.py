@@ -3,7 +3,8 @@
 Rules: nothing is measured that nobody asks for, and whoever asks for what was not measured gets no figure, which never
 passes. A policy asks by a gate that it uses for the scope, by a limit of its envelope, or by a rule that names the
 metric. Every figure here is derived from the artifact `update` alone, so that an auditor derives it again without a
-model. What the log itself tells (depth, budget, cooldown) is the business of `mass_gov.policy.standing`.
+model; those of the samples are the business of `mass_gov.policy.diversity`, and what the log itself tells (depth,
+budget, cooldown) of `mass_gov.policy.standing`.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import math
 from collections.abc import Collection, Sequence
 
 from mass_gov.policy.cel import compile_program
+from mass_gov.policy.diversity import FROM_THE_SAMPLES
 from mass_gov.policy.document import MEASURED_LIMITS, PolicyDocument
-from mass_gov.policy.gate_settings import BudgetGate
+from mass_gov.policy.metrics import metric_of
+from mass_gov.policy.standing import CHANGES, DEPTH, FLOPS, FROM_THE_LOG
 from mass_gov.records.artifacts import UpdateContent
 from mass_gov.records.change import Measure, Scope
 
@@ -26,30 +29,18 @@ FROM_THE_UPDATE = (*SPECTRAL, *ANCHORS, LOSS_JUMP)
 
 def asked_for(document: PolicyDocument, scope: Scope) -> frozenset[str]:
     """Names of the measures that this policy judges for a change of this scope."""
-    gates = document.gates_for(scope)
-    found: set[str] = set()
-    for attribute, field in type(gates).model_fields.items():
-        settings, name = getattr(gates, attribute), str(field.alias)
-        if isinstance(settings, BudgetGate):
-            found |= {f"{name}.changes", f"{name}.flops"}
-        elif settings != "unused":
-            found.add(name)
-    found |= {f"update.{limit}" for limit in MEASURED_LIMITS if getattr(document.envelope, limit) != "unused"}
+    gates = document.gates_for(scope).used()
+    found = {f"update.{limit}" for limit in MEASURED_LIMITS if getattr(document.envelope, limit) != "unused"}
+    found |= {measure for gate in gates for measure in _JUDGED.get(gate, (gate,))}
     named = {metric for rule in document.rules for metric in compile_program(rule.require).names}
-    return frozenset(found | {name for name in _BY_METRIC.values() if name.replace(".", "_") in named})
+    return frozenset(name for name in _MEASURED if name in found or metric_of(name) in named)
 
 
-_BY_METRIC = {
-    name.replace(".", "_"): name
-    for name in (
-        *FROM_THE_UPDATE,
-        "update.generation_depth",
-        "update.budget.changes",
-        "update.budget.flops",
-        "update.cooldown",
-    )
-}
-"""Rules name a measure by its plain form (`mass_gov.policy.metrics`)."""
+_MEASURED = (*FROM_THE_SAMPLES, *FROM_THE_UPDATE, *FROM_THE_LOG)
+"""What is measured where it is asked for. What stands in windows follows from their gates alone
+(`mass_gov.policy.monitors.windows`)."""
+_JUDGED = {"update.budget": (CHANGES, FLOPS), "window.generation_depth": (DEPTH,)}
+"""Gates that judge other measures than the one of their name."""
 
 
 def update_measures(content: UpdateContent, names: Collection[str]) -> tuple[Measure, ...]:

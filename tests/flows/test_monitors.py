@@ -124,6 +124,17 @@ def test_a_policy_without_window_gates_records_and_freezes_nothing(open_bench: O
     assert "control.frozen" not in events(bench)
 
 
+def test_a_window_of_generations_measures_what_it_is_made_of(open_bench: Open) -> None:
+    """Without the generations of this change the gate fails on a missing value, and learning stops at once."""
+    unused = dict.fromkeys((name.replace(".", "__") for name in GATES), "unused")
+    bench = open_bench(**unused, window__generation_depth="{window: 4, limit: 3.0, on_fail: hold}")
+    first, second = (practise(bench, name, "deployment").change.body for name in ("7", "8"))
+    assert values(first)["window.generation_depth"] == (1.0, 1)
+    assert values(second)["window.generation_depth"] == (1.5, 2), "the second stands on the first"
+    assert "control.frozen" not in events(bench)
+    assert verify(bench.ledger).first_wrong is None
+
+
 def test_windows_grow_over_changes_and_an_auditor_finds_them_again(open_bench: Open) -> None:
     bench = open_bench()
     bodies = [practise(bench, str(n), "deployment" if n % 2 else "instance").change.body for n in range(5)]

@@ -56,9 +56,9 @@ Open = Callable[..., Workbench]
 def open_bench(tmp_path: Path, tiny_model: Callable[[str], Path]) -> Iterator[Open]:
     opened: list[Workbench] = []
 
-    def make(gates: dict[str, Any] = EVERY, samples: dict[str, Any] = MIXED) -> Workbench:
+    def make(gates: dict[str, Any] = EVERY, samples: dict[str, Any] = MIXED, **parts: Any) -> Workbench:
         policy = tmp_path / "policy.yaml"
-        policy.write_bytes(policy_source(gates, samples=samples))
+        policy.write_bytes(policy_source(gates, samples=samples, **parts))
         settings = load_settings(home=tmp_path / "home", model=tiny_model("llama"), principal="alice")
         initialise(settings, str(policy))[0].close()
         opened.append(open_workbench(settings, SPEC))
@@ -170,11 +170,28 @@ def test_verdicts_that_the_samples_do_not_give_are_found_without_a_model(
     assert any(said in fault.what for fault in faults if fault.change_id == answered.change.change_id)
 
 
-@pytest.mark.parametrize("name", ["update.distinct_2", "update.self_bleu", "update.real_share"])
+OF_SAMPLES = ("update.distinct_2", "update.self_bleu", "update.real_share")
+
+
+def rule_over(name: str) -> dict[str, Any]:
+    return {"name": "mine", "require": f"{name.replace('.', '_')} >= 0.0", "on_fail": "hold", "why": "Because."}
+
+
+@pytest.mark.parametrize("name", OF_SAMPLES)
+def test_what_a_rule_names_is_measured_though_no_gate_does_and_verified(name: str, open_bench: Open) -> None:
+    bench = open_bench({}, {"real_share": 0.0, "importance_weights": False}, rules=[rule_over(name)])
+    body = solve(bench).change.body
+    assert [measure.name for measure in body.measures or ()] == [name]
+    assert {gate.name: gate.verdict for gate in body.gates}["rule.mine"] == "pass"
+    assert verify(bench.ledger).ok
+
+
+@pytest.mark.parametrize("gates", [EVERY, {}], ids=["judged by a gate", "named by a rule"])
+@pytest.mark.parametrize("name", OF_SAMPLES)
 def test_a_measure_of_the_leaf_that_the_samples_do_not_give_is_found_without_a_model(
-    name: str, open_bench: Open, monkeypatch: pytest.MonkeyPatch
+    name: str, gates: dict[str, Any], open_bench: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = open_bench()
+    bench = open_bench(gates, {"real_share": 0.25, "importance_weights": False}, rules=[rule_over(name)])
     honest = adapt_flow.sample_measures
 
     def flattering(*arguments: Any) -> Any:

@@ -7,7 +7,9 @@ import math
 import pytest
 
 from mass_gov.policy import Policy, load_policy
-from mass_gov.policy.samples import judge_samples, normalise, similarity, weigh
+from mass_gov.policy.sample_weights import weigh
+from mass_gov.policy.samples import judge_samples
+from mass_gov.policy.similarity import normalise, similarity
 from mass_gov.records.artifacts import SampleContent, SampleGateContent, SamplesContent
 from mass_gov.stages.gates import gate_samples
 from tests.fakes.policies import lean_source

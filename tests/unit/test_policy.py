@@ -6,14 +6,19 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mass_gov.errors import IntegrityError, PolicyError
 from mass_gov.policy import Facts, Policy, consistent, decide, judge, load_policy, rederive
+from mass_gov.policy.approving import must_be_shown
 from mass_gov.policy.bounds import paired_lower_bound
+from mass_gov.policy.gate_settings import LATER_GATES
+from mass_gov.policy.widening import widens
 from mass_gov.records.change import (
     ChangeBody,
     Cost,
@@ -94,6 +99,61 @@ def test_a_small_file_that_would_unfold_for_ever_is_refused_at_once(bomb: bytes)
     with pytest.raises(PolicyError, match=r"anchors and aliases|nested too deeply"):
         load_policy(bomb, "p.yaml")
     assert time.process_time() - started < 2
+
+
+def first_format(**parts: Any) -> Policy:
+    """A policy as format 1 had it: one suite, ten gates, no rules."""
+    document = yaml.safe_load(SOURCE)
+    always = {name: gate for name, gate in document["gates"].items() if name not in LATER_GATES}
+    kept = ("name", "version", "description", "while_pending")
+    early = {"format": 1, "suite": "core-v1", "gates": always} | {name: document[name] for name in kept}
+    for part, names in (
+        ("envelope", ("id", "scopes", "step_norm", "cumulative_norm")),
+        ("approvals", ("required", "self_approval")),
+    ):
+        early[part] = {name: document[part][name] for name in names}
+    return load_policy(yaml.safe_dump(early | parts).encode(), "p.yaml")
+
+
+def test_a_file_of_the_first_format_asks_of_nobody_to_have_seen_what_they_approve() -> None:
+    assert not must_be_shown(first_format())
+    assert must_be_shown(shipped("default"))
+
+
+@pytest.mark.parametrize("words", ['"\nformat: 1\n"', '"of old\n\n\nformat: 1 # "'])
+def test_no_words_in_a_file_make_it_one_of_the_first_format(words: str) -> None:
+    before, after = SOURCE.split("description:")[0], SOURCE[SOURCE.index("suites:") :]
+    policy = load_policy(f"{before}description: {words}\n{after}".encode(), "p.yaml")
+    assert must_be_shown(policy)
+    assert policy.document.format == 2
+
+
+def test_going_back_to_the_first_format_widens_by_what_nobody_has_to_see() -> None:
+    early = first_format().document
+    later = early.model_copy(update={"format": 2})
+    assert widens(later, early) == ("format",)
+    assert widens(early, later) == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "names"),
+    [
+        ("rules", [{"name": "x", "require": "forced", "on_fail": "hold", "why": "x"}], "rules"),
+        ("suites", {"instance": "core-v1", "deployment": "core-v1"}, "suites"),
+        ("approvals", {"required": 1, "self_approval": False, "signature_required": True}, "signature_required"),
+    ],
+)
+def test_a_setting_that_the_first_format_has_not_is_refused_and_not_passed_over(
+    part: str, value: object, names: str
+) -> None:
+    with pytest.raises(PolicyError, match=f"line [0-9]+: .*{names}: it joined with format 2"):
+        first_format(**{part: value})
+
+
+@pytest.mark.parametrize("number", ["true", "1.0", "2.0", "3", "'2'"])
+def test_a_format_that_is_no_whole_number_is_none(number: str) -> None:
+    with pytest.raises(PolicyError, match="format"):
+        load_policy(SOURCE.replace("format: 2", f"format: {number}", 1).encode(), "p.yaml")
 
 
 def test_every_shipped_policy_loads_and_is_named_as_its_file() -> None:
@@ -264,6 +324,8 @@ def regression_of(change: ChangeBody, **fields: object) -> ChangeBody:
         (lambda c: edited(c, "synthesis", kept=999), "999 kept"),
         (lambda c: edited(c, "synthesis", kept=0, unparseable=6), "0 samples were kept"),
         (lambda c: edited(c, "synthesis", generator="cd" * 32), "another state"),
+        (lambda c: edited(c, "synthesis", kept=4, dropped={"sample.secret": 2}), "sample.secret dropped"),
+        (lambda c: edited(c, "synthesis", kept=4, dropped={"sample.format": 2}), "sample.format dropped"),
         (lambda c: regression_of(c, n=47), "48 outcomes of 47"),
         (lambda c: regression_of(c, against_base=impossible()), "128 outcomes of 48"),
         (lambda c: regression_of(c, against_base=paired(lost=3)), "right after the update"),

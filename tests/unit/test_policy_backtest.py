@@ -86,7 +86,7 @@ def test_a_rule_is_replayed_like_a_gate(world: LedgerWorld) -> None:
     [
         (("update.anchor_kl: unused", "update.anchor_kl: {limit: 0.5, on_fail: hold}"), "update.anchor_kl"),
         (("  anchor_kl: unused", "  anchor_kl: 0.5"), "envelope.anchor_kl"),
-        (rule("window_flips < 20.0"), "rule.mine"),
+        (rule("update_anchor_kl < 20.0"), "rule.mine"),
         (("sample.secrets: unused", "sample.secrets: {limit: 0.0, on_fail: hold}"), "samples"),
         (("similarity: 0.8\n", "similarity: 0.7\n"), "samples"),
         (("real_share: 0.0\n", "real_share: 0.2\n"), "samples"),

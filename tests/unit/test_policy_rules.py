@@ -7,8 +7,10 @@ import re
 import subprocess
 import sys
 import time
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -82,6 +84,41 @@ def test_a_rule_that_is_not_understood_is_refused_with_file_and_line(require: st
 
 
 @pytest.mark.parametrize(
+    ("metric", "says"),
+    [
+        ("window_flips < 20.0", "window_flips where window.flips is unused"),
+        ("window_flips_lost < 20.0", "window_flips_lost where window.flips is unused"),
+        ("window_distinct_2_own < 1.0", "window_distinct_2_own where window.distinct_2 is unused"),
+        ("window_kinds_linear < 1.0", "where window.tail_coverage or window.density_ratio is unused"),
+        ("window_head > 1.0", "window_head where window.flips or window.distinct_2"),
+        ("dropped_secrets == 0 || forced", "dropped_secrets where sample.secrets is unused"),
+        ("!projected || projected_norm < 0.5", "projected_norm where update.projection is never"),
+        ("update_budget < 1.0", "no metric update_budget; perhaps update_budget_"),
+    ],
+)
+def test_a_rule_over_what_no_change_under_the_policy_can_have_is_refused_with_its_line(metric: str, says: str) -> None:
+    line = LEAN[: LEAN.index("rules: []")].count("\n") + 2
+    with pytest.raises(PolicyError, match=f"p.yaml, line {line}: rules > 0 > require: .*{re.escape(says)}"):
+        policy_with(metric)
+
+
+def test_a_gate_in_use_for_one_scope_is_enough_for_a_rule_to_name_what_it_measures() -> None:
+    for name, metrics in (
+        ("sample.secrets", ["dropped_secrets == 0"]),
+        ("window.flips", ["window_flips < 20.0", "window_flips_gained_to_base >= 0.0", "window_since < 1e9"]),
+        ("window.density_ratio", ["window_kinds_operator >= 0.0"]),
+    ):
+        gate = everything(name) | {"scopes": ["deployment"]}
+        rules = [{"name": f"r{n}", "require": one, "on_fail": "hold", "why": "x"} for n, one in enumerate(metrics)]
+        assert len(load_policy(lean_source({name: gate}, base="default", rules=rules)).document.rules) == len(metrics)
+
+
+def everything(gate: str) -> dict[str, Any]:
+    settings: dict[str, Any] = yaml.safe_load(SOURCE)["gates"][gate]
+    return settings
+
+
+@pytest.mark.parametrize(
     "bomb",
     [
         "(" * 400 + "forced" + ")" * 400,
@@ -114,9 +151,9 @@ def test_the_largest_rule_that_is_accepted_costs_next_to_nothing() -> None:
 @pytest.mark.parametrize(
     ("require", "given"),
     [
-        ("window_flips < 20.0", facts()),  # never measured
-        ("!(window_flips >= 20.0)", facts()),
-        ("window_flips == window_flips", facts()),
+        ("update_anchor_kl < 20.0", facts()),  # never measured
+        ("!(update_anchor_kl >= 20.0)", facts()),
+        ("update_anchor_kl == update_anchor_kl", facts()),
         ("step_norm < 9.0", facts(norm=None)),  # not a finite number
         ("!(step_norm >= 9.0)", facts(norm=None)),
         ("9223372036854775807 + kept > 0", facts()),  # more than an integer holds
@@ -130,8 +167,8 @@ def test_what_cannot_be_told_does_not_hold(require: str, given: Facts) -> None:
 
 
 def test_either_side_of_an_or_is_enough_and_neither_is_not() -> None:
-    assert rule_of(facts(), "window_flips < 20.0 || scope == 'instance'").verdict == "pass"
-    assert rule_of(facts(scope="deployment"), "window_flips < 20.0 || scope == 'instance'").value is None
+    assert rule_of(facts(), "update_anchor_kl < 20.0 || scope == 'instance'").verdict == "pass"
+    assert rule_of(facts(scope="deployment"), "update_anchor_kl < 20.0 || scope == 'instance'").value is None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 2e30, -2e30])

@@ -222,7 +222,7 @@ def at(document: PolicyDocument, path: str) -> Any:
     return part
 
 
-TOGETHER = ("format", "rules", "update.projection", "update.trust_radius")
+TOGETHER = ("rules", "update.projection", "update.trust_radius")
 """What cannot change alone; it has tests of its own."""
 
 

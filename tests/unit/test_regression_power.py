@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import re
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from bench import regression_power as bench
 from mass_gov.errors import PolicyError
-from mass_gov.policy import Facts, Policy, judge
+from mass_gov.policy import Facts, Policy, judge, load_policy
 from mass_gov.policy.bounds import exceeds, paired_lower_bound
 from mass_gov.policy.document import PolicyDocument
 from mass_gov.policy.power import cases_needed, pass_probability
@@ -78,9 +80,49 @@ def test_from_the_needed_size_on_power_never_falls_short_again(margin: float, di
     assert all(pass_probability(n, margin, discordance) >= 0.8 for n in range(needed, needed + math.ceil(4 / margin)))
 
 
-def test_a_margin_that_no_suite_could_tell_is_refused() -> None:
+@pytest.mark.parametrize(("margin", "discordance"), [(0.1, 0.08), (0.2, 0.9), (0.15, 1.0), (0.3, 0.02)])
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.95])
+def test_the_needed_size_is_the_one_that_trying_every_size_gives(
+    margin: float, discordance: float, power: float
+) -> None:
+    """Power rises in teeth, so that bisection alone finds a size behind which a larger one may fall short."""
+    needed = cases_needed(margin, discordance, power)
+    sizes, enough = range(1, needed + math.ceil(20 / margin)), power - 1e-9  # 0.5 is met exactly, but for rounding
+    falls_short = [n for n in sizes if pass_probability(n, margin, discordance) < enough]
+    assert needed == falls_short[-1] + 1
+
+
+def test_bisection_alone_would_take_a_size_too_small() -> None:
+    """Why the teeth are looked at: this fails once power rises with every case."""
+    needed = cases_needed(0.15, 1.0, 0.8)
+    assert any(pass_probability(n, 0.15, 1.0) >= 0.8 for n in range(needed - 18, needed - 1))
+
+
+def test_the_size_for_a_narrow_margin_is_found_in_seconds() -> None:
+    started = time.process_time()
+    assert cases_needed(0.02, 0.08, 0.8) == 1334
+    assert time.process_time() - started < 10  # trying every size takes minutes
+
+
+@pytest.mark.parametrize(
+    ("margin", "discordance", "power"), [(0.001, 0.3, 0.8), (1e-9, 1.0, 0.8), (0.01, 0.5, 0.999999)]
+)
+def test_a_margin_that_no_suite_could_tell_is_refused_at_once(margin: float, discordance: float, power: float) -> None:
+    started = time.process_time()
     with pytest.raises(PolicyError, match="widen the margin"):
-        cases_needed(0.001, 0.3, 0.8)
+        cases_needed(margin, discordance, power)
+    assert time.process_time() - started < 10
+
+
+@pytest.mark.parametrize("margin", ["margin: 0.0005, instance_margin: 0.10", "margin: 0.05, instance_margin: 0.0005"])
+def test_a_policy_that_no_suite_could_satisfy_is_refused_when_it_is_read_and_not_when_it_judges(margin: str) -> None:
+    source = find_policy("default").source.decode()
+    line = source[: source.index("regression.power")].count("\n") + 1
+    impossible = source.replace("margin: 0.05, instance_margin: 0.10", margin)
+    with pytest.raises(PolicyError, match=f"p.yaml, line {line}: gates > regression.power: 20000 cases do not suffice"):
+        load_policy(impossible.encode(), "p.yaml")
+    unused = re.sub(r"regression.power: .*", "regression.power: unused", impossible)
+    assert load_policy(unused.encode()).document.gates.regression_power == "unused"
 
 
 # The gate

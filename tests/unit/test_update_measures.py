@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mass_gov.policy import Facts, Policy, decide, judge
+from mass_gov.policy.diversity import FROM_THE_SAMPLES
 from mass_gov.policy.measures import PARTS, STATISTICS
+from mass_gov.policy.metrics import metric_of
 from mass_gov.policy.standing import FROM_THE_LOG, HOUR, NEVER, Spent, Standing, log_measures, since, spent_before
 from mass_gov.policy.update_measures import FROM_THE_UPDATE, asked_for, mean, percentile, update_measures
 from mass_gov.records.artifacts import ModuleStep, UpdateContent
@@ -110,7 +112,7 @@ def test_what_reaches_every_limit_exactly_passes() -> None:
 
 
 def test_nothing_is_measured_that_nobody_asks_for() -> None:
-    assert asked_for(policy_with({}).document, "instance").isdisjoint({*FROM_THE_UPDATE, *FROM_THE_LOG})
+    assert asked_for(policy_with({}).document, "instance") == frozenset()
 
 
 def test_a_gate_a_limit_of_the_envelope_and_a_rule_each_ask() -> None:
@@ -123,6 +125,19 @@ def test_a_gate_a_limit_of_the_envelope_and_a_rule_each_ask() -> None:
     assert "update.loss_jump" in asked_for(wider, "instance")
     rule = {"name": "deep", "require": "update_generation_depth <= 3.0", "on_fail": "hold", "why": "too deep"}
     assert "update.generation_depth" in asked_for(policy_with({}, rules=[rule]).document, "instance")
+
+
+def test_what_a_window_is_made_of_is_asked_for_in_the_scopes_of_its_gate() -> None:
+    gate = {"window": 4, "limit": 3.0, "on_fail": "hold", "scopes": ["deployment"]}
+    document = policy_with({"window.generation_depth": gate}).document
+    assert asked_for(document, "deployment") == {"update.generation_depth"}
+    assert asked_for(document, "instance") == frozenset()
+
+
+@pytest.mark.parametrize("name", [*FROM_THE_SAMPLES, *FROM_THE_UPDATE, *FROM_THE_LOG])
+def test_a_rule_asks_for_whatever_it_names(name: str) -> None:
+    rule = {"name": "one", "require": f"{metric_of(name)} <= 3.0", "on_fail": "hold", "why": "one"}
+    assert asked_for(policy_with({}, rules=[rule]).document, "instance") == {name}
 
 
 def test_every_measure_here_is_in_the_catalogue() -> None:

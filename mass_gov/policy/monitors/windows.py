@@ -22,7 +22,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from mass_gov.policy.gate_settings import FlipsGate, Gates, Unused, WindowAtLeastGate, WindowGate
+from mass_gov.policy.gate_settings import FlipsGate, Gates
 from mass_gov.policy.measures import KINDS, OWN
 from mass_gov.policy.monitors import coverage, flips
 from mass_gov.records.change import ChangeBody, Measure, Scope
@@ -75,7 +75,7 @@ class Reach:
 
 def reach_of(gates: Gates) -> Reach | None:
     """How far back these gates look; None where no window gate is in use."""
-    longest = max((gate.window for gate in _window_gates(gates) if gate != "unused"), default=0)
+    longest = max((gate.window for gate in gates.used("window").values()), default=0)
     if longest == 0:
         return None
     probes = gates.window_flips
@@ -129,16 +129,6 @@ def _compared_with_the_pool(gates: Gates, own: Mapping[str, Measure], recent: Se
     if density != "unused":
         shown, n = _shown(own, _last(recent, density.window - 1))
         yield Measure(name="window.density_ratio", value=coverage.density_ratio(shown), n=n)
-
-
-def _window_gates(gates: Gates) -> tuple[WindowGate | WindowAtLeastGate | Unused, ...]:
-    return (
-        gates.window_flips,
-        gates.window_distinct_2,
-        gates.window_tail_coverage,
-        gates.window_density_ratio,
-        gates.window_generation_depth,
-    )
 
 
 def _since(history: History) -> int | None:
