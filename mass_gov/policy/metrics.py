@@ -64,7 +64,7 @@ def gates_behind(metric: str) -> tuple[str, ...]:
 
 def _behind() -> dict[str, tuple[str, ...]]:
     windows = tuple(gate for gate in GATE_NAMES if gate.startswith("window."))
-    found = {_dropped(gate): (gate,) for gate in LATER_GATES if gate.startswith(_SAMPLE)}
+    found: dict[str, tuple[str, ...]] = {_dropped(gate): (gate,) for gate in LATER_GATES if gate.startswith(_SAMPLE)}
     for measure in (name for name in RECORDED if name.startswith("window.")):
         of = KINDS_OF if measure in KINDS else tuple(gate for gate in windows if measure.startswith(gate))
         found[metric_of(measure)] = of or windows
