@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +11,13 @@ import pytest
 
 from tests.fakes import engines
 from tests.fakes.clock import Clock
+from tests.fakes.compiled import compile_once
+from tests.fakes.memory import folder_in_memory
 
 ARCHITECTURES = ("llama", "qwen2", "gpt2")
-MEMORY = Path("/dev/shm")
-_ROOM = 4 << 30  # bytes
-if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free >= _ROOM:
-    # Every append waits for an fsync, and nobody cuts the power of a test: folders of tests lie in memory.
-    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+compile_once()
+if (memory := folder_in_memory()) is not None:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

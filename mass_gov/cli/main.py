@@ -6,7 +6,8 @@ import io
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -109,9 +110,15 @@ def run(argv: Sequence[str]) -> int:
     return guarded(lambda: _invoke(list(argv)), argv)
 
 
+@cache
+def command_tree() -> Any:
+    """Every group, command and option; Typer takes a good part of a second's tenth to make it, each time."""
+    return get_command(app)
+
+
 def _invoke(argv: list[str]) -> object:
     """Parse and run, with every exception left to `exits`: Typer's own handling knows other statuses."""
-    command = get_command(app)
+    command = command_tree()
     with command.make_context("mass-gov", argv) as context:
         return command.invoke(context)
 

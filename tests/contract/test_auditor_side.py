@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mass_gov.cli.main import run
+from mass_gov.ledger import Ledger
 from tests.contract.checkout import PACKAGE, ROOT
 from tests.fakes.policies import lean_policy
 
@@ -58,6 +60,15 @@ sys.meta_path.insert(0, Blocker())
 ASKED_FOR = 'AssertionError(f"{name} was imported on the auditor\'s side")'
 NOT_INSTALLED = 'ModuleNotFoundError(f"No module named {name!r}", name=name)'
 COMMAND = "from mass_gov.cli.main import run\nsys.exit(run(sys.argv[1:]))\n"
+COMMANDS = """
+import json
+from mass_gov.cli.main import run
+
+for line in json.loads(sys.argv[1]):
+    if status := run(line):
+        sys.exit(status)
+"""
+"""One after the other in one process, until one of them ends with something else than 0."""
 
 
 def without_learner(
@@ -72,11 +83,21 @@ def without_learner(
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
 
 
-def auditor(home: Path, *arguments: str) -> dict[str, object]:
-    """Run one of the auditor's commands without the learner and return its JSON."""
-    result = without_learner(COMMAND, *arguments, "--json", home=home)
+def auditor(home: Path, *commands: Sequence[str]) -> list[dict[str, Any]]:
+    """Run the auditor's commands in a process without the learner, and return what each says in JSON."""
+    result = without_learner(COMMANDS, _lines(commands), home=home)
     assert result.returncode == 0, result.stdout + result.stderr
-    return dict(json.loads(result.stdout))
+    said, rest, decoder = [], result.stdout, json.JSONDecoder()
+    while rest:
+        one, end = decoder.raw_decode(rest)
+        said.append(one)
+        rest = rest[end:].lstrip()
+    assert len(said) == len(commands)
+    return said
+
+
+def _lines(commands: Sequence[Sequence[str]]) -> str:
+    return json.dumps([[*command, "--json"] for command in commands])
 
 
 def modules() -> list[str]:
@@ -112,10 +133,10 @@ def home(recorded: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(recorded, tmp_path / "auditors-home"))
 
 
-def change(home: Path, status: str) -> str:
-    changes = auditor(home, "changes", "list", "--status", status)["changes"]
-    assert isinstance(changes, list) and changes, f"no {status} change"
-    return str(changes[0]["change_id"])
+def changes(home: Path, status: str = "") -> list[str]:
+    """The ids of its changes, or of those of a status."""
+    with Ledger.open(home / "ledger.sqlite3", keys=None, checkpoints=home / "checkpoints") as ledger:
+        return [change.change_id for change in ledger.changes() if change.status.startswith(status)]
 
 
 def test_every_module_imports() -> None:
@@ -130,39 +151,46 @@ def test_the_blocker_blocks() -> None:
 
 
 def test_listing_showing_and_pointers(home: Path) -> None:
-    listed = auditor(home, "changes", "list")["changes"]
-    assert isinstance(listed, list) and len(listed) == 3
-    for one in listed:
-        shown = auditor(home, "changes", "show", str(one["change_id"]))
-        assert shown["change_id"] == one["change_id"]
-    assert auditor(home, "pointers", "show")["head_index"] is None
+    recorded = changes(home)
+    shows = [("changes", "show", one) for one in recorded]
+    listed, *shown, pointer = auditor(home, ("changes", "list"), *shows, ("pointers", "show"))
+    assert [one["change_id"] for one in listed["changes"]] == recorded and len(recorded) == 3
+    assert [one["change_id"] for one in shown] == recorded
+    assert pointer["head_index"] is None
 
 
 def test_approving_moves_the_pointer_and_rolling_back_returns_it(home: Path) -> None:
-    held = change(home, "held")
-    auditor(home, "changes", "approve", held, "--reason", "looked at it", "--as", "ada")
-    assert auditor(home, "pointers", "show")["change_id"] == held
-    auditor(home, "changes", "rollback", held, "--reason", "looked again", "--as", "ada")
-    moves = auditor(home, "pointers", "history")["moves"]
-    assert isinstance(moves, list) and [move["cause"] for move in moves] == ["approval", "rollback"]
-    assert auditor(home, "verify")["ok"] is True
+    held = changes(home, "held")[0]
+    _, pointer, _, history, report = auditor(
+        home,
+        ("changes", "approve", held, "--reason", "looked at it", "--as", "ada"),
+        ("pointers", "show"),
+        ("changes", "rollback", held, "--reason", "looked again", "--as", "ada"),
+        ("pointers", "history"),
+        ("verify",),
+    )
+    assert pointer["change_id"] == held
+    assert [move["cause"] for move in history["moves"]] == ["approval", "rollback"]
+    assert report["ok"] is True
 
 
 def test_rejecting_is_final(home: Path) -> None:
-    held = change(home, "held")
-    auditor(home, "changes", "reject", held, "--reason", "not this one", "--as", "ada")
-    again = without_learner(COMMAND, "changes", "approve", held, "--reason", "after all", home=home)
-    assert again.returncode == 5 and "Traceback" not in again.stderr
+    held = changes(home, "held")[0]
+    reject = ("changes", "reject", held, "--reason", "not this one", "--as", "ada")
+    again = ("changes", "approve", held, "--reason", "after all")
+    result = without_learner(COMMANDS, _lines([reject, again]), home=home)
+    assert result.returncode == 5 and "Traceback" not in result.stderr
+    assert changes(home, "rejected") == [held], "the first of the two went through"
 
 
 def test_withdrawing_an_answer(home: Path) -> None:
-    applied = change(home, "applied")
-    done = auditor(home, "changes", "rollback", applied, "--reason", "wrong answer")
+    applied = changes(home, "applied")[0]
+    (done,) = auditor(home, ("changes", "rollback", applied, "--reason", "wrong answer"))
     assert done["rolled_back"] == [applied]
 
 
 def test_verify_finds_a_flipped_byte(home: Path) -> None:
-    assert auditor(home, "verify")["ok"] is True
+    assert auditor(home, ("verify",))[0]["ok"] is True
     database = home / "ledger.sqlite3"
     data = bytearray(database.read_bytes())
     at = data.find(b'{"payload":"')
@@ -186,7 +214,7 @@ def test_a_bundle_verifies_where_there_is_neither_a_ledger_nor_the_learner(
     home: Path, tmp_path: Path, trusted: bool
 ) -> None:
     bundle, key = tmp_path / "change.zip", tmp_path / "log.pem"
-    done = auditor(home, "changes", "export", change(home, "applied"), "-o", str(bundle))
+    (done,) = auditor(home, ("changes", "export", changes(home, "applied")[0], "-o", str(bundle)))
     assert done["events"] and bundle.stat().st_mode & 0o777 == 0o600
     with zipfile.ZipFile(bundle) as archive:
         key.write_bytes(archive.read("keys/log-ed25519.pem"))

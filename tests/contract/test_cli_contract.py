@@ -9,10 +9,9 @@ import sys
 from typing import Any
 
 import pytest
-from typer.main import get_command
 
 from mass_gov.cli import exits
-from mass_gov.cli.main import app
+from mass_gov.cli.main import command_tree
 from mass_gov.config import Settings
 from tests.contract.checkout import ROOT, read
 
@@ -21,7 +20,7 @@ PAGE = "docs/reference/cli.md"
 
 def commands(node: Any = None, path: tuple[str, ...] = ("mass-gov",)) -> dict[str, Any]:
     """Every command without subcommands, by how it is called."""
-    node = get_command(app) if node is None else node
+    node = command_tree() if node is None else node
     if not hasattr(node, "commands"):
         return {" ".join(path): node}
     found: dict[str, Any] = {}

@@ -6,11 +6,10 @@ import re
 from typing import Any, get_args
 
 import pytest
-import typer
 import yaml
 from pydantic import BaseModel
 
-from mass_gov.cli.main import app
+from mass_gov.cli.main import command_tree
 from mass_gov.flows import replay, replay_report
 from mass_gov.ledger.views import Cause, Status
 from mass_gov.policy import decision, load_policy
@@ -158,7 +157,7 @@ def _shown_commands() -> list[tuple[str, str]]:
 
 def _fault(command: str) -> str | None:
     """What is wrong with a command as it is shown, None if the command line would know it."""
-    node: Any = typer.main.get_command(app)
+    node: Any = command_tree()
     words = re.split(r"\s+", re.split(r"\s+[>|#]|[;)]", command)[0].replace("[", " ").replace("]", " "))
     for word in words:
         if hasattr(node, "commands"):

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mass_gov.mass.core import Core
 from mass_gov.mass.core_settings import step_sizes_digest
 from tests.e2e.conftest import Command
+from tests.fakes.policies import lean_policy
 from tests.fakes.small_core import make_core, make_talkative, with_core
 
 
@@ -27,10 +29,16 @@ def folder(tmp_path: Path, core: Core) -> Path:
     return with_core(tmp_path / "plain", tmp_path / "cored", core)
 
 
+def solve(cli: Command, folder: Path) -> Any:
+    """One task, under a policy whose suite is short: what the core learned is the point, and each case is an answer."""
+    assert cli("init", "--policy", lean_policy(folder.parent)).status == 0
+    return cli("solve", "what is 7?", "--model", folder, "--seed", "3", "--json").json
+
+
 def test_the_record_names_what_was_learned_and_another_process_finds_the_same_bits(
     cli: Command, folder: Path, core: Core
 ) -> None:
-    solved = cli("solve", "what is 7?", "--model", folder, "--seed", "3", "--json").json
+    solved = solve(cli, folder)
     shown = cli("changes", "show", solved["change_id"], "--samples", "--json").json
     leaf = shown["record"]
     assert leaf["synthesis"]["scorer"] == core.scorer_digest
@@ -44,7 +52,7 @@ def test_the_record_names_what_was_learned_and_another_process_finds_the_same_bi
 
 
 def test_the_folder_without_its_core_is_another_model(cli: Command, folder: Path) -> None:
-    change_id = cli("solve", "what is 7?", "--model", folder, "--seed", "3", "--json").json["change_id"]
+    change_id = solve(cli, folder)["change_id"]
     for name in ("core.json", "core.safetensors"):
         (folder / name).unlink()
     replayed = cli("replay", change_id, "--model", folder, "--json")

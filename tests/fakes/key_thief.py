@@ -17,10 +17,9 @@ from mass_gov.evidence.signing import Signer
 from mass_gov.ledger import Entry, projector
 from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import make_entry
-from mass_gov.ledger.migrate import revision_of, upgrade
 from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_event
 from mass_gov.records.events import Predicate
-from tests.fakes.engines import address_of
+from tests.fakes.engines import furnished_address
 from tests.fakes.ledger_world import LedgerWorld
 
 Signers = Callable[[int], Sequence[Signer]]
@@ -34,11 +33,9 @@ def rewritten(
     chosen = list(predicates) if predicates is not None else [e.predicate for e in world.ledger.entries()]
     shutil.copytree(world.folder / "keys", home / "keys")
     (home / "checkpoints").mkdir()
-    database = open_database(address_of(home), create=True)
+    database = open_database(furnished_address(home))
     head, stored = LogHead(Frontier(), EMPTY_ROOT), set[str]()
     with database.write() as connection:
-        if revision_of(connection) is None:
-            upgrade(connection)
         for index, predicate in enumerate(chosen):
             for digest in {ref.digest for ref in predicate.artifacts} - stored:
                 insert_artifact(connection, digest, world.ledger.stored_artifact(digest))

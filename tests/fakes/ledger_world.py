@@ -11,6 +11,7 @@ import datetime as dt
 import hashlib
 import os
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -69,7 +70,7 @@ from mass_gov.records.events import (
 )
 from mass_gov.records.settings import AdaptationSpec, SamplingSpec, UpdateSpec
 from mass_gov.stages.gates import gate_samples
-from tests.fakes.engines import address_of
+from tests.fakes.engines import address_of, furnished_address
 from tests.fakes.policies import lean_source
 
 SUBJECT = "s-" + "5" * 32
@@ -87,6 +88,7 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@cache
 def shipped_policy(name: str) -> Policy:
     """Load a policy that comes with the program, without the later gates: no learner measures anything here."""
     return load_policy(lean_source(base=name))
@@ -127,9 +129,13 @@ class LedgerWorld:
 
     @classmethod
     def make(cls, folder: Path, policy: Policy | None = None, **options: Any) -> LedgerWorld:
-        """Make a home, or open the one that is there; furnish the ledger with policy, model and suite once."""
+        """Make a home, or open the one that is there; furnish the ledger with policy, model and suite once.
+
+        With `options`, which are about how a ledger is opened, a new file's schema is made by the ledger itself.
+        """
         keys = KeyStore.open(folder / "keys", create=True)
-        ledger = Ledger.open(address_of(folder), keys=keys, checkpoints=folder / "checkpoints", create=True, **options)
+        where = address_of(folder) if options else furnished_address(folder)
+        ledger = Ledger.open(where, keys=keys, checkpoints=folder / "checkpoints", create=True, **options)
         world = cls(folder, ledger, keys, policy or shipped_policy("solo"))
         if not ledger.has_model(BASE_MODEL):
             ledger.append(world.furniture())

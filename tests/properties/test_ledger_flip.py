@@ -46,7 +46,7 @@ tokens token_id index principal token_hash issued_at expires_at revoked_index
 """
 COLUMNS = [(line.split()[0], name) for line in TABLES.strip().splitlines() for name in line.split()[1:]]
 NO_LIMITS = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
 
 
