@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from mass_gov.errors import PolicyError
-from mass_gov.policy.bounds import paired_lower_bound
 from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Policy
 from mass_gov.policy.gate_settings import MarginGate
 from mass_gov.policy.judgement import Facts, judge
 from mass_gov.policy.measures import RECORDED
 from mass_gov.policy.metrics import METRICS, metric_of
+from mass_gov.policy.paired import paired_counts
 from mass_gov.policy.strict_yaml import read_mapping
 from mass_gov.records.change import (
     SCOPES,
@@ -177,12 +177,4 @@ def _regression(metrics: Mapping[str, Any], policy: Policy) -> RegressionSummary
 
 def _paired(metrics: Mapping[str, Any], against: str, n: int, right: int, gate: MarginGate) -> PairedCounts:
     gained, lost = metrics[f"{against}_gained"], metrics[f"{against}_lost"]
-    return PairedCounts(
-        both_right=right - gained,
-        lost=lost,
-        gained=gained,
-        both_wrong=n - lost - right,
-        difference=(gained - lost) / n,
-        lower_bound=paired_lower_bound(gained, lost, n, gate.bound),
-        margin=gate.margin,
-    )
+    return paired_counts(both_right=right - gained, lost=lost, gained=gained, both_wrong=n - lost - right, gate=gate)

@@ -6,6 +6,7 @@ state and suite. This step counts and bounds; `mass_gov.policy` judges.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,8 +14,8 @@ from typing import Protocol
 from mass_gov.mass.learner import Learner
 from mass_gov.mass.prompting import parse_answer
 from mass_gov.mass.values import Adapter
-from mass_gov.policy.bounds import paired_lower_bound
 from mass_gov.policy.gate_settings import Gates, MarginGate
+from mass_gov.policy.paired import paired_counts
 from mass_gov.records.artifacts import CaseContent, RegressionContent
 from mass_gov.records.change import PairedCounts, RegressionSummary
 from mass_gov.records.settings import AnswerSpec
@@ -126,14 +127,11 @@ def summarise(content: RegressionContent, gates: Gates) -> RegressionSummary:
 
 def paired(pairs: Sequence[tuple[bool, bool]], gate: MarginGate) -> PairedCounts:
     """Count (right before, right after), and bound the difference as the gate wants it."""
-    n = len(pairs)
-    gained, lost = pairs.count((False, True)), pairs.count((True, False))
-    return PairedCounts(
-        both_right=pairs.count((True, True)),
-        lost=lost,
-        gained=gained,
-        both_wrong=pairs.count((False, False)),
-        difference=(gained - lost) / n if n else 0.0,
-        lower_bound=paired_lower_bound(gained, lost, n, gate.bound),
-        margin=gate.margin,
+    counts = Counter(pairs)
+    return paired_counts(
+        both_right=counts[True, True],
+        lost=counts[True, False],
+        gained=counts[False, True],
+        both_wrong=counts[False, False],
+        gate=gate,
     )

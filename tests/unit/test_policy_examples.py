@@ -92,6 +92,7 @@ def test_a_policy_without_examples_was_not_tested(tmp_path: Path) -> None:
         ("why: x\nbecause: [a]\nchange: {step_norm: missing}", "is of type double"),
         ("why: x\nbecause: [a]\nchange: {kept: 24}", "24 kept are not the 24 generated"),
         ("why: x\nbecause: [a]\nchange: {previous_lost: 120}", "no change"),
+        ("why: x\nbecause: [a]\nchange: {regression_n: 0}", "no change"),
         ("why: x\nbecause: [a]\nchange: {scope: everywhere}", "no change"),
         ("why: x\nchange: {}", "an example says"),
         ("why: x\nbecause: a\nchange: {}", "an example says"),
