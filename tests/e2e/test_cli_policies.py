@@ -37,7 +37,7 @@ def edited(folder: Path, *edits: tuple[str, str]) -> Path:
 def test_a_policy_that_decides_an_example_otherwise_fails_its_test(tmp_path: Path, cli: Command) -> None:
     assert cli("policy", "test").status == 0
     assert cli("policy", "test", "strict").status == 0
-    lax = edited(tmp_path, ("  step_norm: 0.77", "  step_norm: 0.90"))
+    lax = edited(tmp_path, ("  step_norm: 0.628", "  step_norm: 0.90"))
     ran = cli("policy", "test", lax, "--json")
     assert (ran.status, ran.json["ok"]) == (1, False)
     (wrong,) = [example for example in ran.json["examples"] if not example["ok"]]
@@ -62,7 +62,7 @@ def test_a_rule_that_does_not_type_check_is_refused_with_file_and_line(tmp_path:
 
 
 def test_two_people_widen_and_one_narrows(home: Path, cli: Command) -> None:
-    wider = edited(home, ("  step_norm: 0.77", "  step_norm: 0.80"))
+    wider = edited(home, ("  step_norm: 0.628", "  step_norm: 0.80"))
     shown = cli("policy", "diff", wider, "--json").json
     assert shown["widens"] == ["envelope.step_norm"]
     first = cli("policy", "activate", wider, "--as", "alice", "--json")

@@ -208,8 +208,8 @@ def test_a_forged_score_is_found_by_replay(
 ) -> None:
     """Signed, weighed accordingly and consistent, but not what the scorer says: only scoring again can tell."""
 
-    def flattering(*arguments: Any) -> SamplesContent:
-        scored = synthesis.score(*arguments)
+    def flattering(*arguments: Any, **more: Any) -> SamplesContent:
+        scored = synthesis.score(*arguments, **more)
         raised = [sample.model_copy(update={"score": float(sample.index)}) for sample in scored.samples]
         return scored.model_copy(update={"samples": tuple(raised)})
 

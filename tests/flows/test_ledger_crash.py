@@ -125,24 +125,20 @@ def rest_of(pipe: Connection) -> list[str]:
     return said
 
 
-def test_kills_at_random_moments_lose_nothing_acknowledged(tmp_path: Path) -> None:
-    home, chance = make_home(tmp_path / "home"), random.Random(7)
-    acknowledged: list[str] = []
-    for number in range(ROUNDS):
-        pipes = [FORK.Pipe() for _ in range(AT_ONCE)]
-        children = [
-            in_child(append_until_killed, home, f"round-{number}-{which}", there)
-            for which, (_, there) in enumerate(pipes)
-        ]
-        acknowledged += [here.recv() for here, _ in pipes]
-        for child in children:
-            time.sleep(chance.uniform(0.0, 0.05))
-            os.kill(child.pid, signal.SIGKILL)
-            child.join()
-            check(home, only="signatures")  # while the others go on
-        for here, there in pipes:
-            there.close()
-            acknowledged += rest_of(here)
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_kills_at_random_moments_lose_nothing_acknowledged(tmp_path: Path, number: int) -> None:
+    home, chance = make_home(tmp_path / "home"), random.Random(number)
+    pipes = [FORK.Pipe() for _ in range(AT_ONCE)]
+    children = [in_child(append_until_killed, home, f"of-{which}", there) for which, (_, there) in enumerate(pipes)]
+    acknowledged = [here.recv() for here, _ in pipes]
+    for child in children:
+        time.sleep(chance.uniform(0.0, 0.05))
+        os.kill(child.pid, signal.SIGKILL)
+        child.join()
+        check(home, only="signatures")  # while the others go on
+    for here, there in pipes:
+        there.close()
+        acknowledged += rest_of(here)
     check(home)
     world = LedgerWorld.make(home, BOTH_SCOPES)
     bodies = [entry.predicate.body for entry in world.ledger.entries()]
