@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.checkout import read
-from tests.e2e.conftest import INSIDE, OUTSIDE, Command, Recorded, fingerprint_of
+from tests.e2e.conftest import INSIDE, Command, Recorded, fingerprint_of
 
 
 def test_under_policy_default_the_requester_cannot_approve_and_the_denial_is_recorded(
