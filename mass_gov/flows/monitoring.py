@@ -15,9 +15,9 @@ from mass_gov.flows.freeze import SYSTEM, freeze_draft
 from mass_gov.flows.own_measures import flip_measures, own_measures
 from mass_gov.flows.workbench import Origin, Workbench
 from mass_gov.ledger import Ledger
-from mass_gov.policy.monitors.windows import HEAD, History, Reach, alarm_of, measures_of, past_of, reach_of
+from mass_gov.policy.monitors.windows import HEAD, History, Reach, alarm_of, measures_of, reach_of
 from mass_gov.records.artifacts import CaseContent, SamplesContent
-from mass_gov.records.change import ChangeBody, GateResult, Measure, Scope
+from mass_gov.records.change import SCOPES, ChangeBody, GateResult, Measure, Scope
 from mass_gov.records.drafts import EventDraft
 from mass_gov.stages.regression import ask, outcomes
 from mass_gov.stages.update import Learned
@@ -47,11 +47,9 @@ def watching_again(change: ChangeBody, ledger: Ledger) -> Watch:
 
 def read_history(ledger: Ledger, tenant: str, deployment: str, reach: Reach, upto: int | None) -> History:
     """Read as much of a deployment's changes as the windows look at, up to the log index `upto`, that one included."""
-    recent = ledger.learned(tenant, deployment, limit=reach.recent, upto=upto)
-    probed = ledger.learned(tenant, deployment, limit=reach.probed, upto=upto, scopes=reach.scopes)
     return History(
-        tuple(past_of(view.index, view.body) for view in recent),
-        tuple(past_of(view.index, view.body) for view in probed),
+        ledger.past(tenant, deployment, limit=reach.recent, upto=upto, scopes=SCOPES),
+        ledger.past(tenant, deployment, limit=reach.probed, upto=upto, scopes=reach.scopes),
     )
 
 

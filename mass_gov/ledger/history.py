@@ -17,7 +17,6 @@ from mass_gov.ledger.entries import Entry, read_entry
 from mass_gov.ledger.heads import HeadReader
 from mass_gov.ledger.schema import approvals, changes, log_events, pointer_moves, pointers, responses
 from mass_gov.ledger.views import ApprovalView, ChangeView, PointerMove, PointerView, ResponseView, Status
-from mass_gov.records.change import SCOPES, Scope
 from mass_gov.records.events import ChangeRecorded
 
 _PREFIX = re.compile(r"[0-9a-f-]{8,36}")
@@ -59,24 +58,9 @@ class HistoryReader(HeadReader):
         order = changes.c.index.desc() if newest_first else changes.c.index
         return self._views(query.order_by(order).limit(limit))
 
-    def learned(
-        self,
-        tenant: str,
-        deployment: str,
-        *,
-        limit: int,
-        upto: int | None = None,
-        scopes: Sequence[Scope] = SCOPES,
-    ) -> list[ChangeView]:
-        """The last changes of a deployment that made a new state, oldest first, whatever became of them.
-
-        Arguments:
-            upto: log index of the last one to look at; None looks at all.
-        """
+    def learned(self, tenant: str, deployment: str, *, limit: int) -> list[ChangeView]:
+        """The last changes of a deployment that made a new state, oldest first, whatever became of them."""
         wanted = (changes.c.tenant == tenant) & (changes.c.deployment == deployment) & changes.c.delta.is_not(None)
-        wanted &= changes.c.scope.in_(scopes)
-        if upto is not None:
-            wanted &= changes.c.index <= upto
         return self._views(_changes().where(wanted).order_by(changes.c.index.desc()).limit(limit))[::-1]
 
     def active(self, tenant: str, deployment: str) -> list[ChangeView]:

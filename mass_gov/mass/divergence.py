@@ -5,8 +5,8 @@ next-token distributions is taken over the whole vocabulary, in nats and in floa
 
     KL_t = sum_v p_base(v | x_<t) (log p_base(v | x_<t) - log p_state(v | x_<t)).
 
-Nothing is generated. What the base gives depends on the texts alone, so it is kept between calls, for one set of texts
-and up to `MOST_KEPT` bytes; the figures are the same bits with and without.
+Nothing is generated. The texts' tokens and what the base gives depend on the texts alone, so they are kept between
+calls, for one set of texts and up to `MOST_KEPT` bytes; the figures are the same bits with and without.
 
 Does not know where the texts come from or how much is too much.
 """
@@ -14,6 +14,7 @@ Does not know where the texts come from or how much is too much.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,20 +25,32 @@ MOST_KEPT = 256 * 2**20
 """Bytes of base logits: 256 MiB are 100,000 tokens of a small vocabulary and 430 of a large one."""
 
 
-class BaseLogits:
-    """The base's logits at the counted tokens of one set of batches."""
+@dataclass(frozen=True)
+class ReadByBase:
+    """One set of texts as the base reads it: batches, the (tokens, vocabulary) logits of each, and whose rows they are.
+
+    A text that cannot be put to the model has no row; `places` names the others.
+    """
+
+    batches: Sequence[SolutionBatch]
+    logits: Sequence[Tensor]
+    places: Sequence[int]
+
+
+class Remembered:
+    """The last set of texts that the base read."""
 
     def __init__(self) -> None:
         self._name: object = None
-        self._kept: list[Tensor] = []
+        self._kept: ReadByBase | None = None
 
-    def of(self, name: object, batches: Sequence[SolutionBatch], compute: Callable[[], list[Tensor]]) -> list[Tensor]:
-        """What `compute` gives (one tensor a batch) for the texts called `name`, from memory if they were the last."""
-        if self._name == name and len(self._kept) == len(batches):
+    def of(self, name: object, read: Callable[[], ReadByBase]) -> ReadByBase:
+        """What `read` gives for the texts called `name`, from memory if they were the last."""
+        if self._kept is not None and self._name == name:
             return self._kept
-        found = compute()
-        fits = sum(tensor.nbytes for tensor in found) <= MOST_KEPT
-        self._name, self._kept = (name, found) if fits else (None, [])
+        found = read()
+        fits = sum(tensor.nbytes for tensor in found.logits) <= MOST_KEPT
+        self._name, self._kept = (name, found) if fits else (None, None)
         return found
 
 

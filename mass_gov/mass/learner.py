@@ -62,7 +62,7 @@ class Learner:
         self._lock = threading.RLock()
         self._total = Meter()
         self._base_norms = BaseNorms(model)
-        self._base_logits = divergence.BaseLogits()
+        self._read_by_base = divergence.Remembered()
         self.base_digest = digest
 
     @classmethod
@@ -212,23 +212,29 @@ class Learner:
     ) -> list[tuple[float, ...]]:
         """KL(base ‖ adapter) in nats at every token of each (question, solution)'s solution, end token included.
 
-        Not finite where the logits are not.
+        Not finite where the logits are not. A pair that `unusable` names has no tokens.
         """
-        batches = [self._solutions(pairs[i : i + batch_size]) for i in range(0, len(pairs), batch_size)]
 
-        def logits(of: Adapter | None) -> list[Tensor]:
+        def logits(of: Adapter | None, batches: Sequence[losses.SolutionBatch]) -> list[Tensor]:
             with self._computing(of) as model, torch.inference_mode():
                 self._total.forward(self._parameters(of), sum(batch.positions_computed for batch in batches))
                 return [divergence.counted_logits(lambda **inputs: model(**inputs).logits, b) for b in batches]
 
+        def read() -> divergence.ReadByBase:
+            places = [place for place, pair in enumerate(pairs) if self.unusable(*pair) is None]
+            parts = (places[i : i + batch_size] for i in range(0, len(places), batch_size))
+            batches = [self._solutions([pairs[place] for place in part]) for part in parts]
+            return divergence.ReadByBase(batches, logits(None, batches), places)
+
         with self._lock:
-            base = self._base_logits.of((tuple(pairs), batch_size), batches, lambda: logits(None))
-            found: list[tuple[float, ...]] = []
-            for batch, before, after in zip(batches, base, logits(adapter), strict=True):
+            base = self._read_by_base.of((tuple(pairs), batch_size), read)
+            rows: list[tuple[float, ...]] = []
+            for batch, before, after in zip(base.batches, base.logits, logits(adapter, base.batches), strict=True):
                 values: list[float] = divergence.divergences(before, after).tolist()
                 ends = batch.counted.sum(dim=1).long().cumsum(dim=0).tolist()
-                found += [tuple(values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
-        return found
+                rows += [tuple(values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
+        by_place = dict(zip(base.places, rows, strict=True))
+        return [by_place.get(place, ()) for place in range(len(pairs))]
 
     def solve_again(
         self, task: str, begun: Sequence[tuple[int, str]], adapter: Adapter | None, *, count: int, seed: int, limit: int

@@ -90,7 +90,6 @@ def signed_by(summary: UpdateSummary, key: str) -> UpdateSummary:
 def _compared(learner: Learner, adapter: Adapter, anchors: AnchorPool) -> dict[str, object]:
     """The divergence from the base at every token of those anchors that can be put to this model."""
     texts = [(one.question, one.solution(learner.template.marker)) for one in anchors.to_compare()]
-    texts = [pair for pair in texts if learner.unusable(*pair) is None]
     tokens = [value for text in learner.divergence(texts, adapter) for value in text]
     return {"anchors": anchors.digest, "divergences": tuple(_finite(value) for value in tokens)}
 

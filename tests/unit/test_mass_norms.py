@@ -181,3 +181,9 @@ def test_weights_that_are_not_numbers_give_a_divergence_that_is_not_one(learner:
     values = [value for row in learner.divergence(PAIRS, broken) for value in row]
     assert values
     assert not any(math.isfinite(value) for value in values)
+
+
+def test_a_text_that_cannot_be_put_to_the_model_has_no_tokens(learner: Learner, parent: Adapter) -> None:
+    found = learner.divergence([PAIRS[0], ("é", "#7"), *PAIRS[1:]], parent)
+    assert found[1] == ()
+    assert [len(row) for row in (found[0], *found[2:])] == [len(row) for row in learner.divergence(PAIRS, parent)]
