@@ -134,6 +134,7 @@ def compute(
     forced: Sequence[ForcedSample] = (),
     samples: SamplesContent | None = None,
     learned: Learned | None = None,
+    unscored: bool = False,
     from_log: FromLog,
     watch: Watch | None = None,
     timed: Timed | None = None,
@@ -144,6 +145,7 @@ def compute(
         forced: samples that the caller supplies.
         samples: recorded samples to take instead of writing new ones (replay from samples).
         learned: a recorded update to take instead of a new step (replay from the delta).
+        unscored: weigh the samples as if the model had no scorer (a counterfactual).
         watch: the change's id and its window, for the window monitors; without it they know nothing, and fail.
         from_log: what the log says of a change that cost so many FLOPs; a replay says what it said then.
         timed: collects wall seconds by stage.
@@ -162,8 +164,8 @@ def compute(
             )
         # Recorded samples too: a score is computed, never believed.
         surprise = document.gates_for(scope).sample_perplexity != "unused"
-        samples = score(bench.learner, question, samples, perplexity=surprise)
-        scorer = scorer_of(bench.learner, samples)
+        samples = score(bench.learner, question, samples, perplexity=surprise, unscored=unscored)
+        scorer = None if unscored else scorer_of(bench.learner, samples)
     samples, synthesis = gated(samples, question, scope, seed, origin, scorer, bench, stage)
     asked = asked_for(document, scope)
     measures = sample_measures(samples.samples, asked) if synthesis.kept else ()

@@ -54,7 +54,7 @@ from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.stages.update import Learned
 from mass_gov.tasks.suites import parse_suite
 
-_GIVEN: dict[Start, tuple[Stage, ...]] = {
+GIVEN: dict[Start, tuple[Stage, ...]] = {
     "scratch": (),
     "samples": ("samples",),
     "delta": ("samples", "delta"),
@@ -62,7 +62,9 @@ _GIVEN: dict[Start, tuple[Stage, ...]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Record:
+class Record:
+    """What was recorded of a change, read and parsed."""
+
     request: RequestContent
     spec: AdaptationSpec
     fingerprint: dict[str, Any]
@@ -93,20 +95,21 @@ def replay(target: str, start: Start, bench: Workbench) -> Replayed:
 def _replay_change(target: str, change: ChangeView, start: Start, bench: Workbench) -> Replayed:
     present = bench.learner.fingerprint()
     try:
-        record = _read(change, bench)  # (1)
+        record = read_record(change, bench)  # (1)
         parents = change.body.parents
         check_made_from(bench, parents.base_model, parents.prompt_template, parents.config, record.spec)  # (2)
-        outcome = _compute(change, record, start, _as_recorded(change, record, bench))  # (3)
+        outcome = compute_again(change, record, start, as_recorded(change, record, bench))  # (3)
     except UnreadableError as unreadable:
         return cut_short(target, change.change_id, start, unreadable, present)
-    stages = _compare(change, record, outcome, _GIVEN[start])  # (4)
+    stages = compare_stages(change, record, outcome, GIVEN[start])  # (4)
     return conclude(target, change.change_id, start, stages, record.fingerprint, present)
 
 
-def _read(change: ChangeView, bench: Workbench) -> _Record:
+def read_record(change: ChangeView, bench: Workbench) -> Record:
+    """Read every artifact that a replay is held against; UnreadableError names the first that cannot be used."""
     entry = change.entry
     tested = any(ref.role == "regression" for ref in entry.predicate.artifacts)
-    return _Record(
+    return Record(
         request=read_content(bench, entry, "request", RequestContent.model_validate),
         spec=read_content(bench, entry, "config", AdaptationSpec.model_validate),
         fingerprint=read_content(bench, entry, "fingerprint", dict),
@@ -128,7 +131,7 @@ def _stored_delta(change: ChangeView, bench: Workbench) -> dict[str, bytes] | No
         raise UnreadableError("delta", str(error)) from error
 
 
-def _as_recorded(change: ChangeView, record: _Record, bench: Workbench) -> Workbench:
+def as_recorded(change: ChangeView, record: Record, bench: Workbench) -> Workbench:
     """Lay the bench as it was: the recorded settings, policy and suite, taken from the ledger by digest."""
     parents = change.body.parents
     try:
@@ -146,7 +149,22 @@ def _as_recorded(change: ChangeView, record: _Record, bench: Workbench) -> Workb
     return replace(bench, spec=record.spec, policy=policy, recorded_runner=runner)
 
 
-def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench) -> Outcome:
+def compute_again(
+    change: ChangeView,
+    record: Record,
+    start: Start,
+    bench: Workbench,
+    *,
+    seed: int | None = None,
+    left_out: Collection[int] = (),
+    unscored: bool = False,
+) -> Outcome:
+    """Run the lines of `adapt` on what was recorded.
+
+    Arguments:
+        seed, left_out, unscored: what a counterfactual changes: another seed, samples (by index) that were not
+            written, no scorer. A replay changes nothing.
+    """
     body = change.body
     try:
         origin = origin_of(bench, body.parents.parent_state, body.parents.pointer_head)
@@ -156,7 +174,7 @@ def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench
     if record.update.anchors not in (None, bench.anchors.digest):
         what = f"its divergence was measured on anchors {str(record.update.anchors)[:12]}, which this release has not"
         raise UnreadableError("delta", what, compared=False)
-    samples = _ungated(record.samples) if start != "scratch" else None
+    samples = _without(_ungated(record.samples), left_out) if start != "scratch" else None
     forced = (
         [ForcedSample(*_split(sample, bench)) for sample in record.samples.samples if not sample.real]
         if record.samples.forced
@@ -166,12 +184,13 @@ def _compute(change: ChangeView, record: _Record, start: Start, bench: Workbench
         return compute(
             record.request.question,
             body.identity.scope,
-            int(body.parents.seed),
+            int(body.parents.seed) if seed is None else seed,
             origin,
             bench,
             forced=forced,
             samples=samples,
             learned=learned,
+            unscored=unscored,
             watch=watching_again(body, bench.ledger),
             from_log=lambda _: _recorded_measures(body, FROM_THE_LOG),
         )
@@ -185,7 +204,7 @@ def _split(sample: SampleContent, bench: Workbench) -> tuple[str, str]:
     return question, solution
 
 
-def _recorded_update(change: ChangeView, record: _Record, bench: Workbench) -> Learned | None:
+def _recorded_update(change: ChangeView, record: Record, bench: Workbench) -> Learned | None:
     if record.delta is None:
         return None
     adapter = bench.learner.read_adapter(record.delta)
@@ -204,12 +223,17 @@ def _ungated(samples: SamplesContent) -> SamplesContent:
     return samples.model_copy(update={"samples": bare})
 
 
+def _without(samples: SamplesContent, left_out: Collection[int]) -> SamplesContent:
+    return samples.model_copy(update={"samples": tuple(one for one in samples.samples if one.index not in left_out)})
+
+
 _JUDGED = ("score", "weight", "dropped_by", "gates", "measures")
 
 
-def _compare(
-    change: ChangeView, record: _Record, outcome: Outcome, given: tuple[Stage, ...]
+def compare_stages(
+    change: ChangeView, record: Record, outcome: Outcome, given: tuple[Stage, ...]
 ) -> tuple[StageResult, ...]:
+    """Hold what was computed against the record, stage by stage; a stage of `given` was not computed."""
     body = change.body
     recorded = _digests(
         record.samples,

@@ -23,6 +23,9 @@ from torch.func import functional_call
 
 from mass_gov.errors import SettingsError, TaskError
 from mass_gov.mass import adapter_files, divergence, fingerprint, loading, losses, scorer
+from mass_gov.mass.adapter_losses import adapter_losses
+from mass_gov.mass.attribution import attributions
+from mass_gov.mass.bilevel import BilevelTask
 from mass_gov.mass.core import Core, read_core
 from mass_gov.mass.decoding import Choose, decode
 from mass_gov.mass.inner_loop import InnerTrace, Loss, Parameters, gradient_descent, run_inner_loop
@@ -293,6 +296,28 @@ class Learner:
                 after = float(loss(trace.parameters))
             self._total.forward(self._parameters(adapter), batch.positions_computed)
             return replace(result, loss_after=after)
+
+    def attribute(
+        self, samples: Sequence[TrainingSample], adapter: Adapter, settings: UpdateSettings, target: tuple[str, str]
+    ) -> list[float]:
+        """How much each sample moved the token-mean loss of `target`, a question with its solution (`attribution`).
+
+        In nats by unit of a sample's score, negative where it made the solution likelier; of the steps as taken,
+        before any projection. Every sample needs a weight above 0. Not metered. Raises TaskError as `update` does.
+        """
+        weights = torch.tensor([sample.weight for sample in samples])
+        pairs = [(sample.question, sample.solution) for sample in samples]
+        with self._computing(adapter):
+            batch, outer = self._solutions(pairs), self._solutions([target])
+            loss = adapter_losses(self._model, adapter, outer)
+            task = BilevelTask(
+                losses=adapter_losses(self._model, adapter, batch, settings.softening),
+                outer=lambda phi, theta: loss(phi, theta, slice(None)).sum(),
+                start=dict(adapter.tensors),
+                step_sizes={name: settings.step_size_of(module_of(name)) for name in adapter.tensors},
+                scores=(weights / weights.sum()).requires_grad_(),
+            )
+            return attributions(task, settings.steps)[1]
 
     def unusable(self, question: str, solution: str) -> str | None:
         """Why `update` and `nll` would refuse this pair: "unreadable" or "too-long"; None if they would not.

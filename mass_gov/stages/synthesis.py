@@ -64,21 +64,24 @@ def force(learner: Learner, samples: Sequence[ForcedSample]) -> SamplesContent:
 
 
 def scorer_of(learner: Learner, samples: SamplesContent) -> str | None:
-    """The digest of the head that scores these samples; None where none does."""
+    """The digest of the head that scores these samples; None where there is none, or a caller wrote them."""
     return None if samples.forced or learner.core is None else learner.core.scorer_digest
 
 
-def score(learner: Learner, question: str, samples: SamplesContent, *, perplexity: bool = False) -> SamplesContent:
+def score(
+    learner: Learner, question: str, samples: SamplesContent, *, perplexity: bool = False, unscored: bool = False
+) -> SamplesContent:
     """Score every sample that the model wrote from its tokens, whatever score it had. Anchors have none.
 
     Arguments:
         perplexity: note how surprising each sample that parses is as well, of forced ones too: it costs nothing where
             there is a scorer, and one forward pass where there is none.
+        unscored: leave the scores out, as if there were no scorer.
 
     Raises:
         TaskError: this model cannot have written these tokens for this question.
     """
-    scored = scorer_of(learner, samples) is not None
+    scored = not unscored and scorer_of(learner, samples) is not None
     read = [one for one in samples.samples if not one.real and (one.question is not None or not samples.forced)]
     found: dict[int, Reading] = {}
     if scored or perplexity:

@@ -1,14 +1,9 @@
 """Does attribution tell which samples helped? Against the judge that knows: practising again without each of them.
 
-For one task with samples of weights w = softmax(s), K steps from the core's start, and L the token-mean cross-entropy
-of the reference solution by the adapted model:
-
-    attribution_i = dL/ds_i through the inner loop and the softmax = w_i (g_i - sum_j w_j g_j),   g_i = dL/dw_i
-    leave-one-out_i = L - L(without i), the rest weighed anew and all K steps taken again
-
-Both are negative where a sample helped. Reported are Spearman correlations within a task, averaged over the tasks whose
-samples differ at all. Rules: float32 as in use, the exact sweep of `meta_gradient`; the reference solution is used
-here, for a figure, and never by a method.
+Both are of one task, from the core's start, and of the token-mean cross-entropy L of the reference solution by the
+adapted model; `mass_gov.mass.attribution` defines them. Reported are Spearman correlations within a task, averaged over
+the tasks whose samples differ at all. Rules: float32 as in use, the exact sweep of `meta_gradient`; the reference
+solution is used here, for a figure, and never by a method.
 
 Does not know methods.
 """
@@ -27,12 +22,12 @@ from mass_gov.errors import ModelError
 from mass_gov.flows.evaluation.ranks import spearman
 from mass_gov.mass import loading
 from mass_gov.mass.adapter_losses import adapter_losses
-from mass_gov.mass.bilevel import BilevelTask, SweepSettings
+from mass_gov.mass.attribution import attributions
+from mass_gov.mass.bilevel import BilevelTask
 from mass_gov.mass.core import Core, read_core
 from mass_gov.mass.inner_loop import Parameters, gradient_descent, run_inner_loop
 from mass_gov.mass.lora import LoraModel, module_of
 from mass_gov.mass.losses import SolutionBatch, solution_batch
-from mass_gov.mass.meta_gradient import meta_gradient
 from mass_gov.mass.rivals.values import Written
 from mass_gov.mass.text import Text
 
@@ -95,11 +90,8 @@ class AttributionJudge:
     def effects(self, question: str, solution: str, samples: Sequence[Written]) -> tuple[list[float], list[float]]:
         """(attribution, leave-one-out) of each sample; all must parse."""
         bilevel = self._bilevel(question, solution, samples)
-        found = meta_gradient(bilevel, SweepSettings(self._core.steps, start_gradient=False))
-        weights, slopes = bilevel.scores.detach(), found.scores
-        attribution = weights * (slopes - weights @ slopes)
-        without = [found.outer_loss - self._loss_without(bilevel, i) for i in range(len(samples))]
-        return attribution.tolist(), without
+        loss, attribution = attributions(bilevel, self._core.steps)
+        return attribution, [loss - self._loss_without(bilevel, i) for i in range(len(samples))]
 
     def _bilevel(self, question: str, solution: str, samples: Sequence[Written]) -> BilevelTask:
         inner = adapter_losses(

@@ -1,0 +1,134 @@
+"""What would have come out otherwise, on the trained core that ships: one thing changed, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from mass_gov.config import load_settings
+from mass_gov.errors import InputError
+from mass_gov.flows import counterfactual as flow
+from mass_gov.flows.adapt import adapt
+from mass_gov.flows.counterfactual import Otherwise, attribute, counterfactual
+from mass_gov.flows.evaluation.ranks import spearman
+from mass_gov.flows.exchange import Answered, Request
+from mass_gov.flows.workbench import Workbench
+from mass_gov.policy import load_policy
+from mass_gov.records.artifacts import SamplesContent
+from mass_gov.stages.synthesis import ForcedSample
+from mass_gov.tasks.registry import sample_tasks
+from mass_gov.wiring import initialise, open_workbench, recommended_spec
+from tests.fakes.policies import lean_policy, lean_source
+
+TASK = next(task for task in sample_tasks(12, seed=23) if task.domain == "operator")
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workbench]:
+    folder = tmp_path_factory.mktemp("counterfactual")
+    settings = load_settings(home=folder / "home", principal="alice")
+    initialise(settings, lean_policy(folder))[0].close()
+    made = open_workbench(settings, recommended_spec(settings))
+    with made.ledger:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def change(bench: Workbench) -> Answered:
+    return adapt(Request(TASK.question, "task", seed=5), bench)
+
+
+@pytest.fixture
+def nothing_is_written(bench: Workbench, change: Answered) -> Iterator[None]:
+    del change  # recorded before
+    before = bench.ledger.size
+    yield
+    assert bench.ledger.size == before
+
+
+def kept(change: Answered, bench: Workbench) -> list[int]:
+    content = SamplesContent.model_validate_json(bench.ledger.artifact(change.change.entry, "samples"))
+    return [sample.index for sample in content.samples if sample.weight > 0]
+
+
+@pytest.mark.usefixtures("nothing_is_written")
+def test_without_a_sample_everything_after_it_is_computed_anew(bench: Workbench, change: Answered) -> None:
+    dropped = kept(change, bench)[:2]
+    found = counterfactual(change.change, Otherwise(left_out=tuple(dropped)), bench)
+    assert found.reproduced
+    assert found.recorded.decision == change.change.body.decision
+    assert found.otherwise.kept <= found.recorded.kept - 1  # a near-duplicate of a dropped one may stand in for it
+    assert found.otherwise.step_norm != found.recorded.step_norm
+
+
+def test_a_sample_that_was_dropped_anyway_changes_nothing_that_matters(bench: Workbench, change: Answered) -> None:
+    every = range(change.change.body.synthesis.generated)
+    unused = next(index for index in every if index not in kept(change, bench))
+    found = counterfactual(change.change, Otherwise(left_out=(unused,)), bench)
+    assert (found.decision_differs, found.served_differs, found.answer_differs) == (False, False, False)
+
+
+def test_without_the_scorer_all_kept_samples_weigh_the_same(bench: Workbench, change: Answered) -> None:
+    found = counterfactual(change.change, Otherwise(unscored=True), bench)
+    assert found.reproduced
+    assert found.otherwise.step_norm != found.recorded.step_norm
+
+
+@pytest.mark.usefixtures("nothing_is_written")
+def test_another_seed_writes_other_samples(bench: Workbench, change: Answered) -> None:
+    same = counterfactual(change.change, Otherwise(seed=5), bench)
+    assert same.reproduced
+    assert same.otherwise == same.recorded
+    other = counterfactual(change.change, Otherwise(seed=6), bench)
+    assert other.otherwise != other.recorded
+
+
+def test_another_policy_decides_otherwise(bench: Workbench, change: Answered) -> None:
+    strict = load_policy(lean_source({"update.steps": {"limit": 0, "on_fail": "reject"}}))
+    found = counterfactual(change.change, Otherwise(policy=strict), bench)
+    assert found.reproduced
+    assert found.decision_differs
+    assert found.otherwise.decision.verdict == "reject"
+    assert (found.otherwise.served_from, found.answer_differs) == ("base", False)
+
+
+def test_a_control_that_fails_is_said(bench: Workbench, change: Answered, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = flow.compute_again
+    seeds = iter((99, 6))
+    monkeypatch.setattr(flow, "compute_again", lambda *a, **k: real(*a, **k | {"seed": next(seeds)}))
+    assert not counterfactual(change.change, Otherwise(seed=6), bench).reproduced
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (Otherwise(), "exactly one"),
+        (Otherwise(seed=1, unscored=True), "exactly one"),
+        (Otherwise(left_out=(999,)), "no sample 999"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(bench: Workbench, change: Answered, asked: Otherwise, why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        counterfactual(change.change, asked, bench)
+
+
+@pytest.mark.usefixtures("nothing_is_written")
+def test_attribution_stands_beside_leaving_each_sample_out(bench: Workbench, change: Answered) -> None:
+    effects = attribute(change.change, bench)
+    assert [effect.index for effect in effects] == kept(change, bench)
+    assert spearman([one.attribution for one in effects], [one.leave_one_out for one in effects]) > 0.8
+    assert min(effect.leave_one_out for effect in effects) < 0  # something made the answer likelier
+    # A softmax moves nothing as a whole.
+    assert sum(effect.attribution for effect in effects) == pytest.approx(0.0, abs=1e-5)
+
+
+def test_supplied_samples_have_neither_seed_nor_scorer(bench: Workbench) -> None:
+    samples = [ForcedSample("3+4", "#7"), ForcedSample("5+4", "#9")]
+    forced = adapt(Request(TASK.question, "forced", seed=5, forced=samples), bench).change
+    before = bench.ledger.size
+    for asked, why in ((Otherwise(seed=1), "supplied the samples"), (Otherwise(unscored=True), "without a scorer")):
+        with pytest.raises(InputError, match=why):
+            counterfactual(forced, asked, bench)
+    assert counterfactual(forced, Otherwise(left_out=(0,)), bench).reproduced
+    assert bench.ledger.size == before
