@@ -28,7 +28,13 @@ ShownOption = Annotated[
 ]
 SignOption = Annotated[
     Path | None,
-    typer.Option("--sign-with", metavar="KEYFILE", help="PEM of your own Ed25519 key, to sign the approval with."),
+    typer.Option(
+        "--sign-with",
+        metavar="KEYFILE",
+        exists=True,
+        dir_okay=False,
+        help="PEM of your own Ed25519 key, to sign the approval with.",
+    ),
 ]
 
 

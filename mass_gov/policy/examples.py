@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mass_gov.errors import PolicyError
-from mass_gov.policy.decision import decide
 from mass_gov.policy.document import Policy
 from mass_gov.policy.gate_settings import MarginGate
-from mass_gov.policy.judgement import Facts, judge
+from mass_gov.policy.judgement import Facts, judge_and_decide
 from mass_gov.policy.measures import RECORDED
 from mass_gov.policy.metrics import METRICS, metric_of
 from mass_gov.policy.paired import paired_counts
@@ -85,9 +84,7 @@ def read_example(source: bytes, where: str, ordinary: Mapping[str, Any], policy:
 
 def decide_example(example: Example, policy: Policy) -> tuple[tuple[GateResult, ...], Decision]:
     """Judge and decide it as a change would be."""
-    facts = example.facts
-    gates = judge(facts, policy)
-    return gates, decide(gates, facts.update, facts.scope, policy, facts.measures)
+    return judge_and_decide(example.facts, policy)
 
 
 def _checked(change: Any, lines: Mapping[tuple[str, ...], int], where: str) -> dict[str, Any]:

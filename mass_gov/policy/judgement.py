@@ -69,6 +69,12 @@ def judge(facts: Facts, policy: Policy) -> tuple[GateResult, ...]:
     return tuple(results)
 
 
+def judge_and_decide(facts: Facts, policy: Policy) -> tuple[tuple[GateResult, ...], Decision]:
+    """Judge every gate, and decide on what came out."""
+    gates = judge(facts, policy)
+    return gates, decide(gates, facts.update, facts.scope, policy, facts.measures)
+
+
 def rederive(change: ChangeBody, policy: Policy) -> tuple[tuple[GateResult, ...], Decision]:
     """Judge and decide again from a recorded change, trusting its counts and nothing that follows from them.
 
@@ -79,9 +85,7 @@ def rederive(change: ChangeBody, policy: Policy) -> tuple[tuple[GateResult, ...]
     consistent(change)
     if change.regression is not None:
         _check_bounds(change.regression, policy.document.gates_for(change.identity.scope))
-    facts = facts_of(change)
-    gates = judge(facts, policy)
-    return gates, decide(gates, facts.update, facts.scope, policy, facts.measures)
+    return judge_and_decide(facts_of(change), policy)
 
 
 def judge_regression(regression: RegressionSummary, policy: Policy) -> tuple[GateResult, ...]:

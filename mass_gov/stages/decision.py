@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from mass_gov.policy import Facts, Policy, decide, judge
+from mass_gov.policy import Facts, Policy, judge_and_decide
 from mass_gov.records.change import Decision, GateResult
 
 
 def decide_change(facts: Facts, policy: Policy) -> tuple[tuple[GateResult, ...], Decision]:
-    """Judge every gate and decide; the same two calls that `verify` makes again from the leaf."""
-    gates = judge(facts, policy)
-    return gates, decide(gates, facts.update, facts.scope, policy, facts.measures)
+    """Judge every gate and decide, as `verify` does again from the leaf."""
+    return judge_and_decide(facts, policy)
