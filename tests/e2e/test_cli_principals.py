@@ -92,6 +92,9 @@ def test_what_was_shown_is_what_is_approved_and_signed(
 
     approve = ("changes", "approve", held, "--reason", "seen", "--json", "--shown", document["shown"])
     assert "--sign-with" in cli(*approve).err
+    missing = cli(*approve, "--sign-with", str(key.with_name("missing.pem")))
+    assert missing.status == 2
+    assert "missing.pem" in missing.err
     assert cli(*approve, "--sign-with", str(key)).status == 6, "without its passphrase the key does not open"
     monkeypatch.setenv("MASS_GOV_SIGNING_PASSPHRASE", "correct horse")
     done = cli(*approve, "--sign-with", str(key))
