@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from mass_gov.cli import exits
 from mass_gov.cli.output import err, one_line, say, visible
 from mass_gov.cli.replay_view import document
-from mass_gov.errors import IntegrityError, MassGovError, ModelError
+from mass_gov.errors import IntegrityError, MassGovError, ModelError, NotFoundError
 
 if TYPE_CHECKING:
     from mass_gov.config import Settings
@@ -110,6 +110,9 @@ def working(chosen: Settings, start: Start) -> Iterator[Work]:
         def work(target: str) -> Row:
             try:
                 replayed = replay_one(target)
+            except NotFoundError as error:  # it was found in the log
+                what = f"the log records it, and the tables that derive from the log do not: {error}"
+                return Row(target, exits.NO, error=what, kind=IntegrityError.__name__)
             except Exception as error:
                 return _failed(target, error)
             return Row(target, status_of(replayed), replayed)

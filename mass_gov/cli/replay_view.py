@@ -75,18 +75,19 @@ def screen(replayed: Replayed) -> list[RenderableType]:
 
 def overview(rows: Sequence[Row]) -> list[RenderableType]:
     """Many replays for a person: each that is not simply equal, then how many came to what."""
-    table = grid("what", "verdict", "first difference", "exit", "detail")
+    others = [row for row in rows if row.verdict != "equal"]
+    table = grid("what", "verdict", "first difference", "exit")
     table.columns[0].no_wrap = True
-    for row in rows:
-        if row.verdict != "equal":
-            first = row.replayed.first_difference if row.replayed is not None else None
-            table.add_row(row.target, styled(row.verdict), first or "-", str(row.status), one_line(row.detail, 200))
+    for row in others:
+        first = row.replayed.first_difference if row.replayed is not None else None
+        table.add_row(row.target, styled(row.verdict), first or "-", str(row.status))
     counts = grid("verdict", "replays")
     for verdict, count in Counter(row.verdict for row in rows).most_common():
         counts.add_row(styled(verdict), str(count))
     equal = sum(row.status == 0 for row in rows)
     said = f"{equal} of {len(rows)} replays are equal."
-    listed: list[RenderableType] = [table, ""] if table.row_count else []
+    details = [f"{row.target}: {one_line(row.detail, 300)}" for row in others]
+    listed: list[RenderableType] = [table, "", *details, ""] if others else []
     return [*listed, counts, said]
 
 
