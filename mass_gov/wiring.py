@@ -15,6 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
+
 from mass_gov.config import Settings
 from mass_gov.config_data import data_folder
 from mass_gov.errors import InputError, MissingExtraError, NotFoundError, PolicyError
@@ -79,6 +81,15 @@ def open_keys(settings: Settings, *, create: bool = False) -> KeyStore:
     if secret is None and sys.stdin is not None and sys.stdin.isatty() and KeyStore.is_protected(folder):
         secret = _asked(folder)
     return KeyStore.open(folder, passphrase=secret, create=create)
+
+
+def unattended(settings: Settings) -> Settings:
+    """Return the settings for processes that nobody sits before: with the passphrase that would be asked for."""
+    if settings.passphrase is not None or sys.stdin is None or not sys.stdin.isatty():
+        return settings
+    if not KeyStore.is_protected(settings.key_folder):
+        return settings
+    return settings.model_copy(update={"passphrase": SecretStr(_asked(settings.key_folder))})
 
 
 def outbox(settings: Settings) -> Outbox | None:

@@ -22,9 +22,10 @@ from mass_gov.errors import InputError
 from mass_gov.flows.adapt import answer_from
 from mass_gov.flows.drafting import served_text
 from mass_gov.flows.exchange import Outcome
-from mass_gov.flows.replay import GIVEN, Record, as_recorded, compare_stages, compute_again, read_record
-from mass_gov.flows.replay_record import check_made_from
+from mass_gov.flows.replay import GIVEN, as_recorded, compute_again, said_by
+from mass_gov.flows.replay_record import Record, check_made_from, read_record
 from mass_gov.flows.replay_report import Start, UnreadableError
+from mass_gov.flows.replay_stages import compare
 from mass_gov.flows.workbench import Workbench, origin_of
 from mass_gov.ledger import ChangeView
 from mass_gov.mass.values import TrainingSample, UpdateSettings
@@ -53,15 +54,15 @@ class Otherwise:
         asked = (bool(self.left_out), self.unscored, self.policy is not None, self.seed is not None)
         if sum(asked) != 1:
             raise InputError("change exactly one thing: --drop-sample, --without-scorer, --policy or --seed.")
-        known = [sample.index for sample in record.samples.samples]
+        known = [sample.index for sample in record.said.samples.samples]
         if missing := sorted(set(self.left_out) - set(known)):
             raise InputError(
                 f"this change has no sample {missing[0]}; it has {known[0]} to {known[-1]}. "
                 "`mass-gov changes show --samples` lists them."
             )
-        if self.unscored and all(sample.score is None for sample in record.samples.samples):
+        if self.unscored and all(sample.score is None for sample in record.said.samples.samples):
             raise InputError("no sample of this change was scored, so that it was made without a scorer already.")
-        if self.seed is not None and record.samples.forced:
+        if self.seed is not None and record.said.samples.forced:
             raise InputError("the requester supplied the samples of this change, so that no seed decides them.")
 
 
@@ -144,7 +145,7 @@ def counterfactual(change: ChangeView, otherwise: Otherwise, bench: Workbench) -
         )
     except UnreadableError as unreadable:
         raise InputError(f"{change.change_id} cannot be computed again: {unreadable}") from unreadable
-    stages = compare_stages(change, record, control, GIVEN[otherwise.start])
+    stages = compare(record.said, said_by(control), GIVEN[otherwise.start])
     return Counterfactual(  # (3)
         change.change_id,
         otherwise.start,
@@ -162,12 +163,12 @@ def attribute(change: ChangeView, bench: Workbench) -> list[SampleEffect]:
         NotRetainedError: its content was erased.
     """
     record = _readable(change, bench)
-    adapted, question = record.answer.adapted, record.request.question
-    learned = [sample for sample in record.samples.samples if sample.weight > 0]
+    adapted, question = record.said.answer.adapted, record.settled.request.question
+    learned = [sample for sample in record.said.samples.samples if sample.weight > 0]
     if adapted is None or not learned:
         raise InputError(f"change {change.change_id} learned nothing, so that no sample had an effect.")
-    parents, spec = change.body.parents, record.spec.update
-    origin = origin_of(replace(bench, spec=record.spec), parents.parent_state, parents.pointer_head)
+    parents, spec = change.body.parents, record.settled.spec.update
+    origin = origin_of(replace(bench, spec=record.settled.spec), parents.parent_state, parents.pointer_head)
     sizes = tuple(sorted((spec.step_sizes or {}).items()))
     settings = UpdateSettings(spec.steps, spec.step_size, sizes, spec.softening)
     target, training = (question, adapted.text), [_training(sample) for sample in learned]
@@ -177,7 +178,7 @@ def attribute(change: ChangeView, bench: Workbench) -> list[SampleEffect]:
         """The loss of the recorded answer, and the answer, after steps on these."""
         adapter = bench.learner.update(samples, origin.start, settings).adapter
         (losses,) = bench.learner.nll([target], adapter)
-        answer = answer_from(question, change.body.update.state, adapter, replace(bench, spec=record.spec))
+        answer = answer_from(question, change.body.update.state, adapter, replace(bench, spec=record.settled.spec))
         return sum(losses) / len(losses), answer.answer
 
     whole, answered = practise(training)
@@ -204,7 +205,7 @@ def _readable(change: ChangeView, bench: Workbench) -> Record:
     try:
         record = read_record(change, bench)
         parents = change.body.parents
-        check_made_from(bench, parents.base_model, parents.prompt_template, parents.config, record.spec)
+        check_made_from(bench, parents.base_model, parents.prompt_template)
     except UnreadableError as unreadable:
         raise InputError(f"{change.change_id} cannot be computed again: {unreadable}") from unreadable
     return record
@@ -230,7 +231,7 @@ def _course(outcome: Outcome, change: ChangeView, policy: Policy) -> Course:
 def _recorded(change: ChangeView, record: Record, policy: Policy) -> Course:
     body = change.body
     return _of(
-        change, policy, record.answer, body.decision, body.synthesis.kept, body.update.step_norm, body.regression
+        change, policy, record.said.answer, body.decision, body.synthesis.kept, body.update.step_norm, body.regression
     )
 
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from mass_gov.errors import IntegrityError
+from mass_gov.errors import IntegrityError, NotFoundError
 from mass_gov.evidence.canonical import canonical_bytes, parse_canonical, sha256_hex
 from mass_gov.flows.replay_report import UnreadableError
-from mass_gov.flows.workbench import Workbench
-from mass_gov.ledger import Entry
-from mass_gov.records.artifacts import ArtifactRole
+from mass_gov.flows.replay_stages import Said
+from mass_gov.flows.workbench import Workbench, delta_files
+from mass_gov.ledger import ChangeView, Entry
+from mass_gov.records.artifacts import (
+    AnswerContent,
+    ArtifactRole,
+    RegressionContent,
+    RequestContent,
+    SamplesContent,
+    UpdateContent,
+)
 from mass_gov.records.events import Stage
 from mass_gov.records.settings import AdaptationSpec
 
@@ -22,6 +31,74 @@ _STAGE_OF: dict[ArtifactRole, Stage] = {
     "regression": "regression",
     "answer": "answer",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a computation was started with, as recorded."""
+
+    request: RequestContent
+    spec: AdaptationSpec
+    fingerprint: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One recorded change: what it was started with, and what its stages said."""
+
+    settled: Settled
+    said: Said
+
+
+def read_record(change: ChangeView, bench: Workbench) -> Record:
+    """Read every artifact of a change.
+
+    Raises:
+        UnreadableError: one is missing, altered, of no lawful form, or another than the leaf names.
+        NotRetainedError: they were erased.
+    """
+    entry, body = change.entry, change.body
+    settled = read_settled(bench, entry, body.parents.config, body.parents.fingerprint)
+    samples = read_content(bench, entry, "samples", SamplesContent.model_validate)
+    content = read_content(bench, entry, "update", UpdateContent.model_validate)
+    files = _stored_delta(change, bench)
+    tested = body.regression is not None
+    regression = read_content(bench, entry, "regression", RegressionContent.model_validate) if tested else None
+    answer = read_content(bench, entry, "answer", AnswerContent.model_validate)
+    said = Said(
+        samples=samples,
+        synthesis=body.synthesis,
+        files=files,
+        update=body.update,
+        content=content,
+        regression=(regression, body.regression) if regression is not None and body.regression is not None else None,
+        measures=body.measures or (),
+        gates=body.gates,
+        decision=body.decision,
+        answer=answer,
+    )
+    return Record(settled, said)
+
+
+def read_settled(bench: Workbench, entry: Entry, config: str, fingerprint: str, first: Stage = "samples") -> Settled:
+    """Read what a computation was started with, and insist that it is what the leaf names.
+
+    Arguments:
+        config, fingerprint: their digests, as they stand in the leaf.
+        first: the stage that needs them first.
+    """
+    settled = Settled(
+        read_content(bench, entry, "request", RequestContent.model_validate, first),
+        read_content(bench, entry, "config", AdaptationSpec.model_validate, first),
+        read_content(bench, entry, "fingerprint", dict, first),
+    )
+    for role, named, content in (
+        ("config", config, settled.spec.as_read()),
+        ("fingerprint", fingerprint, settled.fingerprint),
+    ):
+        if (found := sha256_hex(canonical_bytes(content))) != named:
+            raise UnreadableError(first, f"artifact {role} is {found[:12]}, and the leaf names {named[:12]}")
+    return settled
 
 
 def read_content(
@@ -36,27 +113,38 @@ def read_content(
     """
     try:
         return parse(parse_canonical(bench.ledger.artifact(entry, role)))
-    except (IntegrityError, ValueError) as error:
+    except (IntegrityError, NotFoundError, ValueError) as error:
         raise UnreadableError(_STAGE_OF.get(role, first), f"artifact {role}: {error}") from error
 
 
-def check_made_from(
-    bench: Workbench, base_model: str, prompt_template: str, config: str, spec: AdaptationSpec, first: Stage = "samples"
-) -> None:
-    """Insist on the recorded base model, prompt template and configuration.
+def check_made_from(bench: Workbench, base_model: str, prompt_template: str, first: Stage = "samples") -> None:
+    """Insist on the recorded prompt template and base model, which contains it.
 
     Raises:
-        UnreadableError: naming the first that is another one here.
+        UnreadableError: naming each that is another one here.
     """
-    for name, recorded, present in (
-        ("base model", base_model, bench.learner.base_digest),
-        ("prompt template", prompt_template, bench.template_digest),
-        ("configuration", config, sha256_hex(canonical_bytes(spec.as_read()))),
-    ):
-        if recorded != present:
-            raise UnreadableError(
-                first,
-                f"it was made with {name} {recorded[:12]}, and here is {present[:12]}. "
-                "Replay it with the model that it was made with: --model FOLDER.",
-                compared=False,
-            )
+    others = [
+        f"{name} {recorded[:12]}, and here is {present[:12]}"
+        for name, recorded, present in (
+            ("prompt template", prompt_template, bench.template_digest),
+            ("base model", base_model, bench.learner.base_digest),
+        )
+        if recorded != present
+    ]
+    if others:
+        raise UnreadableError(
+            first,
+            f"it was made with {'; with '.join(others)}. "
+            "Replay it with the model that it was made with: --model FOLDER.",
+            compared=False,
+        )
+
+
+def _stored_delta(change: ChangeView, bench: Workbench) -> dict[str, bytes] | None:
+    """Wherever the replay starts from: these are the bytes that later changes and answers are made from."""
+    if change.body.update.delta is None:
+        return None
+    try:
+        return delta_files(bench.ledger, change)
+    except (IntegrityError, NotFoundError) as error:
+        raise UnreadableError("delta", str(error)) from error

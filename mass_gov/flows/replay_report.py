@@ -1,4 +1,5 @@
-"""What a replay says: stages with their digests, one verdict, and where the numeric environments differ.
+"""What a replay says: stages with their digests, one verdict, where the first difference is, and where the numeric
+environments differ.
 
 Rules: a stage that was taken from the record and not computed again is `given`, never `equal`. `equal` means: every
 stage that was computed agrees, under the same fingerprint. Nothing here computes or reads a ledger.
@@ -11,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
+from mass_gov.flows.replay_difference import Difference
 from mass_gov.records.events import Stage
 
 Start = Literal["delta", "samples", "scratch"]
 Verdict = Literal["equal", "equal, other fingerprint", "differs", "not replayable"]
 STAGES: tuple[Stage, ...] = ("samples", "gates", "delta", "regression", "decision", "answer")
+_LISTED, _SHORT = 6, 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class StageResult:
     recomputed: str | None
     verdict: Literal["equal", "differs", "given", "unreadable", "not reached"]
     detail: str = ""
+    difference: Difference | None = None
+    """Where the two part; None unless the verdict is `differs`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,11 @@ class Replayed:
     """Fingerprint entries that differ: recorded and present value."""
     compared: bool = True
     """False when nothing could be compared (another base model is at hand): nothing was found about the record."""
+
+    @property
+    def difference(self) -> Difference | None:
+        """Where the first stage that differs parts from the record."""
+        return next((one.difference for one in self.stages if one.stage == self.first_difference), None)
 
 
 class UnreadableError(Exception):
@@ -72,6 +82,9 @@ def conclude(
     keys = sorted(recorded.keys() | present.keys())
     other = {key: (recorded.get(key), present.get(key)) for key in keys if recorded.get(key) != present.get(key)}
     verdict: Verdict = "differs" if first else "equal, other fingerprint" if other else "equal"
+    found = (
+        f"the first difference is in stage {first.stage}: {first.detail}" if first else "every recomputed digest agrees"
+    )
     return Replayed(
         target=target,
         change_id=change_id,
@@ -79,9 +92,43 @@ def conclude(
         verdict=verdict,
         stages=tuple(stages),
         first_difference=first.stage if first else None,
-        detail=f"the first difference is in stage {first.stage}" if first else "every recomputed digest agrees",
+        detail=f"{found}; the fingerprint differs in {_listed(other)}" if other else found,
         fingerprint=sha256_hex(canonical_bytes(dict(present))),
         fingerprint_differs=other,
+    )
+
+
+def _listed(other: Mapping[str, tuple[Any, Any]]) -> str:
+    """Which parameters are not as recorded; of many the first, and how many more."""
+    named = [f"{name} ({_said(was)} recorded, {_said(now)} here)" for name, (was, now) in list(other.items())[:_LISTED]]
+    more = len(other) - len(named)
+    return ", ".join(named) + f" and {more} more" * (more > 0)
+
+
+def _said(value: Any) -> str:
+    text = "not set" if value is None else str(value)
+    return text if len(text) <= _SHORT else text[: _SHORT - 1] + "…"
+
+
+def not_replayable(
+    target: str,
+    change_id: str | None,
+    start: Start,
+    why: str,
+    present: Mapping[str, Any],
+    stages: Sequence[Stage] = STAGES,
+) -> Replayed:
+    """Report content that was erased or not retained: nothing was compared, and nothing is wrong with the record."""
+    return Replayed(
+        target=target,
+        change_id=change_id,
+        start=start,
+        verdict="not replayable",
+        stages=tuple(StageResult(stage, None, None, "not reached") for stage in stages),
+        first_difference=None,
+        detail=why,
+        fingerprint=sha256_hex(canonical_bytes(dict(present))),
+        fingerprint_differs={},
     )
 
 

@@ -7,6 +7,7 @@ un-adapted. The gates judge the same again when the change is recorded, because 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from mass_gov.errors import PausedError
@@ -26,7 +27,7 @@ from mass_gov.policy.standing import (
 )
 from mass_gov.policy.update_measures import asked_for
 from mass_gov.records.base import timestamp
-from mass_gov.records.change import Measure, Scope
+from mass_gov.records.change import ChangeBody, Measure, Scope
 
 
 @dataclass
@@ -47,9 +48,24 @@ class LogReading:
         self.at = timestamp(self.bench.clock())
         if asked.isdisjoint(FROM_THE_LOG):
             return ()
-        standing = _read(self.origin.state, self.at, asked, self.bench)
+        place = (self.bench.tenant, self.bench.deployment)
+        standing = _read(self.origin.state, self.at, self.bench.ledger.size, asked, place, self.bench)
         self.size = standing.size
         return log_measures(standing, flops, asked)
+
+
+def read_again(change: ChangeBody, bench: Workbench) -> tuple[Measure, ...]:
+    """What the log said to a recorded change, from as much of the log as it names; `bench` has the recorded policy.
+
+    What the change itself cost is taken from the record: a replay that starts late spends less.
+    """
+    identity, size = change.identity, change.log_size
+    asked = asked_for(bench.policy.document, identity.scope)
+    if size is None or asked.isdisjoint(FROM_THE_LOG):
+        return ()
+    place = (identity.tenant, identity.deployment)
+    standing = _read(change.parents.parent_state, identity.recorded_at, size, asked, place, bench)
+    return log_measures(standing, int(change.cost.flops), asked)
 
 
 def refuse_paused(scope: Scope, bench: Workbench) -> None:
@@ -65,7 +81,8 @@ def refuse_paused(scope: Scope, bench: Workbench) -> None:
     asked |= {COOLDOWN} if gates.update_cooldown != "unused" else set()
     if not asked:
         return
-    standing = _read(bench.base_state, timestamp(bench.clock()), asked, bench)
+    place = (bench.tenant, bench.deployment)
+    standing = _read(bench.base_state, timestamp(bench.clock()), bench.ledger.size, asked, place, bench)
     if (why := _paused(standing, gates, bench)) is not None:
         bench.ledger.deny(bench.actor, "learn", (bench.tenant, bench.deployment))
         raise PausedError(why)
@@ -94,12 +111,12 @@ def _paused(standing: Standing, gates: Gates, bench: Workbench) -> str | None:
     return None
 
 
-def _read(state: str, at: str, asked: set[str] | frozenset[str], bench: Workbench) -> Standing:
-    """Read what is asked for of the log as it stands now; what is not asked for costs nothing."""
-    ledger, size = bench.ledger, bench.ledger.size
-    budget = not asked.isdisjoint((CHANGES, FLOPS))
-    changes, flops = spent_before(at, ledger.spending(bench.tenant, size)) if budget else (0, 0)
-    last = ledger.last_rollback(bench.tenant, bench.deployment, size) if COOLDOWN in asked else None
+def _read(state: str, at: str, size: int, asked: Collection[str], place: tuple[str, str], bench: Workbench) -> Standing:
+    """Read what is asked for of the first `size` events of the log; what is not asked for costs nothing."""
+    ledger, (tenant, deployment) = bench.ledger, place
+    budget = CHANGES in asked or FLOPS in asked
+    changes, flops = spent_before(at, ledger.spending(tenant, size)) if budget else (0, 0)
+    last = ledger.last_rollback(tenant, deployment, size) if COOLDOWN in asked else None
     depth = depth_of(state, bench.base_state, ledger) if DEPTH in asked else 0
     return Standing(at, size, depth, changes, flops, since(last, at))
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from mass_gov.cli.main import run
 from tests.fakes.policies import lean_policy
+from tests.fakes.told import Told, tell
 
 FORCED = [("1+1", "2#2"), ("2+1", "3#3"), ("12+19", "31#31")]
 INSIDE, OUTSIDE = "0.02", "1.0"
@@ -109,6 +111,26 @@ def recorded(
     monkeypatch.setenv("MASS_GOV_HOME", str(home))
     monkeypatch.setenv("MASS_GOV_MODEL", str(tiny_model("llama")))
     return Recorded(home, recorded_once.applied, recorded_once.held, recorded_once.held_deployment)
+
+
+@pytest.fixture(scope="session")
+def told_once(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """A change, a change under its promoted state, and an answer from the pointer, which replay quickly."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in os.environ if name.startswith("MASS_GOV_")]:
+            patch.delenv(name)
+        return tell(tmp_path_factory.mktemp("told"))
+
+
+@pytest.fixture
+def told(told_once: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """A copy of it for this test alone, in force."""
+    home, model = (
+        Path(shutil.copytree(folder, tmp_path / folder.name)) for folder in (told_once.home, told_once.model)
+    )
+    monkeypatch.setenv("MASS_GOV_HOME", str(home))
+    monkeypatch.setenv("MASS_GOV_MODEL", str(model))
+    return replace(told_once, home=home, model=model)
 
 
 def fingerprint_of(folder: Path, *, without: Sequence[str] = ("-wal", "-shm")) -> dict[str, str]:

@@ -13,19 +13,18 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Command, Recorded
+from tests.fakes.told import Told
 
 STAGES = ["samples", "gates", "delta", "regression", "decision", "answer"]
 
 
-def test_in_a_new_process_everything_is_equal_and_the_log_says_that_it_was_done(
-    cli: Command, recorded: Recorded
-) -> None:
+def test_in_a_new_process_everything_is_equal_and_the_log_says_that_it_was_done(cli: Command, told: Told) -> None:
     size = cli("log", "checkpoint", "--json").json["size"]
     command = [sys.executable, "-m", "mass_gov.cli.main", "replay", "--all", "--json"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env={**os.environ})
     assert ran.returncode == 0, ran.stderr
     replays = json.loads(ran.stdout)["replays"]
-    assert [one["target"] for one in replays] == [recorded.applied, recorded.held, recorded.held_deployment]
+    assert [one["target"] for one in replays] == [told.first, told.second, told.plain]
     assert all(one["verdict"] == "equal" for one in replays)
     assert cli("log", "checkpoint", "--json").json["size"] == size + 3
     assert cli("verify").status == 0

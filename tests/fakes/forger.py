@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mass_gov.errors import MassGovError
 from mass_gov.evidence.canonical import canonical_bytes, parse_canonical
@@ -22,7 +22,7 @@ from mass_gov.evidence.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from mass_gov.evidence.sealing import seal
 from mass_gov.evidence.statement import Subject, build_statement
 from mass_gov.flows.audit import VerificationReport, verify
-from mass_gov.ledger import Entry, projector
+from mass_gov.ledger import Entry, Ledger, projector
 from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import make_entry
 from mass_gov.ledger.store import LogHead, insert_artifact, insert_checkpoint, insert_event
@@ -32,7 +32,18 @@ from mass_gov.records.artifacts import ArtifactRef
 from mass_gov.records.change import ChangeBody
 from mass_gov.records.events import PREDICATE_TYPE, Predicate, subjects_of
 from tests.fakes.engines import address_of, furnished_address
-from tests.fakes.ledger_world import LedgerWorld
+
+
+class Genuine(Protocol):
+    """A ledger that is open, and the home that it lies in."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """Opened with its keys."""
+
+    @property
+    def folder(self) -> Path:
+        """Where its keys are."""
 
 
 @dataclass
@@ -90,7 +101,7 @@ class Event:
         self.change["decision"] = decide(gates, facts.update, facts.scope, policy).document()
 
 
-def events_of(world: LedgerWorld) -> list[Event]:
+def events_of(world: Genuine) -> list[Event]:
     """Every event of a genuine ledger, opened."""
     return [
         Event(
@@ -105,7 +116,7 @@ def events_of(world: LedgerWorld) -> list[Event]:
     ]
 
 
-def forged(world: LedgerWorld, events: Sequence[Event], home: Path) -> Path:
+def forged(world: Genuine, events: Sequence[Event], home: Path) -> Path:
     """Write `events` as a home of its own, under the same keys; returns it."""
     shutil.copytree(world.folder / "keys", home / "keys")
     (home / "checkpoints").mkdir()
