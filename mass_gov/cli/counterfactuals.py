@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import RenderableType
 
 from mass_gov.cli import exits
-from mass_gov.cli.options import settings
+from mass_gov.cli.options import identifier, settings
 from mass_gov.cli.output import emit, err, facts, grid, one_line, out, panel, styled
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def would_have_been(
     otherwise = Otherwise(tuple(dropped), without_scorer, find_policy(policy) if policy else None, seed)
     with ExitStack() as stack:
         ledger = stack.enter_context(read_ledger(chosen))
-        change = ledger.change(target)
+        change = ledger.change(identifier(target, "change"))
         with err().status(f"computing {change.change_id} with and without the change…"):
             found = counterfactual(change, otherwise, open_workbench(chosen, AdaptationSpec(), existing=ledger))
     emit(document(found)) if as_json else _print(found)
@@ -56,7 +56,7 @@ def attribution(target: str, *, model: Path | None, as_json: bool) -> int:
     chosen = settings(model=model)
     with ExitStack() as stack:
         ledger = stack.enter_context(read_ledger(chosen))
-        change = ledger.change(target)
+        change = ledger.change(identifier(target, "change"))
         with err().status(f"leaving out every sample of {change.change_id} in turn…"):
             effects = attribute(change, open_workbench(chosen, AdaptationSpec(), existing=ledger))
     if as_json:

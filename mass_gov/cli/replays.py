@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from mass_gov.cli import counterfactuals
 from mass_gov.cli.options import JsonFlag, ModelOption, identifier, settings
 from mass_gov.cli.output import emit, err, out, say
 from mass_gov.errors import InputError, NotFoundError
@@ -42,7 +43,12 @@ def replay(
     ] = None,
     seed: Annotated[
         int | None,
-        typer.Option("--seed", min=0, help="Seed of the draw, to repeat one (default: random, and printed)."),
+        typer.Option(
+            "--seed",
+            min=0,
+            help="Of --sample: repeats a draw (default: random, and printed). Of one change: what another seed would "
+            "have given.",
+        ),
     ] = None,
     processes: Annotated[
         int, typer.Option("--processes", metavar="N", min=1, max=256, help="Replay many in so many processes.")
@@ -50,6 +56,21 @@ def replay(
     record: Annotated[
         bool, typer.Option("--record/--no-record", help="Whether the log says that this replay was performed.")
     ] = True,
+    drop_sample: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--drop-sample", metavar="I", min=0, help="What would have been without sample I (repeat for more)."
+        ),
+    ] = None,
+    without_scorer: Annotated[
+        bool, typer.Option("--without-scorer", help="What would have been had every kept sample weighed the same.")
+    ] = False,
+    policy: Annotated[
+        str | None, typer.Option("--policy", metavar="FILE|NAME", help="What would have been under another policy.")
+    ] = None,
+    attribute: Annotated[
+        bool, typer.Option("--attribute", help="What each sample did to the recorded answer, instead of a replay.")
+    ] = False,
     model: ModelOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -57,14 +78,33 @@ def replay(
 
     Exit status 0: equal (also under another fingerprint) · 1: differs · 3: differs, and the numeric environment is
     another one · 4: erased or not retained. A stage that was taken from the record is `given`, never `equal`.
+
+    With --drop-sample, --without-scorer, --policy, --attribute, or --seed for one change, it is no replay: it says
+    what would have been, beside a control with nothing changed (exit 1 where that is not what was recorded), and
+    writes nothing.
     """
     from mass_gov.wiring import acting, open_ledger, read_ledger, unattended
 
     several = everything or since is not None or sample is not None
     if several == (target is not None):
         raise InputError("name one change or response, or several by --all, --since or --sample: `mass-gov replay ID`.")
-    if seed is not None and sample is None:
-        raise InputError("--seed repeats a draw: give it with --sample.")
+    otherwise = bool(drop_sample) or without_scorer or policy is not None or (seed is not None and sample is None)
+    if otherwise or attribute:
+        if target is None or (otherwise and attribute):
+            raise InputError("name one change, and ask one question of it: `mass-gov replay CHANGE --drop-sample 3`.")
+        raise typer.Exit(
+            counterfactuals.attribution(target, model=model, as_json=as_json)
+            if attribute
+            else counterfactuals.would_have_been(
+                target,
+                dropped=drop_sample or (),
+                without_scorer=without_scorer,
+                policy=policy,
+                seed=seed,
+                model=model,
+                as_json=as_json,
+            )
+        )
     chosen = unattended(settings(model=model))
     with ExitStack() as stack:
         ledger = stack.enter_context(open_ledger(chosen) if record else read_ledger(chosen))
