@@ -90,7 +90,6 @@ def replaying(chosen: Settings, start: Start) -> Iterator[Callable[[str], Replay
         ModelError: the model cannot be opened.
         IntegrityError: likewise, and its files are not those of any model that the ledger knows.
     """
-    from mass_gov.flows.replay import replay
     from mass_gov.records.settings import AdaptationSpec
     from mass_gov.wiring import open_workbench, read_ledger
 
@@ -99,6 +98,8 @@ def replaying(chosen: Settings, start: Start) -> Iterator[Callable[[str], Replay
             bench = open_workbench(chosen, AdaptationSpec(), existing=ledger)
         except ModelError as error:
             raise _altered(chosen, ledger, error) from error
+        from mass_gov.flows.replay import replay  # after the bench, which says what to install where torch is absent
+
         yield lambda target: replay(target, start, bench)
 
 

@@ -11,7 +11,6 @@ This module does not know what the work is.
 from __future__ import annotations
 
 import multiprocessing
-import pickle
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -20,7 +19,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
-from mass_gov.errors import OutageError
+from mass_gov.errors import MassGovError, OutageError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -134,9 +133,8 @@ def _jobs(connection: Connection) -> Iterator[Any]:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself where it can travel, else what it said."""
-    try:
-        pickle.loads(pickle.dumps(error))  # noqa: S301 - what was just made here
-    except Exception:
-        return OutageError(f"{type(error).__name__}: {str(error)[:300]}. Set MASS_GOV_DEBUG=1 and try one process.")
-    return error
+    """The error itself where it is one of ours, which can travel; else one that says what it said."""
+    if isinstance(error, MassGovError):
+        return error
+    what = f"{type(error).__name__}: {str(error)[:300]}"
+    return OutageError(f"{what}. Try again.") if isinstance(error, OSError) else RuntimeError(what)

@@ -321,7 +321,7 @@ def test_after_a_rollback_learning_waits_and_then_goes_on(open_bench: Open, cloc
 def test_a_measure_that_is_not_what_log_or_artifact_give_is_found(
     name: str, open_bench: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever holds the signing key can write what they like: verify derives it again."""
+    """Whoever holds the signing key can write what they like: verify derives it again, and so does a replay."""
     bench = open_bench(WIDE)
     practise(bench, "5")
     honest = drafting.ChangeBody
@@ -337,11 +337,15 @@ def test_a_measure_that_is_not_what_log_or_artifact_give_is_found(
         return changed.model_copy(update={"gates": gates, "decision": decision})
 
     monkeypatch.setattr(drafting, "ChangeBody", lie)
-    practise(bench, "6")
+    lying = practise(bench, "6").change
     report = verify(bench.ledger)
     assert not report.ok
     assert report.first_wrong is not None
     assert name in report.first_wrong.what
+    replayed = replay(lying.change_id, "scratch", bench)
+    assert (replayed.verdict, replayed.first_difference) == ("differs", "decision")
+    assert replayed.difference is not None and replayed.difference.at == (("measure", name),)
+    assert replayed.difference.recorded == 0.5
 
 
 def test_a_held_change_can_still_be_approved(open_bench: Open) -> None:
