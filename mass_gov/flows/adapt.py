@@ -133,7 +133,6 @@ def compute(
     *,
     forced: Sequence[ForcedSample] = (),
     samples: SamplesContent | None = None,
-    learned: Learned | None = None,
     unscored: bool = False,
     from_log: FromLog,
     watch: Watch | None = None,
@@ -144,7 +143,6 @@ def compute(
     Arguments:
         forced: samples that the caller supplies.
         samples: recorded samples to take instead of writing new ones (replay from samples).
-        learned: a recorded update to take instead of a new step (replay from the delta).
         unscored: weigh the samples as if the model had no scorer (a counterfactual).
         watch: the change's id and its window, for the window monitors; without it they know nothing, and fail.
         from_log: what the log says of a change that cost so many FLOPs; a replay says what it said then.
@@ -170,24 +168,23 @@ def compute(
     asked = asked_for(document, scope)
     measures = sample_measures(samples.samples, asked) if synthesis.kept else ()
     with stage("update"):
-        if learned is None:
-            learned = take_steps(
-                bench.learner,
-                samples,
-                origin.start,
-                origin.state,
-                bench.spec.update,
-                radius=document.update.radius_for(scope),
-                asked=asked,
-                anchors=bench.anchors,
-            )
+        learned = take_steps(
+            bench.learner,
+            samples,
+            origin.start,
+            origin.state,
+            bench.spec.update,
+            radius=document.update.radius_for(scope),
+            asked=asked,
+            anchors=bench.anchors,
+        )
     with stage("regression"):
         regression = _regress(scope, origin, learned, bench) if learned.files is not None else None
         if regression is not None and watch is not None:
             cases = probe(watch.change_id, scope, origin, learned, bench)
             regression = (regression[0].model_copy(update={"probe": cases}) if cases else regression[0], regression[1])
     with stage("answer"):
-        answer = _answers(question, origin, learned, bench)  # nothing is served yet, and what it cost is decided on
+        answer = answers(question, origin, learned, bench)  # nothing is served yet, and what it cost is decided on
     with stage("decision"):
         measures = (*measures, *learned.measures, *from_log(bench.learner.flops - spent_before))
         by_name = {measure.name: measure for measure in measures}
@@ -275,7 +272,8 @@ def _regress(
         runner.forget(learned.summary.state)
 
 
-def _answers(question: str, origin: Origin, learned: Learned, bench: Workbench) -> AnswerContent:
+def answers(question: str, origin: Origin, learned: Learned, bench: Workbench) -> AnswerContent:
+    """Answer with the base, with the parent's weights and, where something was learned, with the new ones."""
     base = answer_from(question, bench.base_state, None, bench)
     parent = base if origin.adapter is None else answer_from(question, origin.state, origin.adapter, bench)
     adapted = (

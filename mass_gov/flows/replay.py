@@ -4,7 +4,8 @@ The procedure (docs/reference/replay.md carries the same numbers):
   (1) read the recorded artifacts; one that is missing, altered or unreadable is a difference in its stage, and so is a
       stored delta that is another than the leaf names
   (2) check what the change was made from: base model, prompt template, configuration, policy, suite, parent state
-  (3) compute again with the lines that `adapt` runs, from the seed, from the recorded samples, or from the delta
+  (3) compute again with the lines that `adapt` runs, from the seed or from the recorded samples; from the delta only
+      the answers, and the decision on what was recorded
   (4) compare the digests in the order of the sentence; the first difference names the stage
 Rules: a stage that was taken from the record and not computed again is `given`, never `equal`. `equal` means: every
 stage that was computed agrees, under the same fingerprint. A response replays as the change behind it, and has to have
@@ -25,7 +26,7 @@ from mass_gov.errors import (
     RefusedError,
     TaskError,
 )
-from mass_gov.flows.adapt import compute
+from mass_gov.flows.adapt import answers, compute
 from mass_gov.flows.authority import authorise
 from mass_gov.flows.exchange import Outcome
 from mass_gov.flows.monitoring import watching_again
@@ -45,12 +46,12 @@ from mass_gov.flows.replay_stages import Said, compare, ungated
 from mass_gov.flows.standing import read_again
 from mass_gov.flows.workbench import Origin, Workbench, origin_of
 from mass_gov.ledger import ChangeView, Ledger, ResponseView
-from mass_gov.policy import load_policy
-from mass_gov.policy.update_measures import FROM_THE_UPDATE
+from mass_gov.policy import Facts, load_policy
 from mass_gov.records.artifacts import AnswerContent, SampleContent, SamplesContent
-from mass_gov.records.change import ChangeBody, Measure
+from mass_gov.records.change import ChangeBody
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, ReplayPerformed, Stage
+from mass_gov.stages.decision import decide_change
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.stages.update import Learned
 from mass_gov.tasks.suites import parse_suite
@@ -58,7 +59,7 @@ from mass_gov.tasks.suites import parse_suite
 GIVEN: dict[Start, tuple[Stage, ...]] = {
     "scratch": (),
     "samples": ("samples",),
-    "delta": ("samples", "delta"),
+    "delta": ("samples", "gates", "delta", "regression"),
 }
 
 
@@ -87,7 +88,9 @@ def _replay_change(
     try:
         record = read_record(change, bench)  # (1)
         check_made_from(bench, parents.base_model, parents.prompt_template)  # (2)
-        outcome = compute_again(change, record, start, as_recorded(change, record, bench))  # (3)
+        lain = as_recorded(change, record, bench)
+        late = start == "delta"
+        outcome = _from_delta(change, record, lain) if late else compute_again(change, record, start, lain)  # (3)
     except UnreadableError as unreadable:
         return cut_short(target, change_id, start, unreadable, present)
     except NotRetainedError as gone:
@@ -151,13 +154,25 @@ def compute_again(
             bench,
             forced=[_forced(sample, bench) for sample in supplied],
             samples=_without(ungated(samples), left_out) if start != "scratch" else None,
-            learned=_recorded_update(record, bench) if start == "delta" else None,
             unscored=unscored,
             watch=watching_again(body, bench.ledger),
             from_log=lambda _: read_again(body, bench),
         )
     except TaskError as error:  # recorded tokens or texts that this model cannot have written
         raise UnreadableError("samples", str(error)) from error
+
+
+def _from_delta(change: ChangeView, record: Record, bench: Workbench) -> Outcome:
+    """Answer with the recorded delta, and decide again on what was measured."""
+    body, said = change.body, record.said
+    origin = _origin(body, bench)
+    learned = _recorded_update(record, origin, bench)
+    by_name = {measure.name: measure for measure in said.measures}
+    summary = said.regression[1] if said.regression is not None else None
+    facts = Facts(body.identity.scope, said.synthesis, said.update, summary, by_name)
+    gates, decision = decide_change(facts, bench.policy)
+    answer = answers(record.settled.request.question, origin, learned, bench)
+    return Outcome(said.samples, said.synthesis, learned, said.regression, gates, decision, answer, said.measures)
 
 
 def _without(samples: SamplesContent, left_out: Collection[int]) -> SamplesContent:
@@ -181,19 +196,13 @@ def _forced(sample: SampleContent, bench: Workbench) -> ForcedSample:
     return ForcedSample(question, solution)
 
 
-def _recorded_update(record: Record, bench: Workbench) -> Learned | None:
+def _recorded_update(record: Record, origin: Origin, bench: Workbench) -> Learned:
     said = record.said
-    if said.files is None:
-        return None
     try:
-        adapter = bench.learner.read_adapter(said.files)
+        adapter = bench.learner.read_adapter(said.files) if said.files is not None else origin.start
     except ModelError as error:
         raise UnreadableError("delta", str(error)) from error
-    return Learned(adapter, said.files, said.update, said.content, _named(said.measures, FROM_THE_UPDATE))
-
-
-def _named(measures: Collection[Measure], names: Collection[str]) -> tuple[Measure, ...]:
-    return tuple(measure for measure in measures if measure.name in names)
+    return Learned(adapter, said.files, said.update, said.content)
 
 
 def said_by(outcome: Outcome) -> Said:
