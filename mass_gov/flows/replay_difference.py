@@ -159,8 +159,7 @@ def _in_tensors(recorded: Mapping[str, Floats], recomputed: Mapping[str, Floats]
     for name in sorted(recorded.keys() | recomputed.keys()):
         one, other = recorded.get(name), recomputed.get(name)
         if one is None or other is None or one.shape != other.shape:
-            was, now = (list(side.shape) if side is not None else None for side in (one, other))
-            return Difference((("tensor", name),), "shape", was, now)
+            return Difference((("tensor", name),), "shape", _shape(one), _shape(other))
     names = sorted(recorded)
     apart = {name: distance(recorded[name], recomputed[name]) for name in names}
     first = next((name for name in names if apart[name].differing), None)
@@ -170,6 +169,10 @@ def _in_tensors(recorded: Mapping[str, Floats], recomputed: Mapping[str, Floats]
     where = int(np.argmax(_place_in_order(recorded[first].ravel()) != _place_in_order(recomputed[first].ravel())))
     was, now = (_finite(side[first].ravel()[where]) for side in (recorded, recomputed))
     return Difference((("tensor", first), ("number", where)), "value", was, now, apart[first], whole)
+
+
+def _shape(tensor: Floats | None) -> list[int] | None:
+    return list(tensor.shape) if tensor is not None else None
 
 
 def _finite(value: np.float32) -> float | None:
