@@ -159,17 +159,20 @@ def _in_tensors(recorded: Mapping[str, Floats], recomputed: Mapping[str, Floats]
     for name in sorted(recorded.keys() | recomputed.keys()):
         one, other = recorded.get(name), recomputed.get(name)
         if one is None or other is None or one.shape != other.shape:
-            first, second = (list(side.shape) if side is not None else None for side in (one, other))
-            return Difference((("tensor", name),), "shape", first, second)
+            return Difference((("tensor", name),), "shape", _shape(one), _shape(other))
     names = sorted(recorded)
     apart = {name: distance(recorded[name], recomputed[name]) for name in names}
-    part = next((name for name in names if apart[name].differing), None)
-    if part is None:
+    first = next((name for name in names if apart[name].differing), None)
+    if first is None:
         return None
     whole = distance(*(np.concatenate([side[name].ravel() for name in names]) for side in (recorded, recomputed)))
-    where = int(np.argmax(_place_in_order(recorded[part].ravel()) != _place_in_order(recomputed[part].ravel())))
-    was, now = (_finite(side[part].ravel()[where]) for side in (recorded, recomputed))
-    return Difference((("tensor", part), ("number", where)), "value", was, now, apart[part], whole)
+    where = int(np.argmax(_place_in_order(recorded[first].ravel()) != _place_in_order(recomputed[first].ravel())))
+    was, now = (_finite(side[first].ravel()[where]) for side in (recorded, recomputed))
+    return Difference((("tensor", first), ("number", where)), "value", was, now, apart[first], whole)
+
+
+def _shape(tensor: Floats | None) -> list[int] | None:
+    return list(tensor.shape) if tensor is not None else None
 
 
 def _finite(value: np.float32) -> float | None:
