@@ -76,10 +76,10 @@ def main() -> int:
     """Print one table, or one JSON object; 1 where an emulated CPU gave other bits."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--times", type=int, default=5)
-    parser.add_argument("--cpus", default="Nehalem,Haswell")
+    parser.add_argument("--cpus", default="Nehalem,Haswell", help="emulated CPUs; empty for none")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    found = measure(options.times, options.cpus.split(","))
+    found = measure(options.times, [cpu for cpu in options.cpus.split(",") if cpu])
     broken = any(row["differs"] for row in found["emulated"].values())
     if options.json:
         json.dump(found, sys.stdout)

@@ -125,7 +125,7 @@ def _invoke(argv: list[str]) -> object:
 
 def _begin() -> None:
     """Before anything that computes is loaded: start again where portable numerics is asked for."""
-    if os.environ.get("MASS_GOV_NUMERICS"):
+    if "MASS_GOV_NUMERICS" in os.environ:  # settings take a while to load, and `--help` needs none
         from mass_gov.config import load_settings
         from mass_gov.mass.numerics import begin
 

@@ -95,9 +95,7 @@ class Compared:
             said.append(f"numerics was {was} {there} and is {now} here: compare under MASS_GOV_NUMERICS={was}")
         if self.stages:
             first = _CANARIES[f"canary.{self.stages[0]}"]
-            said.append(
-                f"{first} has other bits here; canaries that differ: {', '.join(self.stages)}"
-            )
+            said.append(f"{first} has other bits here; canaries that differ: {', '.join(self.stages)}")
         elif self.different and self.canaries:
             said.append("the canaries of prefill, decode and step agree")
         if self.not_recorded:
