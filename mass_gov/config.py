@@ -6,7 +6,7 @@ Every setting has a default under which a fresh laptop works. Secrets are `Secre
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, StringConstraints, ValidationError
@@ -68,6 +68,9 @@ class Settings(BaseSettings):
         default=None, description="Key that signs what is sent there: `whsec_` and base64 of 24 to 64 random bytes."
     )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of the learner; part of the fingerprint.")
+    numerics: Literal["native", "portable"] = Field(
+        default="native", description="`portable` gives equal bits on every x86-64 CPU, more slowly, with one thread."
+    )
     debug: bool = Field(default=False, description="Whether an unexpected error shows its traceback.")
     retention_days: int = Field(
         default=184, ge=184, le=36_525, description="Days that a sealed log is kept after its last event; 184 at least."

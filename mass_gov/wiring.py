@@ -288,15 +288,10 @@ def open_workbench(
         ModelError: the model folder cannot be loaded safely. Nothing was written.
         TaskError: the question cannot be posed to this model. Nothing was written.
     """
-    try:
-        from mass_gov.executors.inline import InlineExecutor  # noqa: PLC0415 - torch stays off the auditor's side
-        from mass_gov.flows.suite_runs import SuiteRunners  # noqa: PLC0415
-        from mass_gov.flows.workbench import Workbench, register_suites  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"this command needs the learner, and {error.name} is not installed. Run `pip install 'mass-gov[ml]'`."
-        ) from None
-    learner = InlineExecutor(settings.threads).learner(model_folder(settings))  # before anything is written
+    learner = open_model(settings)  # before anything is written
+    from mass_gov.flows.suite_runs import SuiteRunners  # noqa: PLC0415 - torch stays off the auditor's side
+    from mass_gov.flows.workbench import Workbench, register_suites  # noqa: PLC0415
+
     if question is not None:
         learner.check_question(question, max_new_tokens=spec.answer.max_new_tokens)
     ledger, policy = (existing, _policy_of(existing)) if existing is not None else initialise(settings, None)
@@ -360,11 +355,17 @@ def open_model(settings: Settings) -> Learner:
     """Open the base model that the settings name, and nothing else.
 
     Raises:
+        MissingExtraError: the learner's packages are not installed.
         ModelError: the model folder cannot be loaded safely.
+        SettingsError: portable numerics was asked for, and this process was not started for it.
     """
-    from mass_gov.executors.inline import InlineExecutor  # noqa: PLC0415 - torch stays off the auditor's side
-
-    return InlineExecutor(settings.threads).learner(model_folder(settings))
+    try:
+        from mass_gov.executors.inline import InlineExecutor  # noqa: PLC0415 - torch stays off the auditor's side
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"this command needs the learner, and {error.name} is not installed. Run `pip install 'mass-gov[ml]'`."
+        ) from None
+    return InlineExecutor(settings.threads, settings.numerics).learner(model_folder(settings))
 
 
 def _benched(settings: Settings, ledger: Ledger, existing: Ledger | None) -> Actor:

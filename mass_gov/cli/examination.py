@@ -10,16 +10,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from mass_gov import __version__
+from mass_gov.cli.environment import Environment
 from mass_gov.cli.exits import NO, OUTAGE, message_of, status_of
 from mass_gov.config import Settings
 from mass_gov.errors import MassGovError
+from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
+
+if TYPE_CHECKING:
+    from mass_gov.mass.learner import Learner
 
 LOW_SPACE = 200 * 1024 * 1024
 """Bytes below which a ledger is soon full: some hundred changes of the reference model."""
@@ -33,12 +38,12 @@ class Finding:
     verdict: Literal["ok", "note", "problem"]
     detail: str
     status: int = 0
+    environment: Environment | None = None
+    """What the fingerprint's check found, in full."""
 
     def document(self) -> dict[str, Any]:
         """The finding as JSON."""
-        document = asdict(self)
-        del document["status"]
-        return document
+        return {"name": self.name, "verdict": self.verdict, "detail": self.detail}
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -122,18 +127,22 @@ def _learner(settings: Settings) -> Iterator[Finding]:
 
 
 def _model(settings: Settings) -> Iterator[Finding]:
-    from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
-    from mass_gov.executors.inline import InlineExecutor
-    from mass_gov.wiring import model_folder
+    from mass_gov.wiring import model_folder, open_model
 
-    folder = model_folder(settings)
-    learner = InlineExecutor(settings.threads).learner(folder)
+    learner = open_model(settings)
     size = f"{learner.parameter_count:,} parameters"
-    yield Finding("model", "ok", f"{folder}: {size}, digest {learner.base_digest[:16]}")
-    present = learner.fingerprint()
-    digest = sha256_hex(canonical_bytes(present))
-    what = f"{present['platform']}, {present['cpu.model']}, {present['torch.cpu_capability']}"
-    yield Finding("fingerprint", "ok", f"{digest[:16]}: {what}. Replay is bit for bit where it is the same")
+    yield Finding("model", "ok", f"{model_folder(settings)}: {size}, digest {learner.base_digest[:16]}")
+    found = environment_of(learner)
+    digest, present = sha256_hex(canonical_bytes(found.fingerprint)), found.fingerprint
+    where = f"{present['cpu.model']}, {present['torch.cpu_capability']}" if "cpu.model" in present else "any CPU"
+    what = f"{present['numerics']} numerics, {present['platform']}, {where}"
+    detail = f"{digest[:16]}: {what}. Replay is bit for bit where it is the same"
+    yield Finding("fingerprint", "ok", detail, environment=found)
+
+
+def environment_of(learner: Learner) -> Environment:
+    """The numeric environment of this process, with this model's canaries."""
+    return Environment(learner.base_digest, dict(learner.fingerprint()))
 
 
 def _existing(path: Path) -> Path:

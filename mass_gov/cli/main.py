@@ -123,6 +123,16 @@ def _invoke(argv: list[str]) -> object:
         return command.invoke(context)
 
 
+def _begin() -> None:
+    """Before anything that computes is loaded: start again where portable numerics is asked for."""
+    if "MASS_GOV_NUMERICS" in os.environ:  # settings take a while to load, and `--help` needs none
+        from mass_gov.config import load_settings
+        from mass_gov.mass.numerics import begin
+
+        if load_settings().numerics == "portable":
+            begin()
+
+
 def main() -> None:
     """Entry point of the `mass-gov` command."""
     for stream in (sys.stdout, sys.stderr):
@@ -131,7 +141,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     if _COMPLETION in os.environ:
         app(prog_name="mass-gov")  # a shell asks for completions; Typer answers and exits
-    sys.exit(run(sys.argv[1:]))
+    sys.exit(guarded(_begin, sys.argv[1:]) or run(sys.argv[1:]))
 
 
 if __name__ == "__main__":

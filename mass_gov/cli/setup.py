@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mass_gov.cli import exits
+from mass_gov.cli.environment import print_comparison, saved, show
 from mass_gov.cli.options import JsonFlag, ModelOption, settings
 from mass_gov.cli.output import emit, facts, grid, out, panel, styled, visible
 
@@ -56,21 +59,45 @@ def init(
     out().print('Next: mass-gov solve "...", or mass-gov tasks sample.', soft_wrap=True)
 
 
-def doctor(model: ModelOption = None, as_json: JsonFlag = False) -> None:
+def doctor(
+    model: ModelOption = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option("--compare", metavar="FILE", help="Compare the numeric environment with a saved `doctor --json`."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
     """Check home, ledger, keys, policy, model and learner, and say for each problem what to do.
 
     Exit status 0 without a problem, 6 when something is out of reach (home, disk, ledger, keys), 1 for other problems.
+    With --compare: 0 where nothing differs, 3 where something does.
     """
     from mass_gov.cli.examination import examine
 
+    if compare is not None:
+        raise typer.Exit(_compare(compare, model, as_json))
     findings = examine(settings(model=model))
     status = max((finding.status for finding in findings), default=0)
+    environment = next((finding.environment for finding in findings if finding.environment is not None), None)
     if as_json:
-        emit({"ok": status == 0, "checks": [finding.document() for finding in findings]})
+        checks = [finding.document() for finding in findings]
+        shown = environment.document() if environment is not None else None
+        emit({"ok": status == 0, "checks": checks, "environment": shown})
     else:
         table = grid("check", "", "what was found")
         table.columns[2].overflow = "fold"
         for finding in findings:
             table.add_row(finding.name, styled(finding.verdict), visible(finding.detail))
         out().print(table)
+        if environment is not None:
+            show(environment)
     raise typer.Exit(status)
+
+
+def _compare(path: Path, model: Path | None, as_json: bool) -> int:
+    from mass_gov.cli.examination import environment_of
+    from mass_gov.wiring import open_model
+
+    there = saved(path)
+    here = environment_of(open_model(settings(model=model)))
+    return exits.DONE if print_comparison(there, here, as_json) else exits.OTHER_ENVIRONMENT

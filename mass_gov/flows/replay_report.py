@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
+from mass_gov.flows.fingerprints import compare
 from mass_gov.flows.replay_difference import Difference
 from mass_gov.records.events import Stage
 
@@ -79,12 +80,13 @@ def conclude(
 ) -> Replayed:
     """Draw the verdict from compared stages and the two fingerprints."""
     first = next((result for result in stages if result.verdict == "differs"), None)
-    keys = sorted(recorded.keys() | present.keys())
-    other = {key: (recorded.get(key), present.get(key)) for key in keys if recorded.get(key) != present.get(key)}
-    verdict: Verdict = "differs" if first else "equal, other fingerprint" if other else "equal"
-    found = (
+    numeric = compare(recorded, present)
+    verdict: Verdict = "differs" if first else "equal, other fingerprint" if numeric.different else "equal"
+    said = [
         f"the first difference is in stage {first.stage}: {first.detail}" if first else "every recomputed digest agrees"
-    )
+    ]
+    if numeric.different:
+        said.append(f"the fingerprint differs in {_listed(numeric.different)}")
     return Replayed(
         target=target,
         change_id=change_id,
@@ -92,9 +94,9 @@ def conclude(
         verdict=verdict,
         stages=tuple(stages),
         first_difference=first.stage if first else None,
-        detail=f"{found}; the fingerprint differs in {_listed(other)}" if other else found,
+        detail="; ".join((*said, *numeric.words())),
         fingerprint=sha256_hex(canonical_bytes(dict(present))),
-        fingerprint_differs=other,
+        fingerprint_differs=numeric.different,
     )
 
 

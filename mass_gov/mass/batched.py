@@ -9,6 +9,7 @@ Does not know models or LoRA: it is given a loss of one task's parameters and in
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -61,7 +62,7 @@ def unstack(tensors: Parameters, index: int) -> Parameters:
 
 def _extend(trace: InnerTrace, value: Tensor, gradients: Parameters, moved: Parameters) -> InnerTrace:
     norm = norm_of(gradients)
-    if not (trace.finite and torch.isfinite(value) and torch.isfinite(norm) and all_finite(moved)):
+    if not (trace.finite and torch.isfinite(value) and math.isfinite(norm) and all_finite(moved)):
         return replace(trace, finite=False)
-    losses, norms = (*trace.losses, float(value)), (*trace.gradient_norms, float(norm))
+    losses, norms = (*trace.losses, float(value)), (*trace.gradient_norms, norm)
     return InnerTrace({name: tensor.clone() for name, tensor in moved.items()}, losses, norms, trace.steps_done + 1)

@@ -18,6 +18,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+BATCHING = "padded-left, repeated prompts read once, composition kept, v1"
+"""Names this procedure in the fingerprint and changes with it."""
+
 Choose = Callable[[Tensor, int], Tensor]  # (logits (batch, vocabulary), position) -> ids (batch,)
 Ends = Callable[[list[int]], bool]  # the row's tokens so far -> whether it has finished
 

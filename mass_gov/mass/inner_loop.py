@@ -11,6 +11,7 @@ Does not know models, samples or LoRA: it is given a loss of the parameters.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,13 +105,13 @@ def run_inner_loop(
         norm = norm_of(gradients)
         updates, moved_state = optimizer.update(gradients, state, parameters)
         moved = {name: parameter + updates[name] for name, parameter in parameters.items()}
-        if not (torch.isfinite(value) and torch.isfinite(norm) and all_finite(moved)):
+        if not (torch.isfinite(value) and math.isfinite(norm) and all_finite(moved)):
             return InnerTrace(parameters, tuple(losses), tuple(norms), state.step, False, tuple(kept))
         if keep_steps:
             kept.append(InnerStep(parameters, gradients if k in keep_gradients else None))
         parameters, state = moved, moved_state
         losses.append(float(value))
-        norms.append(float(norm))
+        norms.append(norm)
     if not state.step == len(losses) == steps:
         raise AssertionError(f"the inner loop took {state.step} of {steps} steps")
     return InnerTrace(parameters, tuple(losses), tuple(norms), state.step, True, tuple(kept))
@@ -167,10 +168,10 @@ def _functional_gradient(loss: Loss, parameters: Parameters, differentiable: boo
     return value.detach(), gradients
 
 
-def norm_of(tensors: Parameters) -> Tensor:
-    """The norm over all of them, in float64."""
+def norm_of(tensors: Parameters) -> float:
+    """The norm over all of them, in float64. By the processor's square root: torch's is MKL's, and inexact."""
     squares = [tensor.detach().double().square().sum() for tensor in tensors.values()]
-    return torch.stack(squares).sum().sqrt()
+    return math.sqrt(float(torch.stack(squares).sum()))
 
 
 def all_finite(tensors: Parameters) -> bool:

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from mass_gov.errors import SettingsError, TaskError
-from mass_gov.mass import adapter_files, divergence, fingerprint, loading, losses, scorer
+from mass_gov.mass import adapter_files, canaries, divergence, fingerprint, loading, losses, scorer
 from mass_gov.mass.adapter_losses import adapter_losses
 from mass_gov.mass.attribution import attributions
 from mass_gov.mass.bilevel import BilevelTask
@@ -33,6 +33,7 @@ from mass_gov.mass.lora import LoraModel, module_of
 from mass_gov.mass.metering import Meter
 from mass_gov.mass.model_folder import base_digest
 from mass_gov.mass.norms import BaseNorms, step_result
+from mass_gov.mass.numerics import Numerics
 from mass_gov.mass.prompting import PromptTemplate
 from mass_gov.mass.sampling import again_table, draw, latin_hypercube
 from mass_gov.mass.text import Text, Tokens
@@ -57,8 +58,18 @@ class Learner:
     `core` is what meta-training left beside the weights: None for a plain base.
     """
 
-    def __init__(self, model: LoraModel, text: Text, digest: str, threads: int, core: Core | None = None) -> None:
+    def __init__(
+        self,
+        model: LoraModel,
+        text: Text,
+        digest: str,
+        threads: int,
+        core: Core | None = None,
+        numerics: Numerics = "native",
+    ) -> None:
         self._model = model
+        self._numerics: Numerics = numerics
+        self._canaries: dict[str, str] = {}
         self.core = core
         self._text = text
         self._threads = threads
@@ -69,16 +80,17 @@ class Learner:
         self.base_digest = digest
 
     @classmethod
-    def open(cls, folder: Path, *, threads: int = 1) -> Learner:
+    def open(cls, folder: Path, *, threads: int = 1, numerics: Numerics = "native") -> Learner:
         """Open a Hugging Face model folder (local files only).
 
         Sets this process's torch thread counts and deterministic algorithms. Raises ModelError with what to do next
-        for a folder that is missing, damaged, unsafe or unknown.
+        for a folder that is missing, damaged, unsafe or unknown, and SettingsError where portable numerics was asked
+        for and the process was not started for it.
         """
-        loading.set_up_torch(threads)
+        loading.set_up_torch(threads, numerics)
         model, text = loading.load(folder)
         lora_model = LoraModel(model)
-        return cls(lora_model, text, base_digest(folder), threads, read_core(folder, lora_model))
+        return cls(lora_model, text, base_digest(folder), threads, read_core(folder, lora_model), numerics)
 
     @property
     def template(self) -> PromptTemplate:
@@ -91,8 +103,10 @@ class Learner:
         return self._model.parameter_count
 
     def fingerprint(self) -> fingerprint.Fingerprint:
-        """The numeric environment of this process."""
-        return fingerprint.fingerprint()
+        """The numeric environment of this process, with its canaries: computed once, when it is first asked for."""
+        with self._lock:
+            self._canaries = self._canaries or self._sing()
+            return fingerprint.fingerprint(self._model.model, self._numerics) | self._canaries
 
     @property
     def flops(self) -> int:
@@ -329,6 +343,17 @@ class Learner:
         except TaskError:
             return "unreadable"
         return None if self._text.has_room(prompt, len(tokens)) else "too-long"
+
+    def _sing(self) -> dict[str, str]:
+        start = self.core.adapter if self.core is not None else self.initial_adapter(LoraSettings())
+        with self._computing(start) as model:
+            return {
+                "canary.prefill": canaries.prefill(model),
+                "canary.decode": canaries.decode(model),
+                "canary.step": canaries.step(
+                    model, start, lambda batch, weights: self._weighted_loss(batch, weights, start, 1.0)
+                ),
+            }
 
     @contextmanager
     def _computing(self, adapter: Adapter | None) -> Iterator[Any]:

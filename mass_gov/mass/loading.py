@@ -20,14 +20,21 @@ from transformers.utils import logging as transformers_logging
 
 from mass_gov.errors import ModelError
 from mass_gov.mass.model_folder import check_model_folder
+from mass_gov.mass.numerics import Numerics
+from mass_gov.mass.numerics import require as require_portable
 from mass_gov.mass.prompting import read_template
 from mass_gov.mass.text import Text
 
 ATTENTION = "eager"  # SDPA's CPU kernel has no double backward, and fails only at the second derivative
 
 
-def set_up_torch(threads: int) -> None:
-    """One way of computing per process. Interop threads can only be set before the first parallel work."""
+def set_up_torch(threads: int, numerics: Numerics = "native") -> None:
+    """One way of computing per process. Interop threads can only be set before the first parallel work.
+
+    Raises SettingsError where portable numerics was asked for and this process does not compute so.
+    """
+    if numerics == "portable":
+        require_portable(threads)
     torch.set_num_threads(threads)
     if torch.get_num_interop_threads() != 1:
         with suppress(RuntimeError):  # too late in this process; the fingerprint says how many there are

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+BATCHING = "padded-right, one batch, logits from the shortest prompt on, v1"
+"""Names this procedure in the fingerprint and changes with it."""
+
 Forward = Callable[..., Tensor]  # the model's keyword arguments -> logits (batch, kept positions, vocabulary)
 
 

@@ -31,7 +31,8 @@ def test_in_a_new_process_everything_is_equal_and_the_log_says_that_it_was_done(
 
 
 @pytest.mark.parametrize(
-    ("start", "given"), [("scratch", {"samples"}), ("samples", {"samples"}), ("delta", {"samples", "gates", "delta", "regression"})]
+    ("start", "given"),
+    [("scratch", {"samples"}), ("samples", {"samples"}), ("delta", {"samples", "gates", "delta", "regression"})],
 )
 def test_what_was_taken_from_the_record_is_given_and_not_equal(
     cli: Command, recorded: Recorded, start: str, given: set[str]
