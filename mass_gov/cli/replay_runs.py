@@ -7,13 +7,13 @@ the others go on. Only the process that was asked writes to the log, in the orde
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mass_gov.cli import exits
-from mass_gov.cli.output import err, one_line, say, visible
+from mass_gov.cli.output import one_line, say, visible
 from mass_gov.cli.replay_view import document
 from mass_gov.errors import IntegrityError, MassGovError, ModelError, NotFoundError
 
@@ -159,9 +159,7 @@ def _rows(opening: Any, targets: Sequence[str], processes: int) -> Iterator[Row]
     if not targets:
         return
     if processes == 1:
-        with ExitStack() as stack:
-            with err().status("opening the model…"):
-                work = stack.enter_context(opening())
+        with opening() as work:
             yield from map(work, targets)
         return
     from mass_gov.executors.processes import Died, in_processes
