@@ -45,8 +45,8 @@ def saved(path: Path) -> Environment:
         found = json.loads(raw) if len(raw) <= _MAX_BYTES else None
     except (ValueError, RecursionError):
         found = None
-    environment = found.get("environment") if isinstance(found, dict) else None
-    if not isinstance(environment, dict) or not _is_environment(environment):
+    environment: Any = found.get("environment") if isinstance(found, dict) else None
+    if not _is_environment(environment):
         raise InputError(f"{path} holds no fingerprint. Write one there with `mass-gov doctor --json > FILE`.")
     return Environment(environment["model"], environment["fingerprint"])
 
