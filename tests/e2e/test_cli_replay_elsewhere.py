@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from mass_gov.mass import fingerprint, loading
+from mass_gov.mass import loading
 from mass_gov.mass.learner import Learner
 from tests.e2e.conftest import Command, Ran
 from tests.fakes.told import Told
@@ -70,7 +70,6 @@ def test_a_difference_under_two_threads_names_the_threads_the_stage_and_the_tens
 
 def test_with_another_attention_it_is_never_equal(cli: Command, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loading, "ATTENTION", "sdpa")
-    monkeypatch.setattr(fingerprint, "ATTENTION", "sdpa", raising=False)
     checked(cli("replay", told.plain, "--no-record", "--json"), "attention")
 
 
