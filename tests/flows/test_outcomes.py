@@ -83,7 +83,7 @@ def test_replay_computes_again_what_a_false_memory_said(open_bench: Open, monkey
     with monkeypatch.context() as lying:
         lying.setattr(OutcomeStore, "read", lambda *a, **k: ("never",) * 48)
         change = practise(bench, "7").change
-    replayed = replay(change.change_id, "delta", bench)
+    replayed = replay(change.change_id, "samples", bench)
     assert (replayed.verdict, replayed.first_difference) == ("differs", "regression")
 
 

@@ -110,5 +110,6 @@ def test_variables_that_get_lost_on_the_way_are_an_error_and_no_loop() -> None:
 def test_the_norm_of_a_gradient_is_rounded_once() -> None:
     """By the CPU's square root: torch's is MKL's, off by one for some of these, and not on each CPU alike."""
     for one in range(1, 400):
-        values = torch.tensor([math.sqrt(one), 1.0], dtype=torch.float64)
-        assert norm_of({"one": values}) == math.sqrt(values[0].item() ** 2 + 1.0)
+        root = math.sqrt(one)
+        values = torch.tensor([root, 1.0], dtype=torch.float64)
+        assert norm_of({"one": values}) == math.sqrt(root * root + 1.0)
