@@ -31,7 +31,8 @@ check: install
 	$(BIN)/lint-imports
 
 bench: install
-	$(BIN)/python bench/adapt.py
+	$(BIN)/python bench/governance.py
+	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/meta_gradient.py --quick
 	$(BIN)/python bench/ledger.py --quick
 
