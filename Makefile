@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: install demo test check bench soak reproduce reproduce-quick clean
+.PHONY: install demo test test-slow check bench fuzz soak reproduce reproduce-quick clean
 
 install: $(STAMP)
 
@@ -22,7 +22,11 @@ demo: install
 # A file's tests stay together: they share fixtures. Each process has a PostgreSQL server of its own.
 TEST_PROCESSES ?= 2
 test: install
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not slow"
+
+# The rest of the suite: emulated processors, whole trainings, every method on benchmark files. CI runs both.
+test-slow: install
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m slow
 
 check: install
 	$(BIN)/ruff check .
@@ -35,6 +39,10 @@ bench: install
 	$(BIN)/python bench/replay.py
 	$(BIN)/python bench/meta_gradient.py --quick
 	$(BIN)/python bench/ledger.py --quick
+
+# 500 inputs for every operation of the API, such that fit its description and such that do not.
+fuzz: install
+	FUZZ_EXAMPLES=500 $(BIN)/python -m pytest -n 0 --timeout 3600 tests/e2e/test_api_fuzz.py
 
 # 8 processes append for a minute, half of them are killed at random; on both engines.
 soak: install

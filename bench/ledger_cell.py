@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from peak_memory import peak_mib
+
 from mass_gov.evidence.dsse import pae, parse_envelope
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.audit import verify
@@ -77,7 +79,7 @@ def main() -> None:
     else:
         found = checked(asked.what, asked.folder, asked.address, keys, asked.processes)
     found |= {"seconds": time.perf_counter() - started, "cpu": cpu() - used}
-    found["rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    found["rss_mib"] = peak_mib()
     if rates:
         rates.append(raw_rate(asked.address, keys))
         found["raw_per_s"] = sum(rates) / len(rates)

@@ -2,10 +2,11 @@
 
     base -> mass-gold, mass-verifier (a run a seed) -> solver-grpo (as many FLOPs) -> the core rows, seed by seed
 
-Two commands run at a time, each on one thread. Layout of the folder (runs/reproduce, or --out): `base/` and
-`RECIPE-SEED/`, the run folders; `weights-SEED/`, what `evaluate --weights` takes; `results/NAME.json`, what each
-command printed; `logs/NAME.log`, the rest of it; `figures/`, of the first seed; `summary.json`. Called again, it goes
-on: a command whose result is there is not run again, and an interrupted run is resumed.
+Two commands run at a time, each on one thread, and each as soon as what it needs is there. Layout of the folder
+(runs/reproduce, or --out): `base/` and `RECIPE-SEED/`, the run folders; `weights-SEED/`, what `evaluate --weights`
+takes; `results/NAME.json`, what each command printed; `logs/NAME.log`, the rest of it; `figures/`, of the first seed;
+`summary.json`. Called again, it goes on: a command whose result is there is not run again, and an interrupted run is
+resumed.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,33 @@ QUICK = Plan(
 )
 
 
+@dataclass(frozen=True)
+class Job:
+    """One command: its name, whose results it needs, and what puts it together once those are there."""
+
+    name: str
+    needs: tuple[str, ...]
+    command: Callable[[], tuple[str, ...]]
+
+
+def carry_out(jobs: Sequence[Job], run: Callable[[Job], None], at_once: int) -> None:
+    """Run all jobs, `at_once` at a time: always the first one whose needs are done.
+
+    The first failure is raised when the others that had begun have ended.
+    """
+    waiting, done, running = list(jobs), set[str](), dict[Future[None], str]()
+    with ThreadPoolExecutor(at_once) as pool:
+        while waiting or running:
+            ready = [job for job in waiting if done.issuperset(job.needs)][: at_once - len(running)]
+            for job in ready:
+                waiting.remove(job)
+                running[pool.submit(run, job)] = job.name
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for one in ended:
+                one.result()
+                done.add(running.pop(one))
+
+
 class Reproduction:
     """One folder in which a plan is carried out."""
 
@@ -87,13 +116,28 @@ class Reproduction:
     def run(self) -> dict[str, Any]:
         """Carry it out; the summary."""
         began = time.monotonic()
-        self._command("base", "train", "base", *self._place("base"), "--seed", "0", *self.plan.base)
-        self._together([self._mass(recipe, seed) for seed in self.plan.seeds for recipe in self.plan.steps])
-        self._together([self._rival(seed) for seed in self.plan.seeds])
-        self._together([self._evaluation(seed) for seed in self.plan.seeds])
+        carry_out(self._jobs(), lambda job: self._command(*job.command()), AT_ONCE)
         summary = {"minutes": round((time.monotonic() - began) / 60, 1), "seeds": self._figures()}
         (self.folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
         return summary
+
+    def _jobs(self) -> list[Job]:
+        """Trainings before evaluations, but for the first seed's: it draws the figures too and takes longest."""
+        first, *others = self.plan.seeds
+        jobs = [Job("base", (), self._base), *self._trainings(first), self._judged(first)]
+        jobs += [job for seed in others for job in self._trainings(seed)]
+        return [*jobs, *map(self._judged, others)]
+
+    def _trainings(self, seed: int) -> list[Job]:
+        mass = {f"{recipe}-{seed}": partial(self._mass, recipe, seed) for recipe in self.plan.steps}
+        rival = Job(f"{RIVAL}-{seed}", tuple(mass), partial(self._rival, seed))
+        return [*(Job(name, ("base",), command) for name, command in mass.items()), rival]
+
+    def _judged(self, seed: int) -> Job:
+        return Job(f"evaluation-{seed}", (f"{RIVAL}-{seed}",), partial(self._evaluation, seed))
+
+    def _base(self) -> tuple[str, ...]:
+        return ("base", "train", "base", *self._place("base"), "--seed", "0", *self.plan.base)
 
     def _mass(self, recipe: str, seed: int) -> tuple[str, ...]:
         steps = self.plan.steps[recipe]
@@ -125,12 +169,6 @@ class Reproduction:
         folder = self.folder / name
         begun = folder.is_dir() and any(folder.iterdir())
         return ("--out", str(folder), *(("--resume",) if begun else ()))
-
-    def _together(self, commands: Sequence[tuple[str, ...]]) -> None:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            running = [pool.submit(self._command, *command) for command in commands]
-            for one in running:
-                one.result()
 
     def _command(self, name: str, *arguments: str) -> None:
         """Run one `mass-gov` command with its output into the folder, unless its result is there."""

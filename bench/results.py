@@ -3,6 +3,7 @@
     core-SEED.json   the core rows and the ablations that a bar names, by training seed (`--weights` of that seed)
     others.json      the other rivals, on one seed
     ablations.json   MASS with something changed, on the same seed
+    governed.json    the shipped core as it is served under a policy (`--governed`)
     figures.json     what `--figures` wrote
 
 Rules: every figure in them comes from these files; tests/contract renders them again and compares. Nothing is left
@@ -50,18 +51,26 @@ class Results:
     core: Mapping[str, Methods]
     others: Methods
     ablations: Methods
+    governed: Mapping[str, Any]
+    """The whole document: its methods, and what was decided."""
     figures: Mapping[str, Any]
 
     @classmethod
     def read(cls, folder: Path) -> Results:
         """What lies in `folder`. Raises FileNotFoundError for a file that is missing."""
         core = {path.stem.removeprefix("core-"): _methods(path) for path in sorted(folder.glob("core-*.json"))}
-        figures = json.loads((folder / "figures.json").read_text(encoding="utf-8"))
-        return cls(core, _methods(folder / "others.json"), _methods(folder / "ablations.json"), figures)
+        others, ablations = _methods(folder / "others.json"), _methods(folder / "ablations.json")
+        governed, figures = (_document(folder / f"{name}.json") for name in ("governed", "figures"))
+        return cls(core, others, ablations, governed, figures)
 
 
 def _methods(path: Path) -> Methods:
-    found: Methods = json.loads(path.read_text(encoding="utf-8"))["methods"]
+    found: Methods = _document(path)["methods"]
+    return found
+
+
+def _document(path: Path) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
@@ -111,6 +120,26 @@ def others(results: Results) -> str:
 def ablations(results: Results) -> str:
     """MASS with something changed."""
     return _compared(results.ablations)
+
+
+def served(results: Results) -> str:
+    """The core as it is served under a policy, beside what it does with nobody watching."""
+    return _compared(results.governed["methods"])
+
+
+def decided(results: Results) -> str:
+    """What the policy decided, and what each kind of decision did to the answers that adapting would have changed."""
+    found = results.governed["governed"]["by_verdict"]
+    rows = [
+        [verdict, str(row["n"]), str(row["gained"]), str(row["lost"]), _reasons(row["violated"])]
+        for verdict, row in found.items()
+    ]
+    return _rows(["verdict", "changes", "right only adapted", "right only un-adapted", "limits violated"], rows)
+
+
+def _reasons(violated: Mapping[str, int]) -> str:
+    most = sorted(violated.items(), key=lambda one: (-one[1], one[0]))
+    return ", ".join(f"`{gate}` {count}" for gate, count in most) or "none"
 
 
 def forgetting(results: Results) -> str:
@@ -242,7 +271,20 @@ def _short(value: float | None) -> str:
 
 TABLES: Mapping[str, Callable[[Results], str]] = {
     one.__name__: one
-    for one in (bars, core, domains, others, ablations, forgetting, samples, scorer, attribution, amortised)
+    for one in (
+        bars,
+        core,
+        domains,
+        others,
+        ablations,
+        forgetting,
+        served,
+        decided,
+        samples,
+        scorer,
+        attribution,
+        amortised,
+    )
 }
 
 

@@ -1,19 +1,22 @@
-"""The only reader of the environment: `MASS_GOV_*` variables in, one frozen `Settings` out.
+"""The only reader of the environment: `MASS_GOV_*` variables and a file in, one frozen `Settings` out.
 
 Every setting has a default under which a fresh laptop works. Secrets are `SecretStr`: no log or repr shows them.
 """
 
 from __future__ import annotations
 
+import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
 from pydantic import Field, SecretStr, StringConstraints, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from mass_gov.errors import SettingsError
 
+CONFIG = "MASS_GOV_CONFIG"
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 
 
@@ -22,7 +25,10 @@ def _default_home() -> Path:
 
 
 class Settings(BaseSettings):
-    """All settings. `docs/reference/settings.md` is held against this class by a test."""
+    """All settings. `docs/reference/settings.md` is held against this class by a test.
+
+    They come from options, then from the environment, then from the TOML file that MASS_GOV_CONFIG names.
+    """
 
     model_config = SettingsConfigDict(env_prefix="MASS_GOV_", frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -49,6 +55,9 @@ class Settings(BaseSettings):
     model: Path | None = Field(
         default=None, description="Folder of a Hugging Face causal language model (default: the shipped one)."
     )
+    kept: Path | None = Field(
+        default=None, description="Folder of models and anchors of other releases, for replay (default: HOME/kept)."
+    )
     anchors: Path | None = Field(
         default=None, description="File of real tasks to learn from beside samples (default: the shipped ones)."
     )
@@ -71,11 +80,34 @@ class Settings(BaseSettings):
     numerics: Literal["native", "portable"] = Field(
         default="native", description="`portable` gives equal bits on every x86-64 CPU, more slowly, with one thread."
     )
+    serve_host: str = Field(default="127.0.0.1", description="Address that `mass-gov serve` listens on.")
+    serve_port: int = Field(default=8000, ge=0, le=65_535, description="Its port; 0 takes a free one.")
+    serve_learners: int = Field(default=1, ge=0, le=64, description="Processes with a learner; 0 serves audits alone.")
+    serve_queue: int = Field(default=16, ge=1, le=10_000, description="Requests that may wait for a learner.")
+    serve_grace: int = Field(default=60, ge=1, le=3600, description="Seconds that requests under way get at a stop.")
+    serve_verify: Literal["all", "signatures", "tree"] = Field(
+        default="all", description="What of the log is verified before `mass-gov serve` is ready."
+    )
+    serve_outage: Literal["refuse", "unrecorded"] = Field(
+        default="refuse", description="Un-adapted answers while the ledger cannot be written: none, or marked ones."
+    )
     debug: bool = Field(default=False, description="Whether an unexpected error shows its traceback.")
     retention_days: int = Field(
         default=184, ge=184, le=36_525, description="Days that a sealed log is kept after its last event; 184 at least."
     )
     busy_timeout: float = Field(default=30.0, gt=0, le=3600, description="Seconds to wait for another writer.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where settings come from, the strongest first."""
+        return init_settings, env_settings, InitSettingsSource(settings_cls, _config_file(cls))
 
     @property
     def database(self) -> Path:
@@ -86,6 +118,11 @@ class Settings(BaseSettings):
     def checkpoint_folder(self) -> Path:
         """Where signed checkpoints go, outside the database."""
         return self.checkpoints or self.home / "checkpoints"
+
+    @property
+    def kept_folder(self) -> Path:
+        """Where a replay finds the models and anchors of other releases."""
+        return self.kept or self.home / "kept"
 
     @property
     def witness_folder(self) -> Path:
@@ -101,6 +138,25 @@ class Settings(BaseSettings):
     def key_folder(self) -> Path:
         """Where the key store lies."""
         return self.keys or self.home / "keys"
+
+
+def _config_file(settings: type[BaseSettings]) -> dict[str, object]:
+    """What the file that MASS_GOV_CONFIG names says; nothing where it names none.
+
+    Raises:
+        SettingsError: it cannot be read, or holds what is no setting: a slip of the pen must not pass for a default.
+    """
+    name = os.environ.get(CONFIG)
+    if not name:
+        return {}
+    try:
+        found: dict[str, object] = tomllib.loads(Path(name).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"{CONFIG} names {name}: {why}. Give a readable TOML file.") from None
+    if unknown := sorted(set(found) - set(settings.model_fields)):
+        raise SettingsError(f"{name} sets {unknown[0][:60]!r}, which is no setting. See docs/reference/settings.md.")
+    return found
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -11,6 +11,8 @@ from pathlib import Path
 from mass_gov.errors import SettingsError
 
 _PACKAGE = Path(__file__).resolve().parent
+DEFAULT_CLAUSES = "eu-ai-act"
+"""The mapping of clauses, by name, that is used unless another one is named."""
 
 
 def data_folder(name: str) -> Path:

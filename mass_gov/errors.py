@@ -3,6 +3,7 @@
     MassGovError                     every error that this project raises on purpose
     ├── InputError                   what was asked cannot be done as asked; the caller can mend it
     │   ├── TaskError                an unusable task: empty, too long, control characters, not UTF-8
+    │   │   └── TaskReusedError      its id stands for another question already
     │   ├── PolicyError              a policy file that does not validate
     │   ├── ModelError               a model folder that is missing, truncated, unsafe or of an unknown kind
     │   ├── SettingsError            an environment variable or option with an unusable value
@@ -10,6 +11,7 @@
     │   └── MissingExtraError        the learner is not installed (`pip install 'mass-gov[ml]'`)
     ├── RefusedError                 understood, and not allowed
     │   ├── PermissionRefusedError   the principal may not do this (approving one's own request, say)
+    │   │   └── UnprovenError        nobody showed who they are: no token, or one that is not good
     │   ├── StaleChangeError         the pointer moved since the change was made: rebase it
     │   ├── FrozenError              learning is frozen there; serving goes on
     │   ├── PausedError              an hour's budget is spent, or a deployment cools down; serving goes on
@@ -18,7 +20,8 @@
     ├── NotRetainedError             erased, or never kept
     └── OutageError                  the world failed: nothing was half written
         ├── LedgerUnavailableError   the database is read-only, locked, full or of a newer schema
-        └── KeyUnavailableError      a key file is missing, unreadable or does not open with this passphrase
+        ├── KeyUnavailableError      a key file is missing, unreadable or does not open with this passphrase
+        └── AbandonedError           nobody waits for the answer any more, and nothing was decided yet
 
 Every message is one sentence on what is wrong and one on what to do next. `mass_gov.cli` maps the branches to exit
 statuses; nothing here knows about processes or HTTP.
@@ -37,6 +40,10 @@ class InputError(MassGovError):
 
 class TaskError(InputError):
     """A task that cannot be posed to a model."""
+
+
+class TaskReusedError(TaskError):
+    """The task's id stands for another question already."""
 
 
 class PolicyError(InputError):
@@ -65,6 +72,10 @@ class RefusedError(MassGovError):
 
 class PermissionRefusedError(RefusedError):
     """The principal may not do this."""
+
+
+class UnprovenError(PermissionRefusedError):
+    """Whoever asks did not show who they are."""
 
 
 class StaleChangeError(RefusedError):
@@ -101,3 +112,7 @@ class LedgerUnavailableError(OutageError):
 
 class KeyUnavailableError(OutageError):
     """A key cannot be read or opened."""
+
+
+class AbandonedError(OutageError):
+    """Whoever asked is gone, and nothing was decided yet."""

@@ -39,6 +39,7 @@ from mass_gov.records.settings import AdaptationSpec
 from mass_gov.tasks.shipped_suites import suite_bytes
 
 if TYPE_CHECKING:
+    from mass_gov.flows.kept import Kept
     from mass_gov.flows.outcomes import OutcomeStore
     from mass_gov.flows.workbench import Workbench
     from mass_gov.mass.learner import Learner
@@ -275,13 +276,19 @@ def recommended_spec(settings: Settings) -> AdaptationSpec:
 
 
 def open_workbench(
-    settings: Settings, spec: AdaptationSpec, *, existing: Ledger | None = None, question: str | None = None
+    settings: Settings,
+    spec: AdaptationSpec,
+    *,
+    existing: Ledger | None = None,
+    question: str | None = None,
+    actor: Actor | None = None,
 ) -> Workbench:
     """Open everything an adaptation needs: the model, the ledger, the policy in force and its suite.
 
     Arguments:
         question: refused before anything is written where it cannot be posed to the model.
         existing: an open ledger to use as it is (replay): nothing is made and nothing is registered in it.
+        actor: who acts until somebody asks; by default whoever acts on the command line.
 
     Raises:
         MissingExtraError: the learner's packages are not installed.
@@ -294,7 +301,7 @@ def open_workbench(
 
     if question is not None:
         learner.check_question(question, max_new_tokens=spec.answer.max_new_tokens)
-    ledger, policy = (existing, _policy_of(existing)) if existing is not None else initialise(settings, None)
+    ledger, policy = (existing, _any_policy(existing)) if existing is not None else initialise(settings, None)
     keys = ledger.keys or open_keys(settings)  # one store: it follows a rotation by another process
     # A bench laid over a ledger as it is computes everything again: it takes no remembered outcome on trust.
     outcomes = _outcomes(settings, learner, ledger, keys) if existing is None else None
@@ -307,9 +314,10 @@ def open_workbench(
         spec=spec,
         tenant=settings.tenant,
         deployment=settings.deployment,
-        actor=_benched(settings, ledger, existing),
+        actor=actor or _benched(settings, ledger, existing),
         clock=now,
         anchors=_anchors(settings),
+        kept=kept_of(settings) if existing is not None else None,
     )
     if existing is not None:
         return bench
@@ -380,6 +388,23 @@ def _policy_of(ledger: Ledger) -> Policy:
     if policy is None:
         raise NotFoundError("no policy is in force in this ledger yet. Run `mass-gov init`.")
     return policy
+
+
+def _any_policy(ledger: Ledger) -> Policy:
+    """The policy in force or, where this release cannot read it, a shipped one: what is replayed brings its own."""
+    try:
+        return _policy_of(ledger)
+    except PolicyError:
+        return find_policy(FIRST_POLICY)
+
+
+def kept_of(settings: Settings) -> Kept:
+    """Return where a replay looks for what it was made with, if it is not at hand."""
+    from mass_gov.flows.kept import Kept  # noqa: PLC0415 - torch stays off the auditor's side
+    from mass_gov.mass.reference_model import reference_folder, trained_folders  # noqa: PLC0415 - likewise
+
+    shipped = (*sorted(trained_folders().iterdir()), reference_folder())
+    return Kept(settings.kept_folder, shipped, lambda folder: open_model(settings.model_copy(update={"model": folder})))
 
 
 def _anchors(settings: Settings) -> AnchorPool:

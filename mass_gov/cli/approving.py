@@ -127,6 +127,7 @@ def _say_yes(
     principal: str | None,
     as_json: bool,
 ) -> None:
+    from mass_gov.documents.changes import decided_document
     from mass_gov.flows import approve as flow
     from mass_gov.wiring import acting, open_ledger
 
@@ -142,17 +143,7 @@ def _say_yes(
         decide = flow.approve if meaning == "approve" else flow.promote
         decided = decide(ledger, change.change_id, who.actor, why, proof)
     if as_json:
-        emit(
-            {
-                "change_id": decided.change.change_id,
-                "status": decided.change.status,
-                "approvals": decided.approvals,
-                "required": decided.required,
-                "self_approved": decided.self_approved,
-                "state_digest": decided.change.body.update.state,
-                "shown": proof.shown,
-            }
-        )
+        emit(decided_document(decided, proof.shown))
     else:
         _print_decided(decided)
 

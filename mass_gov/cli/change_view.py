@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from rich.console import Console, Group, RenderableType
 from rich.text import Text
 
-from mass_gov.cli.change_contents import Contents
 from mass_gov.cli.change_why import limit_used, why_panel
 from mass_gov.cli.output import BAD, FAINT, GOOD, UNSURE, bar, facts, grid, number, one_line, panel, styled, visible
+from mass_gov.documents.contents import Contents
 from mass_gov.ledger import ChangeView, ResponseView
 from mass_gov.policy import Policy
 from mass_gov.policy.decision import EXPLANATIONS

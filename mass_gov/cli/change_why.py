@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from mass_gov.cli.output import BAD, UNSURE, bar, grid, number, one_line
+from mass_gov.documents.changes import rule_told
 from mass_gov.ledger import ChangeView
 from mass_gov.policy import Policy
 from mass_gov.policy.approving import expires_at, must_be_shown
@@ -32,7 +33,7 @@ def violated(body: ChangeBody, policy: Policy | None = None, samples: SamplesCon
     for gate in gates:
         sign = "≤" if gate.comparison == "<=" else "≥"
         verdict = Text(f"{_NOUNS[gate.verdict]}: {gate.on_fail}s", style=BAD if gate.on_fail == "reject" else UNSURE)
-        detail = rule_told(gate, policy) if gate.name.startswith(RULE) else _detail(gate, body, samples)
+        detail = one_line(rule_told(gate, policy), 500) if gate.name.startswith(RULE) else _detail(gate, body, samples)
         table.add_row(
             gate.name, number(gate.value), f"{sign} {number(gate.limit)}", limit_used(gate, 8), verdict, detail
         )
@@ -88,13 +89,6 @@ def limit_used(gate: GateResult, width: int) -> Text:
     if gate.limit > 0:
         return bar(gate.limit, max(gate.value, 0.0), width)
     return bar(max(0.0, -gate.value), -gate.limit, width)
-
-
-def rule_told(gate: GateResult, policy: Policy | None) -> str:
-    """What the policy tells people about a rule; where the policy is not at hand, where to read it."""
-    rules = policy.document.rules if policy is not None else ()
-    why = next((one_line(rule.why, 500) for rule in rules if f"{RULE}{rule.name}" == gate.name), None)
-    return why or "a rule of the policy: `mass-gov policy show`"
 
 
 def _outside(name: str, body: ChangeBody, policy: Policy | None) -> tuple[float | None, float | None, str]:

@@ -33,7 +33,7 @@ def list_changes(
     as_json: JsonFlag = False,
 ) -> None:
     """List changes, newest first, with what was decided and where they stand."""
-    from mass_gov.cli.change_document import summary
+    from mass_gov.documents.changes import summary
     from mass_gov.wiring import read_ledger
 
     with read_ledger(settings()) as ledger:
@@ -69,9 +69,9 @@ def show(
 
     Works without the keys to its contents: then it shows what stands in the log, and says what is sealed.
     """
-    from mass_gov.cli.change_contents import read_contents
-    from mass_gov.cli.change_document import change_document
     from mass_gov.cli.change_view import print_change
+    from mass_gov.documents.changes import change_document
+    from mass_gov.documents.contents import read_contents
     from mass_gov.wiring import read_ledger
 
     with read_ledger(settings()) as ledger:
@@ -146,7 +146,8 @@ def rollback(
     as_json: JsonFlag = False,
 ) -> None:
     """Undo a change: the pointer moves back, or the answer is withdrawn; says what was served under what is undone."""
-    from mass_gov.cli.rollback_view import print_rolled_back, rolled_back_document
+    from mass_gov.cli.rollback_view import print_rolled_back
+    from mass_gov.documents.pointers import rolled_back_document
     from mass_gov.flows.rollback import rollback as roll_back
     from mass_gov.wiring import acting, open_ledger
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,7 +11,6 @@ from mass_gov.cli.output import emit, out, say
 
 if TYPE_CHECKING:
     from mass_gov.flows.freeze import Controlled
-    from mass_gov.ledger import FreezeView
 
 EverywhereOption = Annotated[bool, typer.Option("--everywhere", help="Every deployment of every tenant.")]
 
@@ -29,6 +28,8 @@ def freeze(
     """
     done, place = _control("freeze", reason, everywhere, deployment, principal)
     if as_json:
+        from mass_gov.documents.pointers import freeze_document
+
         emit({"frozen": True, "already": done.already, "freeze": freeze_document(done.freeze)})
         return
     if done.already:
@@ -47,6 +48,8 @@ def unfreeze(
     """End a freeze, of one deployment or of everything; it takes an operator and a reason."""
     done, place = _control("unfreeze", reason, everywhere, deployment, principal)
     if as_json:
+        from mass_gov.documents.pointers import freeze_document
+
         emit(
             {
                 "frozen": done.still is not None,
@@ -66,22 +69,6 @@ def unfreeze(
             f"This deployment stays frozen by event {done.still.index}: `mass-gov unfreeze{option}` ends that one.",
             soft_wrap=True,
         )
-
-
-def freeze_document(freeze: FreezeView | None) -> dict[str, Any] | None:
-    """A freeze as JSON."""
-    if freeze is None:
-        return None
-    return {
-        "index": freeze.index,
-        "extent": freeze.extent,
-        "tenant": freeze.tenant,
-        "deployment": freeze.deployment,
-        "cause": freeze.cause,
-        "monitor": freeze.monitor,
-        "frozen_by": freeze.frozen_by,
-        "ended_index": freeze.ended_index,
-    }
 
 
 def _control(

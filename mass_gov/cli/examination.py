@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from mass_gov import __version__
 from mass_gov.cli.environment import Environment
 from mass_gov.cli.exits import NO, OUTAGE, message_of, status_of
-from mass_gov.config import Settings
+from mass_gov.config import CONFIG, Settings
 from mass_gov.errors import MassGovError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 
@@ -53,6 +53,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("home", _home),
         ("disk space", _space),
         ("ledger", _ledger),
+        ("serving", _serving),
         ("learner", _learner),
     ]
     return [finding for name, check in checks for finding in _run(name, check, settings)]
@@ -115,6 +116,25 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
         yield Finding("policy", "note", "none is in force yet; `mass-gov init` activates one")
     else:
         yield Finding("policy", "ok", f"{policy.label} is in force")
+
+
+def _serving(settings: Settings) -> Iterator[Finding]:
+    from mass_gov.wiring import has_ledger, read_ledger
+
+    if (file := os.environ.get(CONFIG)) is not None:
+        yield Finding(
+            "configuration", "ok", f"{file} is read where neither an option nor the environment says otherwise"
+        )
+    if not has_ledger(settings):
+        return
+    with read_ledger(settings) as ledger:
+        known = ledger.has_principals()
+    if not known:
+        yield Finding("serving", "note", "nobody is registered, so `mass-gov serve` would let nobody in")
+        return
+    where = f"{settings.serve_host} port {settings.serve_port}, {settings.serve_learners} learner(s)"
+    open_to = "" if settings.serve_host in ("127.0.0.1", "::1", "localhost") else "; put TLS before it"
+    yield Finding("serving", "note" if open_to else "ok", f"{where}, up to {settings.serve_queue} waiting{open_to}")
 
 
 def _learner(settings: Settings) -> Iterator[Finding]:

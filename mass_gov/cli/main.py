@@ -19,6 +19,7 @@ from mass_gov.cli import (
     changes,
     control,
     evaluation,
+    incidents,
     keys,
     logs,
     monitors,
@@ -27,7 +28,9 @@ from mass_gov.cli import (
     policies,
     principals,
     replays,
+    reports,
     restoring,
+    serve,
     setup,
     solve,
     subjects,
@@ -58,6 +61,8 @@ for command in (
     control.freeze,
     control.unfreeze,
     blaming.blame,
+    serve.serve,
+    reports.report,
 ):
     app.command()(command)
 app.command()(notifications.notify)
@@ -73,6 +78,7 @@ for name, part in (
 for name, group in (
     ("changes", changes.app),
     ("pointers", pointers.app),
+    ("incidents", incidents.app),
     ("keys", keys.app),
     ("log", logs.app),
     ("monitors", monitors.app),

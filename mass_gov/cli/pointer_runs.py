@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 def run_test(settings: Settings, freeze: bool, as_json: bool) -> int:
     """Test what a pointer stands on; returns the exit status."""
-    from mass_gov.cli.rollback_view import print_rolled_back, rolled_back_document
+    from mass_gov.cli.rollback_view import print_rolled_back
+    from mass_gov.documents.pointers import rolled_back_document
     from mass_gov.flows.recheck import recheck
 
     with _bench(settings) as bench, err().status("testing…"):

@@ -6,11 +6,10 @@ No torch but where a model is run.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mass_gov.cli.control import freeze_document
 from mass_gov.cli.options import (
     AsOption,
     DeploymentOption,
@@ -18,12 +17,13 @@ from mass_gov.cli.options import (
     ModelOption,
     ReasonOption,
     clean_reason,
+    moment,
     settings,
 )
 from mass_gov.cli.output import emit, facts, grid, out, panel, say
 
 if TYPE_CHECKING:
-    from mass_gov.ledger import Ledger, PointerAsOf, PointerMove, PointerView, StateView
+    from mass_gov.ledger import Ledger, PointerAsOf
 
 app = typer.Typer(
     help="Show where deployments stand and stood; roll back, test, and move to another model.", no_args_is_help=True
@@ -42,6 +42,7 @@ def show(deployment: DeploymentOption = None, at: AtOption = None, as_json: Json
     As of an index means right after that event. As of a time means the newest movement, by index, whose event says a
     time that is not later; where the clock ran backwards there are two readings of a time, and the answer says so.
     """
+    from mass_gov.documents.pointers import freeze_document, pointer_document, stack_document
     from mass_gov.wiring import read_ledger
 
     chosen = settings(deployment=deployment)
@@ -52,8 +53,8 @@ def show(deployment: DeploymentOption = None, at: AtOption = None, as_json: Json
     pointer = seen.pointer
     if as_json:
         past = {"moved_at": seen.moved_at, "twofold": seen.twofold}
-        now = {"stack": _stack(stack) if stack is not None else None, "freeze": freeze_document(frozen)}
-        emit(_pointer(pointer) | past | now)
+        now = {"stack": stack_document(stack) if stack is not None else None, "freeze": freeze_document(frozen)}
+        emit(pointer_document(pointer) | past | now)
         return
     rows = {
         "state": pointer.state or "the base model (it never moved)",
@@ -75,6 +76,7 @@ def show(deployment: DeploymentOption = None, at: AtOption = None, as_json: Json
 @app.command()
 def history(deployment: DeploymentOption = None, as_json: JsonFlag = False) -> None:
     """List every movement of a deployment's pointer, oldest first."""
+    from mass_gov.documents.pointers import move_document
     from mass_gov.wiring import read_ledger
 
     chosen = settings(deployment=deployment)
@@ -82,7 +84,7 @@ def history(deployment: DeploymentOption = None, as_json: JsonFlag = False) -> N
         moves = ledger.pointer_history(chosen.tenant, chosen.deployment)
         times = {move.index: ledger.entry(move.index).predicate.time for move in moves}
     if as_json:
-        listed = [_move(move) | {"time": times[move.index]} for move in moves]
+        listed = [move_document(move) | {"time": times[move.index]} for move in moves]
         emit({"tenant": chosen.tenant, "deployment": chosen.deployment, "moves": listed})
         return
     if not moves:
@@ -110,7 +112,8 @@ def rollback(
     as_json: JsonFlag = False,
 ) -> None:
     """Move a deployment's pointer back to a state that it stands on; says what was served under what is undone."""
-    from mass_gov.cli.rollback_view import print_rolled_back, rolled_back_document
+    from mass_gov.cli.rollback_view import print_rolled_back
+    from mass_gov.documents.pointers import rolled_back_document
     from mass_gov.flows.rollback import rollback_to
     from mass_gov.wiring import acting, open_ledger
 
@@ -170,53 +173,8 @@ def _seen(ledger: Ledger, tenant: str, deployment: str, at: str | None) -> Point
 
 
 def _time(text: str) -> str:
-    """A time as events say it: UTC, with six digits of a second."""
-    import datetime as dt
-
-    from mass_gov.errors import InputError
-    from mass_gov.records.base import timestamp
-
-    try:
-        moment = dt.datetime.fromisoformat(text.strip())
-        if moment.tzinfo is not None:
-            return timestamp(moment)
-    except (ValueError, OverflowError):  # no time at all, or one that UTC puts before the year 1 or after 9999
-        raise InputError(
-            f"--at {text[:60]!r} is neither a log index nor a time. Give 12, or 2026-11-28T10:00:00Z."
-        ) from None
-    raise InputError(f"--at {text[:60]!r} does not say its time zone. Write a Z for UTC, or +02:00.")
+    return moment(text, "--at", otherwise="neither a log index nor a time")
 
 
 def _state(digest: str) -> str:
     return digest[:8]
-
-
-def _stack(stack: list[StateView]) -> list[dict[str, Any]]:
-    return [
-        {"state_digest": one.state, "change_id": one.change.change_id if one.change is not None else None}
-        for one in stack
-    ]
-
-
-def _pointer(pointer: PointerView) -> dict[str, object]:
-    return {
-        "tenant": pointer.tenant,
-        "deployment": pointer.deployment,
-        "state_digest": pointer.state,
-        "change_id": pointer.change_id,
-        "head_index": pointer.head_index,
-        "base_model": pointer.base_model,
-    }
-
-
-def _move(move: PointerMove) -> dict[str, object]:
-    return {
-        "index": move.index,
-        "cause": move.cause,
-        "moved_by": move.moved_by,
-        "from_state": move.from_state,
-        "from_change": move.from_change,
-        "to_state": move.to_state,
-        "to_change": move.to_change,
-        "base_model": move.base_model,
-    }

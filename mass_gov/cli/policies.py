@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -45,15 +45,17 @@ def show(
     as_json: JsonFlag = False,
 ) -> None:
     """Show a policy: its envelope, its gates and rules with their limits, and who has to approve."""
+    from mass_gov.documents.policies import policy_document
+
     found = _in_force() if policy is None else _find(policy)
     in_force = True if policy is None else None
-    document: dict[str, Any] = found.document.model_dump(mode="json", by_alias=True)
+    document = policy_document(found, in_force)
     if as_json:
-        emit({"policy": found.label, "digest": found.digest, "in_force": in_force, "document": document})
+        emit(document)
         return
     console = out()
     console.print(panel(f"policy {found.label}", view.summary(found, in_force)))
-    console.print(view.gates(document["gates"]))
+    console.print(view.gates(document["document"]["gates"]))
     if found.document.rules:
         console.print(view.rules(found.document.rules))
 

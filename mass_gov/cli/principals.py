@@ -57,6 +57,10 @@ def register(
         Path | None,
         typer.Option("--public-key", metavar="FILE", help="PEM of their Ed25519 key, to sign approvals with."),
     ] = None,
+    tenant: Annotated[
+        list[str] | None,
+        typer.Option("--tenant", metavar="NAME", help="A tenant they are let into (default: all); several times."),
+    ] = None,
     principal: AsOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -74,7 +78,8 @@ def register(
     roles, scopes = _among(role, BY_POWER, "--role"), _among(scope or ["instance"], SCOPES, "--scope")
     with open_ledger(chosen) as ledger:
         who, before = acting(chosen, ledger, "principals").actor, ledger.principal(name)
-        done = register_principal(ledger, _name(name), who, roles=roles, scopes=scopes, public_key=key)
+        tenants = [_name(one, "tenant") for one in tenant] if tenant else None
+        done = register_principal(ledger, _name(name), who, roles=roles, scopes=scopes, public_key=key, tenants=tenants)
     token = done.issued.token if done.issued is not None else None
     if as_json:
         issued = {"token": token, "token_id": done.issued.view.token_id} if done.issued is not None else {}
@@ -111,6 +116,7 @@ def document(one: PrincipalView) -> dict[str, Any]:
         "roles": list(one.roles),
         "scopes": list(one.scopes),
         "public_key": one.public_key,
+        "tenants": list(one.tenants) if one.tenants is not None else None,
         "index": one.index,
     }
 
@@ -126,7 +132,7 @@ def _among(given: list[str], known: tuple[_T, ...], option: str) -> list[_T]:
     return [one for one in known if one in given]
 
 
-def _name(name: str) -> str:
+def _name(name: str, what: str = "principal") -> str:
     from pydantic import TypeAdapter, ValidationError
 
     from mass_gov.records.base import Slug
@@ -135,7 +141,7 @@ def _name(name: str) -> str:
         return str(TypeAdapter(Slug).validate_python(name))
     except ValidationError:
         raise InputError(
-            f"{name[:40]!r} is no name of a principal: 1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a "
+            f"{name[:40]!r} is no name of a {what}: 1 to 63 of a-z, 0-9, dot, dash and underscore, beginning with a "
             "letter or a digit. Choose another."
         ) from None
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mass_gov.cli import exits
 from mass_gov.cli.output import one_line, say, visible
-from mass_gov.cli.replay_view import document
+from mass_gov.documents.replays import replay_document
 from mass_gov.errors import IntegrityError, MassGovError, ModelError, NotFoundError
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Row:
         """The replay's; `not compared` where nothing was held against the record, `failed` after an error."""
         if self.replayed is None:
             return "failed"
-        return self.replayed.verdict if self.replayed.compared else "not compared"
+        found = self.replayed
+        return found.verdict if found.compared or found.verdict == "not replayable" else "not compared"
 
     @property
     def detail(self) -> str:
@@ -62,7 +63,7 @@ class Row:
     def document(self) -> dict[str, Any]:
         """As JSON: the fields of a single replay, or the error in their place."""
         if self.replayed is not None:
-            return {**document(self.replayed), "exit": self.status}
+            return {**replay_document(self.replayed), "exit": self.status}
         error = exits.error_document(self.kind, self.error, self.status)
         return {"target": self.target, "verdict": "failed", "detail": self.error, "error": error, "exit": self.status}
 

@@ -16,41 +16,14 @@ if TYPE_CHECKING:
     from mass_gov.flows.replay_report import Replayed
 
 
-def document(replayed: Replayed) -> dict[str, Any]:
-    """One replay as JSON."""
-    difference = replayed.difference
-    return {
-        "target": replayed.target,
-        "change_id": replayed.change_id,
-        "from": replayed.start,
-        "verdict": replayed.verdict,
-        "first_difference": replayed.first_difference,
-        "difference": difference.document() if difference is not None else None,
-        "detail": replayed.detail,
-        "compared": replayed.compared,
-        "stages": [
-            {
-                "stage": one.stage,
-                "recorded": one.recorded,
-                "recomputed": one.recomputed,
-                "verdict": one.verdict,
-                "detail": one.detail,
-            }
-            for one in replayed.stages
-        ],
-        "fingerprint": replayed.fingerprint,
-        "fingerprint_differs": {
-            name: {"recorded": was, "present": now} for name, (was, now) in replayed.fingerprint_differs.items()
-        },
-    }
-
-
-def summary(rows: Sequence[Row], drawn: tuple[int, int] | None) -> dict[str, Any]:
-    """Many replays as JSON; `drawn` is the seed of the draw and how many there were to draw from."""
+def summary(rows: Sequence[Row], drawn: tuple[int, int] | None, left: int) -> dict[str, Any]:
+    """Many replays as JSON; `drawn` is the seed of the draw and how many there were to draw from, `left` how many an
+    interrupt left out."""
     return {
         "replays": [row.document() for row in rows],
         "verdicts": dict(Counter(row.verdict for row in rows)),
         "drawn": {"seed": str(drawn[0]), "of": drawn[1]} if drawn is not None else None,
+        "not_reached": left,
     }
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from mass_gov.cli import counterfactuals
+from mass_gov.cli import counterfactuals, exits
 from mass_gov.cli.options import JsonFlag, ModelOption, identifier, settings
 from mass_gov.cli.output import emit, err, out, say
-from mass_gov.errors import InputError, NotFoundError
+from mass_gov.errors import InputError, LedgerUnavailableError, NotFoundError
 
 if TYPE_CHECKING:
     from mass_gov.config import Settings
@@ -83,7 +83,7 @@ def replay(
     what would have been, beside a control with nothing changed (exit 1 where that is not what was recorded), and
     writes nothing.
     """
-    from mass_gov.wiring import acting, open_ledger, read_ledger, unattended
+    from mass_gov.wiring import acting, read_ledger, unattended
 
     several = everything or since is not None or sample is not None
     if several == (target is not None):
@@ -107,7 +107,7 @@ def replay(
         )
     chosen = unattended(settings(model=model))
     with ExitStack() as stack:
-        ledger = stack.enter_context(open_ledger(chosen) if record else read_ledger(chosen))
+        ledger = stack.enter_context(_to_record_in(chosen) if record else read_ledger(chosen))
         who = acting(chosen, ledger, "replay").actor if record else None
         if target is not None:
             status = _one(_known(ledger, target), start, chosen, ledger, who, as_json)
@@ -117,8 +117,18 @@ def replay(
     raise typer.Exit(status)
 
 
+def _to_record_in(chosen: Settings) -> Ledger:
+    from mass_gov.wiring import open_ledger
+
+    try:
+        return open_ledger(chosen)
+    except LedgerUnavailableError as error:
+        raise LedgerUnavailableError(f"{error} A replay that writes nothing: --no-record.") from error
+
+
 def _one(target: str, start: StartName, chosen: Settings, ledger: Ledger, who: Actor | None, as_json: bool) -> int:
     from mass_gov.cli import replay_runs, replay_view
+    from mass_gov.documents.replays import replay_document
 
     with ExitStack() as stack:
         with err().status("opening the model…"):
@@ -128,7 +138,7 @@ def _one(target: str, start: StartName, chosen: Settings, ledger: Ledger, who: A
     if who is not None:
         replay_runs.record(replayed, ledger, who)
     if as_json:
-        emit(replay_view.document(replayed))
+        emit(replay_document(replayed))
     else:
         out().print(*replay_view.screen(replayed), sep="\n")
     return replay_runs.status_of(replayed)
@@ -148,16 +158,21 @@ def _many(
 
     from mass_gov.cli import replay_runs, replay_view
 
-    rows = []
-    with Progress(console=err(), disable=as_json, transient=True) as progress:
+    rows: list[replay_runs.Row] = []
+    with Progress(console=err(), disable=as_json, transient=True) as progress, suppress(KeyboardInterrupt):
         bar = progress.add_task(f"replaying from {start}", total=len(targets))
         for row in replay_runs.run_all(chosen, targets, start, processes, ledger, who):
             rows.append(row)
             progress.advance(bar)
+    left = targets[len(rows) :]
     if as_json:
-        emit(replay_view.summary(rows, drawn))
+        emit(replay_view.summary(rows, drawn, len(left)))
     elif rows:
         out().print(*replay_view.overview(rows), sep="\n")
+    if left:
+        more = "" if drawn is not None else f" `mass-gov replay --since {left[0].index}` goes on with the rest."
+        say(f"interrupted: {len(rows)} of {len(targets)} were replayed.{more}")
+        return exits.INTERRUPTED
     return replay_runs.worst_of(rows)
 
 

@@ -1,21 +1,10 @@
-"""What a rollback did, as JSON and for people: what it undid, what still stands, and what was served under it."""
+"""What a rollback did, for people: what it undid, what still stands, and what was served under it."""
 
 from __future__ import annotations
 
-from mass_gov.cli.change_document import response_document
 from mass_gov.cli.output import grid, one_line, out
 from mass_gov.flows.rollback import RolledBack
 from mass_gov.ledger import ResponseView
-
-
-def rolled_back_document(done: RolledBack, state: str | None) -> dict[str, object]:
-    """What a rollback did, as JSON; `state` is where the pointer stands now."""
-    return {
-        "rolled_back": [change.change_id for change in done.changes],
-        "pointer_state": state,
-        "standing": [change.change_id for change in done.standing],
-        "served": [response_document(response) for response in done.responses],
-    }
 
 
 def print_rolled_back(done: RolledBack, pointer: str, state: str | None) -> None:

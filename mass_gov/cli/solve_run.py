@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -35,6 +35,9 @@ from mass_gov.tasks.text import MAX_TASK_CHARS, clean_task_text
 from mass_gov.wiring import has_ledger, open_workbench
 
 if TYPE_CHECKING:
+    from mass_gov.flows.adapt_many import Reply
+    from mass_gov.flows.exchange import Answered, Request
+    from mass_gov.flows.respond import Responded
     from mass_gov.flows.workbench import Workbench
 
 
@@ -77,16 +80,16 @@ def answer_unadapted(asked: Asked, text: str, task_id: str | None, gold: str | N
         out().print(unadapted_panel(document))
 
 
-def solve_file(asked: Asked, path: Path, limit: int | None) -> int:
-    """Solve the tasks of a file one after the other; returns the exit status."""
+def solve_file(asked: Asked, path: Path, limit: int | None, batch: int) -> int:
+    """Solve the tasks of a file in their order, `batch` of them computed at once; returns the exit status."""
     tasks = [_named(task) for task in islice(read_tasks_jsonl(path), limit)]
     with _session(asked) as session, Grader() as grader, _Stopper() as stopper:
         tally = Tally(len(tasks), asked.as_json)
         try:
-            for task in tasks:
+            for task, reply in session.replies(tasks, batch):
+                tally.add(session.explain(task, reply, grader))
                 if stopper.asked:
                     break
-                tally.add(_solve_or_explain(session, task, asked.seed, grader))
         except KeyboardInterrupt:
             stopper.asked = True
         except MassGovError:
@@ -128,17 +131,40 @@ class _Session:
 
         While learning is frozen the answer is un-adapted, and says so.
         """
-        from mass_gov.flows.exchange import Answered, Request
         from mass_gov.flows.respond import adapt_or_respond
 
+        return self._described(task, adapt_or_respond(self._request(task, seed), self.bench), grader)
+
+    def replies(self, tasks: Sequence[BenchmarkTask], batch: int) -> Iterator[tuple[BenchmarkTask, Reply]]:
+        """Adapt to every task of a file, in order; each is recorded when it comes out."""
+        from mass_gov.flows.adapt_many import adapt_many
+
+        requests = [self._request(task, _seed_of(self.asked.seed, task)) for task in tasks]
+        replies = adapt_many(requests, self.bench, size=batch)
+        yield from ((task, reply) for task, (_, reply) in zip(tasks, replies, strict=True))
+
+    def explain(self, task: BenchmarkTask, reply: Reply, grader: Grader) -> dict[str, Any]:
+        """A task that cannot be answered must not lose the others: it becomes an error of its own."""
+        if not isinstance(reply, MassGovError):
+            return self._described(task, reply, grader)
+        return {
+            "task": {"id": task.task_id, "question": task.question, "domain": task.domain},
+            "error": exits.error_document(type(reply).__name__, str(reply), exits.status_of(reply)),
+        }
+
+    def _request(self, task: BenchmarkTask, seed: int | None) -> Request:
+        from mass_gov.flows.exchange import Request
+
         asked = self.asked
-        request = Request(
-            task.question, task.task_id, task.source, asked.scope, seed, tuple(self.forced), subject=asked.subject
-        )
-        answered = adapt_or_respond(request, self.bench)
-        if isinstance(answered, Answered):
-            return result(task, answered, self.bench, grader)
-        return unadapted_result(task, answered, self.bench, grader)
+        forced = tuple(self.forced)
+        return Request(task.question, task.task_id, task.source, asked.scope, seed, forced, subject=asked.subject)
+
+    def _described(self, task: BenchmarkTask, reply: Answered | Responded, grader: Grader) -> dict[str, Any]:
+        from mass_gov.flows.exchange import Answered
+
+        describe: Any = result if isinstance(reply, Answered) else unadapted_result
+        described: dict[str, Any] = describe(task, reply, self.bench, grader)
+        return described
 
 
 @contextmanager
@@ -169,18 +195,6 @@ def _say_first_use(bench: Workbench, settings: Settings) -> None:
 
 def _self_approval(bench: Workbench) -> bool:
     return bench.policy.document.approvals.self_approval
-
-
-def _solve_or_explain(session: _Session, task: BenchmarkTask, seed: int | None, grader: Grader) -> dict[str, Any]:
-    """A task that cannot be posed must not lose the others: it becomes an error of its own."""
-    try:
-        return session.solve(task, _seed_of(seed, task), grader)
-    except TaskError as error:
-        asked = {"id": task.task_id, "question": task.question, "domain": task.domain}
-        return {
-            "task": asked,
-            "error": exits.error_document(type(error).__name__, str(error), exits.status_of(error)),
-        }
 
 
 def _seed_of(seed: int | None, task: BenchmarkTask) -> int | None:

@@ -9,9 +9,9 @@ from rich.console import RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.text import Text
 
-from mass_gov.cli.control import freeze_document
 from mass_gov.cli.grading import Grader, correct
 from mass_gov.cli.output import FAINT, WIDE, emit, err, facts, grid, one_line, out, panel, say, styled, visible
+from mass_gov.documents.pointers import freeze_document
 from mass_gov.policy.decision import EXPLANATIONS
 from mass_gov.records.artifacts import AnswerText
 from mass_gov.tasks.readers import BenchmarkTask

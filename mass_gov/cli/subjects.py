@@ -43,12 +43,13 @@ def list_subjects(
     as_json: JsonFlag = False,
 ) -> None:
     """List subjects by their last event, newest first, with where each stands."""
+    from mass_gov.documents import subjects as documents
     from mass_gov.wiring import read_ledger
 
     with read_ledger(settings()) as ledger:
         found = ledger.subjects(limit=limit, standing=standing)
     if as_json:
-        emit({"subjects": [_document(subject) for subject in found]})
+        emit({"subjects": [documents.subject_document(subject) for subject in found]})
         return
     if not found:
         say("no subject" + (f" is {standing}." if standing else " is recorded yet."))
@@ -64,6 +65,7 @@ def list_subjects(
 @app.command()
 def show(handle: SubjectArgument, as_json: JsonFlag = False) -> None:
     """Show what was made from a subject's data, and what erasing it would undo."""
+    from mass_gov.documents import subjects as documents
     from mass_gov.flows.erase import reason_of
     from mass_gov.flows.lineage import to_undo, trace
     from mass_gov.wiring import read_ledger
@@ -74,7 +76,7 @@ def show(handle: SubjectArgument, as_json: JsonFlag = False) -> None:
         event = lineage.subject.erased_index or lineage.subject.held_index
         why = reason_of(ledger, event) if event is not None else None
     if as_json:
-        emit(_lineage_document(lineage, undoing) | {"reason": why})
+        emit(documents.lineage_document(lineage, undoing) | {"reason": why})
         return
     _print_lineage(lineage, undoing, why)
 
@@ -93,6 +95,7 @@ def erase(
     Everything that was recorded stays proven; what was sealed for the subject cannot be read by anybody any more. A
     legal hold refuses. After a crash, the same command finishes what was begun.
     """
+    from mass_gov.documents import subjects as documents
     from mass_gov.flows.erase import erase as erase_subject
     from mass_gov.wiring import acting, open_ledger
 
@@ -105,7 +108,7 @@ def erase(
             return
         done = erase_subject(ledger, subject, acting(chosen, ledger, "subjects").actor, why)
     if as_json:
-        emit(_erased_document(done))
+        emit(documents.erased_document(done))
         return
     _print_erased(done)
 
@@ -125,6 +128,7 @@ def release(
 
 
 def _decide(what: Literal["hold", "release"], handle: str, reason: str, principal: str | None, as_json: bool) -> None:
+    from mass_gov.documents import subjects as documents
     from mass_gov.flows import erase as flow
     from mass_gov.wiring import acting, open_ledger
 
@@ -133,7 +137,7 @@ def _decide(what: Literal["hold", "release"], handle: str, reason: str, principa
         decide = flow.hold if what == "hold" else flow.release
         subject = decide(ledger, _handle(ledger, handle), acting(chosen, ledger, "subjects").actor, why)
     if as_json:
-        emit(_document(subject))
+        emit(documents.subject_document(subject))
     else:
         said = f"held by event {subject.held_index}: it cannot be erased" if what == "hold" else "not held any more"
         out().print(f"{subject.subject} is {said}.", soft_wrap=True)
@@ -156,6 +160,7 @@ def _handle(ledger: Ledger, text: str) -> str:
 
 def _preview(ledger: Ledger, handle: str, *, ask: bool, as_json: bool) -> None:
     """Show what would happen, and with `ask` go on only after a yes."""
+    from mass_gov.documents import subjects as documents
     from mass_gov.flows.erase import refuse_held
     from mass_gov.flows.lineage import to_undo, trace
 
@@ -164,7 +169,7 @@ def _preview(ledger: Ledger, handle: str, *, ask: bool, as_json: bool) -> None:
     undoing = to_undo(ledger, lineage)
     if not ask:
         if as_json:
-            emit(_lineage_document(lineage, undoing) | {"dry_run": True})
+            emit(documents.lineage_document(lineage, undoing) | {"dry_run": True})
         else:
             _print_lineage(lineage, undoing, None)
         return
@@ -181,71 +186,10 @@ def _standing(subject: SubjectView) -> str:
     return f"held by event {subject.held_index}" if subject.held_index is not None else "free"
 
 
-def _document(subject: SubjectView) -> dict[str, object]:
-    return {
-        "subject": subject.subject,
-        "standing": "erased"
-        if subject.erased_index is not None
-        else "held"
-        if subject.held_index is not None
-        else "free",
-        "changes": subject.changes,
-        "answers": subject.answers,
-        "first_index": subject.first_index,
-        "last_index": subject.last_index,
-        "held_index": subject.held_index,
-        "erased_index": subject.erased_index,
-    }
-
-
-def _lineage_document(lineage: Lineage, undoing: Undoing) -> dict[str, object]:
-    fate = _fates(undoing)
-    return {
-        **_document(lineage.subject),
-        "artifacts": lineage.artifacts,
-        "deltas": lineage.deltas,
-        "answers_under": lineage.answers,
-        "pointers": [
-            {"tenant": pointer.tenant, "deployment": pointer.deployment, "state_digest": pointer.state}
-            for pointer in lineage.pointers
-        ],
-        "lineage": [
-            {
-                "change_id": change.change_id,
-                "own": change.body.identity.subject == lineage.subject.subject,
-                "from_change": lineage.roots[change.change_id],
-                "status": change.status,
-                "delta_digest": change.body.update.delta,
-                "to_do": fate.get(change.change_id),
-            }
-            for change in lineage.changes
-        ],
-    }
-
-
-def _erased_document(done: Erased) -> dict[str, object]:
-    return {
-        "subject": done.lineage.subject.subject,
-        "erased_index": done.index,
-        "already": done.already,
-        "artifacts": done.lineage.artifacts,
-        "deltas": done.lineage.deltas,
-        "answers_under": done.lineage.answers,
-        "rolled_back": [change.change_id for change in done.rolled_back],
-        "rejected": [change.change_id for change in done.rejected],
-        "later": [change.change_id for change in done.lineage.later],
-    }
-
-
-def _fates(undoing: Undoing) -> dict[str, str]:
-    fates = {change.change_id: "reject" for change in undoing.rejected}
-    return fates | {
-        change.change_id: "roll back" if change.status == "active" else "withdraw" for change, _ in undoing.rolled_back
-    }
-
-
 def _changes(lineage: Lineage, undoing: Undoing) -> Table:
-    fate, own = _fates(undoing), lineage.subject.subject
+    from mass_gov.documents import subjects as documents
+
+    fate, own = documents.fates(undoing), lineage.subject.subject
     table = grid("change", "whose", "stands", "delta", "erasing would")
     table.columns[0].no_wrap = True
     extra = [change for change, _ in undoing.rolled_back if change.change_id not in lineage.roots]

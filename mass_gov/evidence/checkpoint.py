@@ -22,6 +22,7 @@ import binascii
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -68,6 +69,7 @@ class NoteSignature:
         return f"{_DASH}{self.name} {_b64(self.key_id + self.signature)}\n"
 
 
+@lru_cache(maxsize=64)
 def key_id(name: str, key: VerificationKey, signature_type: bytes = ED25519_NOTE) -> bytes:
     """SHA-256(name || 0x0A || signature type || 32-byte Ed25519 key)[:4] (signed-note, "Signatures")."""
     return hashlib.sha256(name.encode("utf-8") + b"\n" + signature_type + _ed25519(key)).digest()[:4]

@@ -29,7 +29,15 @@ from mass_gov.ledger.notebook import Notebook
 from mass_gov.ledger.schema import artifacts
 from mass_gov.ledger.writing import binding_of
 from mass_gov.policy import Policy, load_policy
-from mass_gov.records.artifacts import AnswerText, ArtifactRef, ArtifactRole, ReasonContent, RequestContent
+from mass_gov.policy.clauses import load_clauses
+from mass_gov.records.artifacts import (
+    AnswerText,
+    ArtifactRef,
+    ArtifactRole,
+    IncidentContent,
+    ReasonContent,
+    RequestContent,
+)
 from mass_gov.records.change import ChangeBody
 from mass_gov.records.events import (
     ChangeApproved,
@@ -38,6 +46,10 @@ from mass_gov.records.events import (
     ChangeRolledBack,
     ControlFrozen,
     ControlUnfrozen,
+    Grade,
+    IncidentClosed,
+    IncidentOpened,
+    IncidentUpdated,
     KeyRevoked,
     PointerRebased,
     PolicyActivated,
@@ -60,6 +72,8 @@ _REASONED = (
     ChangeRolledBack,
     ControlFrozen,
     ControlUnfrozen,
+    IncidentClosed,
+    IncidentUpdated,
     KeyRevoked,
     SubjectErased,
     SubjectHeld,
@@ -111,6 +125,10 @@ class Contents:
             wanted = ("policy",)
         elif isinstance(body, SuiteRegistered):
             wanted = ("suite",)
+        elif isinstance(body, IncidentOpened):
+            wanted = ("incident", "clauses")
+        elif isinstance(body, IncidentUpdated) and body.grade is not None:
+            wanted = ("reason", "clauses")
         elif isinstance(body, PointerRebased | RegressionPerformed):
             wanted = ("reason", "regression") if isinstance(body, PointerRebased) else ("regression",)
         elif isinstance(body, _REASONED):
@@ -155,11 +173,27 @@ class Contents:
                     self._suites[suite.digest] = suite
             case ResponseServed():
                 self._unadapted(body, check)
+            case IncidentOpened():
+                check.record("incident", IncidentContent)
+                self._grade(body.grade, check)
+            case IncidentUpdated():
+                check.record("reason", ReasonContent)
+                if body.grade is not None:
+                    self._grade(body.grade, check)
             case PointerRebased() | RegressionPerformed():
                 check.record("reason", ReasonContent)
                 compare_regression(body.regression, body.suite, self._suites.get(body.suite), check)
             case _:
                 check.record("reason", ReasonContent)
+
+    def _grade(self, grade: Grade, check: Comparison) -> None:
+        """(9) The deadline is the one that the mapping file gives for this severity."""
+        if "clauses" in check.plain:
+            with check.at("clauses"):
+                clauses = load_clauses(check.plain["clauses"])
+                check.same("clauses", "digest", grade.clauses, clauses.digest)
+                days = clauses.severity(grade.severity).report_within_days
+                check.same("clauses", "deadline", grade.report_within_days, days)
 
     def _unadapted(self, body: ResponseServed, check: Comparison) -> None:
         check.record("request", RequestContent)

@@ -20,7 +20,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NoReturn
 
-from mass_gov.errors import PermissionRefusedError
+from mass_gov.errors import PermissionRefusedError, UnprovenError
 from mass_gov.ledger import Ledger, PrincipalView, TokenView
 from mass_gov.ledger.principal_rules import SYSTEM, UNKNOWN
 from mass_gov.policy import Policy, load_policy
@@ -83,8 +83,7 @@ def identify(
             )
         role = acting_as(BY_POWER, action, wanted) or acting_as(BY_POWER, action)
         return Acting(Actor(principal=claim.name or fallback, role=role or "requester"), None)
-    token = _token(ledger, claim, now)
-    principal = ledger.principal(token.principal)
+    token, principal = prove(ledger, claim.token, now)
     roles = principal.roles if principal is not None else ()
     if claim.name not in (None, token.principal):
         _unproven(ledger, f"the token is not {claim.name}'s. Use a token of their own.")
@@ -120,6 +119,11 @@ def authorise(
     why = None
     if registered is not None or ledger.has_principals():
         why = _no_role(actor, registered, action)
+        if why is None and registered is not None and not registered.sees(place[0]):
+            why = (
+                f"{actor.principal} is not let into the tenant {place[0]}. An admin can do that: "
+                "`mass-gov principals register --tenant`."
+            )
         if why is None and scope is not None and registered is not None and scope not in registered.scopes:
             why = (
                 f"{actor.principal} may not ask for scope {scope}. An admin can allow it: "
@@ -131,14 +135,19 @@ def authorise(
         _refuse(ledger, actor, action, place, why, change_id)
 
 
-def _token(ledger: Ledger, claim: Claim, now: dt.datetime) -> TokenView:
-    if claim.token is None:
+def prove(ledger: Ledger, token: str | None, now: dt.datetime) -> tuple[TokenView, PrincipalView | None]:
+    """Find a bearer token that is in use, and its principal as registered now; None where they never were.
+
+    Raises:
+        UnprovenError: none is given, it is unknown, expired or revoked; noted as a denial under nobody's name.
+    """
+    if token is None:
         _unproven(
             ledger,
             "principals are registered in this ledger, and a name alone is worth nothing. Set MASS_GOV_TOKEN to a "
             "token of yours; an admin issues one: `mass-gov tokens issue`.",
         )
-    found = ledger.token_by_hash(token_hash(claim.token))
+    found, principal = ledger.bearer(token_hash(token))
     if found is None:
         _unproven(ledger, "the token is unknown here. Use one that this ledger issued.")
     expired = found.expires_at is not None and found.expires_at <= timestamp(now)
@@ -146,7 +155,7 @@ def _token(ledger: Ledger, claim: Claim, now: dt.datetime) -> TokenView:
         what = f"expired at {found.expires_at}" if expired else f"was revoked by event {found.revoked_index}"
         who = f"the token {found.token_id} of {found.principal}"
         _unproven(ledger, f"{who} {what}. An admin issues another: `mass-gov tokens issue`.")
-    return found
+    return found, principal
 
 
 def _no_role(actor: Actor, registered: PrincipalView | None, action: Action) -> str | None:
@@ -186,4 +195,5 @@ def _refuse(
 
 def _unproven(ledger: Ledger, why: str) -> NoReturn:
     """Refuse whoever did not show who they are: under no name, because a name that is only claimed is somebody's."""
-    _refuse(ledger, Actor(principal=UNKNOWN, role="requester"), "authenticate", PLACE, why)
+    ledger.deny(Actor(principal=UNKNOWN, role="requester"), "authenticate", PLACE)
+    raise UnprovenError(why)

@@ -14,7 +14,8 @@ The procedure is numbered in docs/reference/verification.md, and here by the sam
     (8) story          one change; every event is about it or needed to judge it, they follow one another, and they
                        agree about tenant, states, policy and suite
     (9) contents       as for a ledger, the delta's signature included
-    (10) decisions     as for a ledger: derived again from the recorded metrics and the policy in the bundle
+    (10) decisions     as for a ledger: derived again from the recorded metrics and the policy in the bundle; window
+                       figures as they are recorded, since the changes that they follow from are not in it
     (12) witnesses     cosignatures on the checkpoint, against the verifier's own policy
 
 Nothing is written to disk. What this cannot know: that nothing happened that the bundle leaves out (a later rollback,
@@ -169,7 +170,7 @@ class _BundleCheck:
         self.change = found.predicate.body.change
         check_story(self.entries, found, self.change, self.findings)  # (8)
         contents = BundleContents(parts, self.ring, self.findings)
-        decisions = DecisionCheck(contents, self.findings)
+        decisions = DecisionCheck(contents, self.findings, whole=False)
         for entry in self.entries:
             with self.findings.guard(9, f"event {entry.index}, artifacts", entry.index):
                 contents.look(entry, self.change.identity.change_id)  # (7), (9)

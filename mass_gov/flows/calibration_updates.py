@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from mass_gov.flows.adapt import gated
-from mass_gov.flows.drafting import Timed
+from mass_gov.flows.timing import Timed
 from mass_gov.flows.workbench import Workbench, current_origin
 from mass_gov.policy import Policy
 from mass_gov.policy.gate_settings import LATER_GATES

@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mass_gov.errors import InputError
-from mass_gov.flows.adapt import answer_from
+from mass_gov.flows.answering import answer_from
 from mass_gov.flows.drafting import served_text
 from mass_gov.flows.exchange import Outcome
 from mass_gov.flows.replay import GIVEN, as_recorded, compute_again, said_by
-from mass_gov.flows.replay_record import Record, check_made_from, read_record
+from mass_gov.flows.replay_record import Record, check_made_from, read_record, with_its_model
 from mass_gov.flows.replay_report import Start, UnreadableError
 from mass_gov.flows.replay_stages import compare
 from mass_gov.flows.workbench import Workbench, origin_of
@@ -128,6 +128,7 @@ def counterfactual(change: ChangeView, otherwise: Otherwise, bench: Workbench) -
         InputError: it cannot be asked of this change.
         NotRetainedError: its content was erased.
     """
+    bench = with_its_model(bench, change.body.parents.base_model)
     record = _readable(change, bench)
     otherwise.check(record)
     try:
@@ -162,6 +163,7 @@ def attribute(change: ChangeView, bench: Workbench) -> list[SampleEffect]:
         InputError: nothing was learned, or the change cannot be computed again here.
         NotRetainedError: its content was erased.
     """
+    bench = with_its_model(bench, change.body.parents.base_model)
     record = _readable(change, bench)
     adapted, question = record.said.answer.adapted, record.settled.request.question
     learned = [sample for sample in record.said.samples.samples if sample.weight > 0]

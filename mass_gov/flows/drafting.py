@@ -7,10 +7,6 @@ log therefore never meets an answer before the change behind it.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from uuid6 import uuid7
 
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
@@ -20,8 +16,8 @@ from mass_gov.flows.exchange import Outcome, Request
 from mass_gov.flows.handles import task_commitment
 from mass_gov.flows.monitoring import freeze_after
 from mass_gov.flows.standing import LogReading
+from mass_gov.flows.timing import Timed
 from mass_gov.flows.workbench import ADAPTER_CONFIG, ADAPTER_MODEL, Origin, Workbench
-from mass_gov.mass.learner import Learner
 from mass_gov.policy import Policy
 from mass_gov.records.artifacts import AnswerContent, ArtifactRole, RequestContent
 from mass_gov.records.base import Record
@@ -29,30 +25,6 @@ from mass_gov.records.change import ChangeBody, Cost, Identity, Parents, Scope
 from mass_gov.records.drafts import ArtifactDraft, EventDraft, Older
 from mass_gov.records.events import Body, ChangeActivated, ChangeRecorded, ResponseServed
 from mass_gov.stages.update import signed_by
-
-
-class Timed:
-    """Wall seconds by stage, and the metered cost of the whole."""
-
-    def __init__(self, learner: Learner) -> None:
-        self.seconds: dict[str, float] = {}
-        self._meter = learner.meter()
-
-    def __enter__(self) -> Timed:
-        self.cost = self._meter.__enter__()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._meter.__exit__(None, None, None)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time one stage; what it took before is added to."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 6)
 
 
 def served_text(status: str, answer: AnswerContent, policy: Policy) -> tuple[str, str | None]:

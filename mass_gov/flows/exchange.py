@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mass_gov.flows.timing import Timed
+from mass_gov.flows.workbench import Origin, Workbench
 from mass_gov.ledger import ChangeView
 from mass_gov.records.artifacts import AnswerContent, RegressionContent, SamplesContent
 from mass_gov.records.change import Decision, GateResult, Measure, RegressionSummary, Scope, SynthesisSummary
@@ -25,6 +27,43 @@ class Request:
     """Samples supplied by the caller instead of the model; the change is marked for it."""
     subject: str | None = None
     """Handle of the person whose data this is; None makes a new one for this request alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Practised:
+    """What was written for one request, judged, and learned from it."""
+
+    samples: SamplesContent
+    synthesis: SynthesisSummary
+    learned: Learned
+    measures: tuple[Measure, ...]
+    """Of the samples, as the policy asks for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """Everything of a change that does not depend on what the log says when it is decided."""
+
+    practised: Practised
+    regression: tuple[RegressionContent, RegressionSummary] | None
+    answer: AnswerContent
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What was computed for a request before its turn came, and from where."""
+
+    worked: Worked
+    seed: int
+    requested_at: str
+    timed: Timed
+    origin: Origin
+    policy: str
+
+    def fits(self, origin: Origin, bench: Workbench) -> bool:
+        """Whether a change that is made now starts from there, under the same policy."""
+        place = (origin.state, origin.pointer_head, bench.policy.digest)
+        return place == (self.origin.state, self.origin.pointer_head, self.policy)
 
 
 @dataclass(frozen=True, slots=True)

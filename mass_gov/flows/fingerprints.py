@@ -68,6 +68,8 @@ _SINCE_2 = frozenset(
     }
 )
 """What format 1, which had no number, did not record."""
+_FORMATS = (2,)
+"""Numbered formats whose parts are understood here."""
 _BY_CPU = ("cpu.", "env.", "torch.cpu_capability", "torch.config_sha256")
 """What portable numerics leaves out, or shares with no native process."""
 
@@ -81,6 +83,8 @@ class Compared:
     numerics: tuple[str, str]
     canaries: bool
     """Whether both sides have all of them."""
+    unknown_format: Any = None
+    """The recorded format, where it is one that this release does not know."""
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -90,6 +94,9 @@ class Compared:
     def words(self, there: str = "when it was recorded") -> tuple[str, ...]:
         """What a person should know, a sentence each; nothing where all was recorded and nothing differs."""
         said = []
+        if self.unknown_format is not None:
+            form = f"of format {self.unknown_format}, which this release does not know"
+            said.append(f"the fingerprint {there} is {form}: what its parts mean may have changed")
         was, now = self.numerics
         if was != now:
             said.append(f"numerics was {was} {there} and is {now} here: compare under MASS_GOV_NUMERICS={was}")
@@ -114,9 +121,13 @@ def compare(recorded: Parts, present: Parts) -> Compared:
     }
     if pair[0] != pair[1]:
         different["numerics"] = pair
+    form = recorded.get("format")
+    newer = form if form is not None and form not in _FORMATS else None
+    if newer is not None:
+        different["format"] = (newer, present.get("format"))
     silent = tuple(name for name in names if name in unknown and name in present)
     sung = all(name in one for name in _CANARIES for one in (recorded, present))
-    return Compared(dict(sorted(different.items())), silent, pair, sung)
+    return Compared(dict(sorted(different.items())), silent, pair, sung, newer)
 
 
 def touches(name: str) -> tuple[str, str]:

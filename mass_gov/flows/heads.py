@@ -14,6 +14,7 @@ from mass_gov.errors import InputError, IntegrityError, NotFoundError
 from mass_gov.evidence.add_checkpoint import encode_request
 from mass_gov.evidence.checkpoint import NoteSignature, open_note
 from mass_gov.evidence.cosignature import Cosignature, cosignatures, parse_lines, with_lines
+from mass_gov.evidence.merkle import Frontier
 from mass_gov.evidence.tlog_proof import encode_proof
 from mass_gov.evidence.witness_policy import WitnessPolicy
 from mass_gov.ledger import Head, Ledger
@@ -39,6 +40,19 @@ def cosigned_head(ledger: Ledger, size: int | None = None) -> Head:
     """
     head = ledger.latest_checkpoint() if size is None else ledger.head(size)
     return replace(head, note=merged(head.note, ledger.outside.cosigned(head.size)))
+
+
+def insist_on_root(head: Head, frontier: Frontier) -> None:
+    """Insist that the leaves that were read are those that a head was signed for.
+
+    Raises:
+        IntegrityError: they are not; whatever was made of them is not to be used.
+    """
+    if (frontier.size, frontier.root().hex()) != (head.size, head.root):
+        raise IntegrityError(
+            f"The {frontier.size} events are not those that the head of size {head.size} was signed for. Nothing that "
+            "was made of them is whole; `mass-gov verify` names the first that is wrong."
+        )
 
 
 def merged(note: bytes, cosigned: bytes | None) -> bytes:

@@ -1,4 +1,4 @@
-"""What was made from a subject's data: its changes, the later ones that stand on them, pointers, answers.
+"""What was made from a subject's data, or from any changes: the later ones that stand on them, pointers, answers.
 
 Rules: the lineage of a subject is every change that was made from its data, and every change, whoever's, that was made
 from the state of one of these while a pointer stood on it. What is to be undone before the subject can be erased
@@ -12,9 +12,10 @@ which is why later changes go too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mass_gov.ledger import ChangeView, Ledger, PointerView, SubjectView
+from mass_gov.ledger import ChangeView, Ledger, PointerView, ResponseView, SubjectView
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,37 @@ class Undoing:
 
     rolled_back: tuple[tuple[ChangeView, str | None], ...]
     rejected: tuple[ChangeView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """What named changes and answers reach.
+
+    Attributes:
+        changes: the named ones and those behind named answers, and every later one that stands on one of these.
+        responses: the named ones, and every answer that a state of these changes gave, or an update made from one.
+    """
+
+    changes: tuple[ChangeView, ...]
+    responses: tuple[ResponseView, ...]
+
+
+def reached_from(ledger: Ledger, change_ids: Sequence[str], response_ids: Sequence[str] = ()) -> Reached:
+    """Follow changes and answers through the log, to whatever was made from them.
+
+    Raises:
+        NotFoundError: a named answer is not there.
+    """
+    named = [ledger.response(one) for one in response_ids]
+    behind = [one.change_id for one in named if one.change_id is not None]
+    changes = ledger.standing_on(tuple(dict.fromkeys((*change_ids, *behind))))
+    found = {one.response_id: one for one in named}
+    for change in changes:
+        given = ledger.responses(change_id=change.change_id)
+        if change.body.update.delta is not None:
+            given += ledger.responses_under(change.body.update.state)
+        found |= {one.response_id: one for one in given if one.served != "base"}
+    return Reached(tuple(changes), tuple(sorted(found.values(), key=lambda one: one.index)))
 
 
 def trace(ledger: Ledger, handle: str) -> Lineage:

@@ -9,17 +9,21 @@ lie in. Memory holds one event.
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from mass_gov.errors import IntegrityError
 from mass_gov.evidence.export_lines import Closing, ExportedEvent, encode_closing, encode_event
 from mass_gov.evidence.files import whole_file
 from mass_gov.evidence.merkle import Frontier, leaf_hash
-from mass_gov.flows.heads import cosigned_head, merged
-from mass_gov.ledger import Ledger
+from mass_gov.flows.heads import cosigned_head, insist_on_root, merged
+from mass_gov.ledger import Head, Ledger
 
+CSV_COLUMNS = ("index", "time", "type", "tenant", "deployment", "actor", "role", "change_id", "proof")
+_PAGE = 1000
 Progress = Callable[[int, int], None]
 """(events written, events in all)."""
 
@@ -37,29 +41,70 @@ def export_log(
         IntegrityError: the log is not what its head says, or an artifact is missing.
         OSError: the file cannot be written.
     """
-    head, frontier = cosigned_head(ledger), Frontier()
-    closing = Closing(head.origin, head.size, head.root, head.note, artifacts)
+    head = cosigned_head(ledger)
     with whole_file(path) as stream:
-        for event in _events(ledger, head.size, artifacts):
-            stream.write(encode_event(event))
-            frontier.append(leaf_hash(event.leaf))
-            progress(event.index + 1, head.size)
-        if (frontier.size, frontier.root().hex()) != (head.size, head.root):
-            raise IntegrityError(
-                f"The {frontier.size} events are not those that the head of size {head.size} was signed for. Nothing "
-                "was exported; `mass-gov verify` names the first that is wrong."
-            )
-        stream.write(encode_closing(closing))
-    return closing
+        for done, line in enumerate(export_lines(ledger, artifacts=artifacts, head=head)):
+            stream.write(line)
+            progress(min(done + 1, head.size), head.size)
+    return _closing(head, artifacts)
+
+
+def export_lines(ledger: Ledger, *, artifacts: bool = False, head: Head | None = None) -> Iterator[bytes]:
+    """The lines of an export up to a signed head, by default the newest; the closing one comes only if all is well.
+
+    Raises:
+        InputError, IntegrityError: as `export_log`.
+    """
+    head, frontier = head or cosigned_head(ledger), Frontier()
+    for event in _events(ledger, head.size, artifacts):
+        yield encode_event(event)
+        frontier.append(leaf_hash(event.leaf))
+    insist_on_root(head, frontier)
+    yield encode_closing(_closing(head, artifacts))
+
+
+def csv_lines(ledger: Ledger) -> Iterator[bytes]:
+    """The log for a spreadsheet: a line for each event with its leaf's hash, and the closing line in the last column;
+    many lines at a time.
+
+    The hashes give the root again; what stands beside them is what the ledger derived from the leaves.
+
+    Raises:
+        IntegrityError: as `export_log`.
+    """
+    head, frontier = cosigned_head(ledger), Frontier()
+    yield _csv([CSV_COLUMNS])
+    for start in range(0, head.size, _PAGE):
+        rows = ledger.event_rows(start, min(head.size, start + _PAGE), CSV_COLUMNS[:-1])
+        hashes = ledger.leaf_hashes(start, min(head.size, start + _PAGE))
+        for hashed in hashes:
+            frontier.append(hashed)
+        yield _csv([(*row, hashed.hex()) for row, hashed in zip(rows, hashes, strict=True)])
+    insist_on_root(head, frontier)
+    closing = encode_closing(_closing(head, artifacts=False)).decode("utf-8").rstrip()
+    yield _csv([["closing", *[None] * (len(CSV_COLUMNS) - 2), closing]])
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> bytes:
+    lines = io.StringIO()
+    csv.writer(lines).writerows(rows)  # None is written as nothing
+    return lines.getvalue().encode("utf-8")
+
+
+def _closing(head: Head, artifacts: bool) -> Closing:
+    return Closing(head.origin, head.size, head.root, head.note, artifacts)
 
 
 def _events(ledger: Ledger, size: int, artifacts: bool) -> Iterator[ExportedEvent]:
+    cosigned = ledger.outside.cosigned_sizes()
     for expected, event in enumerate(ledger.stored_events(size)):
         if event.index != expected:
             raise IntegrityError(f"Event {expected} is missing. Nothing was exported; run `mass-gov verify`.")
         named = named_artifacts(event.leaf) if artifacts else ()
         sealed = {digest: ledger.stored_artifact(digest) for digest in named}
-        head = None if event.note is None else merged(event.note, ledger.outside.cosigned(expected + 1))
+        head = event.note
+        if head is not None and expected + 1 in cosigned:
+            head = merged(head, ledger.outside.cosigned(expected + 1))
         yield ExportedEvent(expected, event.leaf, head, sealed)
 
 

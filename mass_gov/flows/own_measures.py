@@ -13,7 +13,7 @@ from mass_gov.policy.gate_settings import Gates
 from mass_gov.policy.monitors.coverage import shown_by
 from mass_gov.records.artifacts import CaseContent, SamplesContent
 from mass_gov.records.change import Measure
-from mass_gov.tasks.kinds import practice_kind
+from mass_gov.tasks.kinds import practice_kinds
 
 
 def own_measures(question: str, samples: SamplesContent, gates: Gates) -> tuple[Measure, ...]:
@@ -27,8 +27,8 @@ def own_measures(question: str, samples: SamplesContent, gates: Gates) -> tuple[
         found.append(Measure(name="window.distinct_2.own", value=1.0 if share is None else share, n=len(kept)))
     if gates.window_tail_coverage != "unused" or gates.window_density_ratio != "unused":
         kinds: dict[str, list[str | None]] = {}
-        for text in kept:
-            if (place := practice_kind(question, text)) is not None:
+        for place in practice_kinds(question, kept):
+            if place is not None:
                 kinds.setdefault(place[0], []).append(place[1])
         shown = {domain: shown_by(domain, of) for domain, of in sorted(kinds.items())}
         found += [Measure(name=f"window.kinds.{name}", value=float(bits), n=n) for name, (bits, n) in shown.items()]

@@ -54,8 +54,12 @@ def register(
     roles: Sequence[Role],
     scopes: Sequence[Scope],
     public_key: VerificationKey | None = None,
+    tenants: Sequence[str] | None = None,
 ) -> Registered:
     """Register a principal, or put a new registration in the place of theirs.
+
+    Arguments:
+        tenants: those they are let into; None for all, and for every admin who says who may act.
 
     Raises:
         PermissionRefusedError: the actor is no admin.
@@ -68,7 +72,7 @@ def register(
     if public_key is not None and public_key.algorithm != "ed25519":
         raise InputError("an approver's key is Ed25519, and this is another kind. Make one: `openssl genpkey`.")
     first = not ledger.has_principals()
-    drafts = [_draft(actor, _registration(ledger, name, roles, scopes, public_key))]
+    drafts = [_draft(actor, _registration(ledger, name, roles, scopes, public_key, tenants))]
     token, body = _new_token(name, None)
     if first:
         drafts.append(_draft(actor.model_copy(update={"principal": name, "role": "admin"}), body))
@@ -92,7 +96,8 @@ def retire(ledger: Ledger, name: str, actor: Actor) -> PrincipalView:
     if not known.roles:
         raise RefusedError(f"{name} is retired already. `mass-gov principals register` lets them act again.")
     revoked = [_revocation(actor, token) for token in ledger.tokens(name) if token.revoked_index is None]
-    ledger.append([*revoked, _draft(actor, _registration(ledger, name, (), (), None))])  # who retires himself goes last
+    retired = _draft(actor, _registration(ledger, name, (), (), None, known.tenants))
+    ledger.append([*revoked, retired])  # who retires himself goes last
     return _known(ledger, name)
 
 
@@ -126,7 +131,12 @@ def revoke(ledger: Ledger, token_id: str, actor: Actor) -> TokenView:
 
 
 def _registration(
-    ledger: Ledger, name: str, roles: Sequence[Role], scopes: Sequence[Scope], key: VerificationKey | None
+    ledger: Ledger,
+    name: str,
+    roles: Sequence[Role],
+    scopes: Sequence[Scope],
+    key: VerificationKey | None,
+    tenants: Sequence[str] | None,
 ) -> PrincipalRegistered:
     policy = ledger.active_policy()
     if policy is None:
@@ -137,6 +147,7 @@ def _registration(
         scopes=tuple(scope for scope in SCOPES if scope in scopes),
         public_key=base64.b64encode(key.spki).decode("ascii") if key is not None else None,
         policy=policy,
+        tenants=tuple(dict.fromkeys(tenants)) if tenants is not None else None,
     )
 
 

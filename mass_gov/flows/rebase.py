@@ -20,10 +20,11 @@ from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows.adapt import compute
 from mass_gov.flows.approve import reason_artifact
 from mass_gov.flows.authority import authorise
-from mass_gov.flows.drafting import Timed, change_drafts
+from mass_gov.flows.drafting import change_drafts
 from mass_gov.flows.exchange import Request
 from mass_gov.flows.monitoring import watching
 from mass_gov.flows.standing import LogReading, refuse_paused
+from mass_gov.flows.timing import Timed
 from mass_gov.flows.workbench import Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ChangeView
 from mass_gov.records.artifacts import RequestContent, SamplesContent

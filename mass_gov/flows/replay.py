@@ -14,8 +14,9 @@ been served from a state that this change knows. What was erased is not replayab
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import TypeVar
 
 from mass_gov.errors import (
     IntegrityError,
@@ -23,16 +24,19 @@ from mass_gov.errors import (
     ModelError,
     NotFoundError,
     NotRetainedError,
+    PolicyError,
     RefusedError,
     TaskError,
 )
-from mass_gov.flows.adapt import answers, compute
+from mass_gov.flows.adapt import compute
+from mass_gov.flows.answering import answers
 from mass_gov.flows.authority import authorise
 from mass_gov.flows.exchange import Outcome
 from mass_gov.flows.monitoring import watching_again
 from mass_gov.flows.replay_difference import Difference
-from mass_gov.flows.replay_record import Record, check_made_from, read_record
+from mass_gov.flows.replay_record import UNKNOWN_FORM, Record, check_made_from, read_record, with_its_model
 from mass_gov.flows.replay_report import (
+    MissingError,
     Replayed,
     StageResult,
     Start,
@@ -54,8 +58,10 @@ from mass_gov.records.events import Actor, ReplayPerformed, Stage
 from mass_gov.stages.decision import decide_change
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.stages.update import Learned
+from mass_gov.tasks.anchors import AnchorPool
 from mass_gov.tasks.suites import parse_suite
 
+_T = TypeVar("_T")
 GIVEN: dict[Start, tuple[Stage, ...]] = {
     "scratch": (),
     "samples": ("samples",),
@@ -84,7 +90,9 @@ def replay(target: str, start: Start, bench: Workbench) -> Replayed:
 def _replay_change(
     target: str, change: ChangeView, response: ResponseView | None, start: Start, bench: Workbench
 ) -> Replayed:
-    present, change_id, parents = bench.learner.fingerprint(), change.change_id, change.body.parents
+    change_id, parents = change.change_id, change.body.parents
+    bench = with_its_model(bench, parents.base_model)
+    present = bench.learner.fingerprint()
     try:
         record = read_record(change, bench)  # (1)
         check_made_from(bench, parents.base_model, parents.prompt_template)  # (2)
@@ -105,25 +113,36 @@ def _replay_change(
 def as_recorded(change: ChangeView, record: Record, bench: Workbench) -> Workbench:
     """Lay the bench as it was: the recorded settings, policy and suite, taken from the ledger by digest."""
     parents, spec = change.body.parents, record.settled.spec
+    ledger = bench.ledger
+    policy = _registered("gates", "policy", parents.policy, lambda digest: load_policy(ledger.policy_bytes(digest)))
+    suite = _registered("regression", "suite", parents.suite, lambda digest: parse_suite(ledger.suite_bytes(digest)))
+    runner = bench.runners.again(suite, spec.answer)
+    return replace(bench, spec=spec, policy=policy, anchors=_anchors(record, bench), recorded_runner=runner)
+
+
+def _registered(stage: Stage, kind: str, digest: str, read: Callable[[str], _T]) -> _T:
+    """What the ledger holds by its digest: a form that this release cannot read is no fault of the record."""
     try:
-        policy = load_policy(bench.ledger.policy_bytes(parents.policy))
+        return read(digest)
+    except (PolicyError, TaskError) as error:
+        raise MissingError(stage, f"{kind} {digest[:12]} cannot be read: {error} {UNKNOWN_FORM}") from error
     except MassGovError as error:
-        raise UnreadableError("gates", f"policy {parents.policy[:12]}: {error}") from error
-    pools: dict[Stage, str | None] = {
-        "samples": record.said.samples.anchor_pool,
-        "delta": record.said.content.anchors,
-    }
-    for stage, pool in pools.items():
-        if pool not in (None, bench.anchors.digest):
-            what = (
-                f"it used anchors {str(pool)[:12]}, which are not the ones at hand. Name their file: MASS_GOV_ANCHORS."
-            )
-            raise UnreadableError(stage, what, compared=False)
-    try:
-        suite = parse_suite(bench.ledger.suite_bytes(parents.suite))
-    except MassGovError as error:
-        raise UnreadableError("regression", f"suite {parents.suite[:12]}: {error}") from error
-    return replace(bench, spec=spec, policy=policy, recorded_runner=bench.runners.again(suite, spec.answer))
+        raise UnreadableError(stage, f"{kind} {digest[:12]}: {error}") from error
+
+
+def _anchors(record: Record, bench: Workbench) -> AnchorPool:
+    """The pool that the change used; where it used two, its delta says otherwise than what comes out."""
+    mixed_in, compared_with = record.said.samples.anchor_pool, record.said.content.anchors
+    pool = mixed_in or compared_with or bench.anchors.digest
+    if pool == bench.anchors.digest:
+        return bench.anchors
+    if bench.kept is not None and (found := bench.kept.anchors(pool)) is not None:
+        return found
+    raise MissingError(
+        "samples" if mixed_in else "delta",
+        f"it used anchors {pool}, which are not the ones at hand. Put their file into HOME/kept, or name it: "
+        "MASS_GOV_ANCHORS.",
+    )
 
 
 def compute_again(
@@ -154,6 +173,7 @@ def compute_again(
             bench,
             forced=[_forced(sample, bench) for sample in supplied],
             samples=_without(ungated(samples), left_out) if start != "scratch" else None,
+            batch=samples.batch,
             unscored=unscored,
             watch=watching_again(body, bench.ledger),
             from_log=lambda _: read_again(body, bench),
@@ -171,7 +191,10 @@ def _from_delta(change: ChangeView, record: Record, bench: Workbench) -> Outcome
     summary = said.regression[1] if said.regression is not None else None
     facts = Facts(body.identity.scope, said.synthesis, said.update, summary, by_name)
     gates, decision = decide_change(facts, bench.policy)
-    answer = answers(record.settled.request.question, origin, learned, bench)
+    try:
+        answer = answers(record.settled.request.question, origin, learned, bench, said.samples.batch)
+    except TaskError as error:
+        raise UnreadableError("answer", str(error)) from error
     return Outcome(said.samples, said.synthesis, learned, said.regression, gates, decision, answer, said.measures)
 
 

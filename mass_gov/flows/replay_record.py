@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from mass_gov.errors import IntegrityError, NotFoundError
 from mass_gov.evidence.canonical import canonical_bytes, parse_canonical, sha256_hex
-from mass_gov.flows.replay_report import UnreadableError
+from mass_gov.flows.replay_report import MissingError, UnreadableError
 from mass_gov.flows.replay_stages import Said
 from mass_gov.flows.workbench import Workbench, delta_files
 from mass_gov.ledger import ChangeView, Entry
+from mass_gov.mass.reference_model import SHIPPED_DIGEST
 from mass_gov.records.artifacts import (
     AnswerContent,
     ArtifactRole,
@@ -25,6 +27,7 @@ from mass_gov.records.settings import AdaptationSpec
 
 _T = TypeVar("_T")
 
+UNKNOWN_FORM = "This release does not know its form: replay it with the release that recorded it, or a newer one."
 _STAGE_OF: dict[ArtifactRole, Stage] = {
     "samples": "samples",
     "update": "delta",
@@ -87,9 +90,10 @@ def read_settled(bench: Workbench, entry: Entry, config: str, fingerprint: str, 
         config, fingerprint: their digests, as they stand in the leaf.
         first: the stage that needs them first.
     """
+    spec_of = partial(_known_spec, stage=first)
     settled = Settled(
         read_content(bench, entry, "request", RequestContent.model_validate, first),
-        read_content(bench, entry, "config", AdaptationSpec.model_validate, first),
+        read_content(bench, entry, "config", spec_of, first),
         read_content(bench, entry, "fingerprint", dict, first),
     )
     for role, named, content in (
@@ -99,6 +103,13 @@ def read_settled(bench: Workbench, entry: Entry, config: str, fingerprint: str, 
         if (found := sha256_hex(canonical_bytes(content))) != named:
             raise UnreadableError(first, f"artifact {role} is {found[:12]}, and the leaf names {named[:12]}")
     return settled
+
+
+def _known_spec(content: Any, stage: Stage) -> AdaptationSpec:
+    form = content.get("format") if isinstance(content, dict) else None
+    if isinstance(form, int) and form > AdaptationSpec().format:
+        raise MissingError(stage, f"artifact config is of format {form}. {UNKNOWN_FORM}")
+    return AdaptationSpec.model_validate(content)
 
 
 def read_content(
@@ -117,12 +128,26 @@ def read_content(
         raise UnreadableError(_STAGE_OF.get(role, first), f"artifact {role}: {error}") from error
 
 
+def with_its_model(bench: Workbench, base_model: str) -> Workbench:
+    """The bench with the model of this digest, where it is kept; otherwise as it is."""
+    return bench.kept.lay(bench, base_model) if bench.kept is not None else bench
+
+
 def check_made_from(bench: Workbench, base_model: str, prompt_template: str, first: Stage = "samples") -> None:
     """Insist on the recorded prompt template and base model, which contains it.
 
     Raises:
-        UnreadableError: naming each that is another one here.
+        MissingError: what is here is what somebody made changes with, or ships, and this one was made with another.
+        UnreadableError: naming each that is another one here: it may have been altered.
     """
+    here = bench.learner.base_digest
+    if base_model != here and (here == SHIPPED_DIGEST or bench.ledger.has_model(here)):
+        where = f" and is not in {bench.kept.folder}" if bench.kept is not None else ""
+        raise MissingError(
+            first,
+            f"it was made with base model {base_model}, which is not the one at hand ({here[:12]}){where}. "
+            "Put the folder of that model there, or name it: --model FOLDER.",
+        )
     others = [
         f"{name} {recorded[:12]}, and here is {present[:12]}"
         for name, recorded, present in (

@@ -50,7 +50,8 @@ class Replayed:
     fingerprint_differs: dict[str, tuple[Any, Any]]
     """Fingerprint entries that differ: recorded and present value."""
     compared: bool = True
-    """False when nothing could be compared (another base model is at hand): nothing was found about the record."""
+    """False when nothing could be compared (another base model is at hand): nothing was found about the record, and
+    the log says nothing of it."""
 
     @property
     def difference(self) -> Difference | None:
@@ -68,6 +69,13 @@ class UnreadableError(Exception):
         super().__init__(detail)
         self.stage = stage
         self.compared = compared
+
+
+class MissingError(UnreadableError):
+    """What the change was made with is not here, or this release does not know its form: nothing is wrong with it."""
+
+    def __init__(self, stage: Stage, detail: str) -> None:
+        super().__init__(stage, detail, compared=False)
 
 
 def conclude(
@@ -101,8 +109,10 @@ def conclude(
 
 
 def _listed(other: Mapping[str, tuple[Any, Any]]) -> str:
-    """Which parameters are not as recorded; of many the first, and how many more."""
-    named = [f"{name} ({_said(was)} recorded, {_said(now)} here)" for name, (was, now) in list(other.items())[:_LISTED]]
+    """Which parameters are not as recorded; of many the first, and how many more. What was chosen comes before what
+    was measured: a canary is never the cause."""
+    causes_first = sorted(other.items(), key=lambda item: item[0].startswith("canary."))[:_LISTED]
+    named = [f"{name} ({_said(was)} recorded, {_said(now)} here)" for name, (was, now) in causes_first]
     more = len(other) - len(named)
     return ", ".join(named) + f" and {more} more" * (more > 0)
 
@@ -142,7 +152,11 @@ def cut_short(
     present: Mapping[str, Any],
     stages: Sequence[Stage] = STAGES,
 ) -> Replayed:
-    """Report a record that cannot be used: its stage differs, and what comes after it was not reached."""
+    """Report a record that cannot be used: its stage differs, and what comes after it was not reached.
+
+    Where something is only missing, nothing differs.
+    """
+    missing = isinstance(unreadable, MissingError)
     results = tuple(
         StageResult(stage, None, None, "unreadable", str(unreadable))
         if stage == unreadable.stage
@@ -153,9 +167,9 @@ def cut_short(
         target=target,
         change_id=change_id,
         start=start,
-        verdict="differs",
+        verdict="not replayable" if missing else "differs",
         stages=results,
-        first_difference=unreadable.stage,
+        first_difference=None if missing else unreadable.stage,
         detail=str(unreadable),
         fingerprint=sha256_hex(canonical_bytes(dict(present))),
         fingerprint_differs={},

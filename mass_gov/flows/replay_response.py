@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mass_gov.errors import IntegrityError, ModelError, NotRetainedError, RefusedError
-from mass_gov.flows.adapt import answer_from
-from mass_gov.flows.replay_record import check_made_from, read_content, read_settled
+from mass_gov.flows.answering import answer_from
+from mass_gov.flows.replay_record import check_made_from, read_content, read_settled, with_its_model
 from mass_gov.flows.replay_report import (
     Replayed,
     StageResult,
@@ -18,16 +18,20 @@ from mass_gov.flows.replay_report import (
 )
 from mass_gov.flows.replay_stages import answer_document, compared
 from mass_gov.flows.workbench import Workbench, origin_of
-from mass_gov.ledger import ResponseView
+from mass_gov.ledger import Entry, ResponseView
 from mass_gov.records.artifacts import AnswerText
 from mass_gov.records.events import ResponseServed
 
 
 def replay_unadapted(response: ResponseView, start: Start, bench: Workbench) -> Replayed:
     """Answer the recorded question again from the recorded state, and compare."""
-    present, target = bench.learner.fingerprint(), response.response_id
+    entry, target = bench.ledger.entry(response.index), response.response_id
+    body = entry.predicate.body
+    if isinstance(body, ResponseServed) and body.unadapted is not None:
+        bench = with_its_model(bench, body.unadapted.base_model)
+    present = bench.learner.fingerprint()
     try:
-        stage, recorded = _compare(response, bench)
+        stage, recorded = _compare(response, entry, bench)
     except UnreadableError as unreadable:
         return cut_short(target, None, start, unreadable, present, ("answer",))
     except NotRetainedError as gone:
@@ -35,8 +39,7 @@ def replay_unadapted(response: ResponseView, start: Start, bench: Workbench) -> 
     return conclude(target, None, start, (stage,), recorded, present)
 
 
-def _compare(response: ResponseView, bench: Workbench) -> tuple[StageResult, dict[str, object]]:
-    entry = bench.ledger.entry(response.index)
+def _compare(response: ResponseView, entry: Entry, bench: Workbench) -> tuple[StageResult, dict[str, object]]:
     body = entry.predicate.body
     if not isinstance(body, ResponseServed) or body.unadapted is None:
         raise UnreadableError("answer", f"event {response.index} is no answer without a change")

@@ -15,10 +15,12 @@ from uuid6 import uuid7
 from mass_gov.errors import FrozenError, PausedError, StaleChangeError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
 from mass_gov.evidence.keystore import new_subject_handle
-from mass_gov.flows.adapt import adapt, answer_from
+from mass_gov.flows.adapt import adapt
+from mass_gov.flows.answering import answer_from
 from mass_gov.flows.authority import authorise
-from mass_gov.flows.drafting import Timed, canonical
-from mass_gov.flows.exchange import Answered, Request
+from mass_gov.flows.drafting import canonical
+from mass_gov.flows.exchange import Ahead, Answered, Request
+from mass_gov.flows.timing import Timed
 from mass_gov.flows.workbench import Origin, Workbench, current_origin, under_policy_in_force
 from mass_gov.ledger import ResponseView
 from mass_gov.records.artifacts import AnswerText, ArtifactRole, RequestContent
@@ -39,14 +41,16 @@ class Responded:
     """Why nothing was learned, where learning was asked for."""
 
 
-def adapt_or_respond(request: Request, bench: Workbench) -> Answered | Responded:
+def adapt_or_respond(request: Request, bench: Workbench, ahead: Ahead | None = None) -> Answered | Responded:
     """Adapt to one request; while learning is frozen or paused answer it from the pointer's state, and learn nothing.
+
+    `ahead`: as for `adapt`.
 
     Raises:
         TaskError, StaleChangeError, OutageError: as `adapt` and `respond`.
     """
     try:
-        return adapt(request, bench)
+        return adapt(request, bench, ahead)
     except (FrozenError, PausedError) as refusal:
         return replace(respond(request, bench), note=str(refusal))
 
@@ -68,8 +72,22 @@ def respond(request: Request, bench: Workbench) -> Responded:
         return _respond_once(request, requested_at, under_policy_in_force(bench))
 
 
+def respond_unrecorded(request: Request, bench: Workbench) -> AnswerText:
+    """Answer from the pointer's state and leave no event: only where an operator chose that for an outage of the log.
+
+    The state is one that the log has; what is missing is that this answer was given.
+
+    Raises:
+        PermissionRefusedError, TaskError: as `respond`.
+        OutageError: not even reading works; nothing is served.
+    """
+    authorise(bench.ledger, bench.actor, "solve", (bench.tenant, bench.deployment))
+    origin = current_origin(bench)
+    return answer_from(request.question, origin.state, origin.adapter, bench)
+
+
 def _respond_once(request: Request, requested_at: str, bench: Workbench) -> Responded:
-    timed = Timed(bench.learner)
+    timed = Timed(bench.learner, bench.wanted)
     with timed, timed.stage("answer"):
         origin = current_origin(bench)
         answer = answer_from(request.question, origin.state, origin.adapter, bench)
@@ -78,6 +96,7 @@ def _respond_once(request: Request, requested_at: str, bench: Workbench) -> Resp
         response_id=str(uuid7()), change_id=None, state=origin.state, served="unadapted", unadapted=plain
     )
     artifacts = _artifacts(request, answer, plain.subject, bench)
+    bench.wanted()
     bench.ledger.append([EventDraft(bench.actor, bench.tenant, bench.deployment, body, artifacts)])
     return Responded(bench.ledger.response(body.response_id), answer, plain)
 

@@ -82,7 +82,8 @@ def refuse_paused(scope: Scope, bench: Workbench) -> None:
     if not asked:
         return
     place = (bench.tenant, bench.deployment)
-    standing = _read(bench.base_state, timestamp(bench.clock()), bench.ledger.size, asked, place, bench)
+    with bench.ledger.snapshot():
+        standing = _read(bench.base_state, timestamp(bench.clock()), bench.ledger.size, asked, place, bench)
     if (why := _paused(standing, gates, bench)) is not None:
         bench.ledger.deny(bench.actor, "learn", (bench.tenant, bench.deployment))
         raise PausedError(why)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from mass_gov.errors import IntegrityError, RefusedError
 from mass_gov.evidence.canonical import canonical_bytes, sha256_hex
@@ -29,6 +30,9 @@ from mass_gov.records.events import Actor
 from mass_gov.records.settings import AdaptationSpec, LoraSpec
 from mass_gov.stages.regression import RegressionRunner
 from mass_gov.tasks.anchors import AnchorPool, shipped_pool
+
+if TYPE_CHECKING:
+    from mass_gov.flows.kept import Kept
 
 ADAPTER_CONFIG, ADAPTER_MODEL = "adapter_config.json", "adapter_model.safetensors"
 _DELTA_ROLES: dict[str, ArtifactRole] = {
@@ -53,6 +57,12 @@ class Workbench:
     clock: Callable[[], dt.datetime]
     anchors: AnchorPool = field(default_factory=shipped_pool)
     """Real tasks, for policies that mix them in or compare with them."""
+
+    wanted: Callable[[], None] = lambda: None
+    """Asked between stages, and last before anything is written; raises AbandonedError where nobody waits any more."""
+
+    kept: Kept | None = None
+    """Where a replay looks for the models and anchors of other releases."""
 
     recorded_runner: RegressionRunner | None = None
     """The runner of the recorded suite, where a change is computed again: whatever suite the policy names now."""

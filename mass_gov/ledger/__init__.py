@@ -5,6 +5,7 @@
 
 from mass_gov.ledger.address import Address
 from mass_gov.ledger.entries import Entry
+from mass_gov.ledger.incident_reader import IncidentView, UpdateView
 from mass_gov.ledger.ledger import Ledger
 from mass_gov.ledger.migrate import ledger_exists
 from mass_gov.ledger.principal_reader import PrincipalView, TokenView
@@ -29,6 +30,7 @@ __all__ = [
     "Entry",
     "FreezeView",
     "Head",
+    "IncidentView",
     "Ledger",
     "PointerAsOf",
     "PointerMove",
@@ -40,5 +42,6 @@ __all__ = [
     "StateView",
     "SubjectView",
     "TokenView",
+    "UpdateView",
     "ledger_exists",
 ]

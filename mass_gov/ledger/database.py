@@ -11,6 +11,7 @@ This module does not know the tables, nor which engine it is: `sqlite` and `post
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -27,12 +28,47 @@ from mass_gov.ledger.address import Address
 DEFAULT_TIMEOUT = 30.0
 """Seconds to wait for another process's write lock."""
 
-LAST, END = "mass_gov_last", "mass_gov_end"
-"""What a server's connection carries through a transaction (`Connection.info`), so that nothing is asked twice: LAST is
-(index, root) of the last event that was written, END the rows of `END_QUERY` as they were when the lock was had."""
+LAST, END, CURSOR = "mass_gov_last", "mass_gov_end", "mass_gov_cursor"
+"""What a server's connection carries (`Connection.info`). Through a transaction, so that nothing is asked twice: LAST,
+(index, root) of the last event that was written, and END, the `LogEnd` when the lock was had. CURSOR stays."""
 
 DatabaseFault = SQLAlchemyError
 """What reading rows that nobody honest wrote may raise, under a name that those who know no SQL may use."""
+
+
+class Spares:
+    """Connections that were left in good order: whoever begins next on one of them need not ask the pool."""
+
+    _MOST = 4
+    """More go back to the pool, which has others to serve."""
+
+    def __init__(self) -> None:
+        self._kept: deque[Connection] = deque()
+
+    def take(self) -> Connection | None:
+        """One of them, to use and then `lend`; None where there is none."""
+        try:
+            return self._kept.pop()
+        except IndexError:
+            return None
+
+    @contextmanager
+    def lend(self, connection: Connection) -> Iterator[Connection]:
+        """Keep a connection for the next one if the block ends well, and give it back if it does not."""
+        try:
+            yield connection
+        except BaseException:
+            connection.close()
+            raise
+        if connection.invalidated or len(self._kept) >= self._MOST:
+            connection.close()
+        else:
+            self._kept.append(connection)
+
+    def close(self) -> None:
+        """Give all of them back."""
+        while (connection := self.take()) is not None:
+            connection.close()
 
 
 class Database(ABC):
@@ -47,17 +83,44 @@ class Database(ABC):
         self.address = address
         self.writable = writable
         self._engine = engine
-        self._spare: deque[Connection] = deque()
-        """Connections that a writer left in good order: the next one begins on it without asking the pool."""
+        self._writers = Spares()
+        self._shared = threading.local()
 
     @property
     def engine(self) -> Engine:
         """The engine, for what needs no transaction of its own."""
         return self._engine
 
+    @property
+    def has_room(self) -> bool:
+        """Whether its disk has room for some changes; of a server's disk nothing is known here."""
+        return True
+
     @abstractmethod
-    def read(self) -> AbstractContextManager[Connection]:
+    def _begin_read(self) -> AbstractContextManager[Connection]:
+        """A connection of its own, in a snapshot of its own."""
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
         """One snapshot: what is read here was committed before, and does not change while it is read."""
+        shared: Connection | None = getattr(self._shared, "connection", None)
+        if shared is None:
+            with self._begin_read() as connection:
+                yield connection
+        else:
+            with self.translated():
+                yield shared
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let everything that this thread reads inside the block be of one moment, and on one connection."""
+        with self.read() as connection:
+            before = getattr(self._shared, "connection", None)
+            self._shared.connection = connection
+            try:
+                yield
+            finally:
+                self._shared.connection = before
 
     @abstractmethod
     def write(self) -> AbstractContextManager[Connection]:
@@ -65,29 +128,8 @@ class Database(ABC):
 
     def close(self) -> None:
         """Close every connection."""
-        while self._spare:
-            self._spare.pop().close()
+        self._writers.close()
         self._engine.dispose()
-
-    def _left_over(self) -> Connection | None:
-        """The connection that the last writer left; None where there is none."""
-        try:
-            return self._spare.pop()
-        except IndexError:
-            return None
-
-    @contextmanager
-    def _kept(self, connection: Connection) -> Iterator[Connection]:
-        """Lend a writer's connection; kept for the next one if the block ends well, and given back if it does not."""
-        try:
-            yield connection
-        except BaseException:
-            connection.close()
-            raise
-        if connection.invalidated:
-            connection.close()
-        else:
-            self._spare.append(connection)
 
     @contextmanager
     def translated(self) -> Iterator[None]:

@@ -9,8 +9,6 @@ every fault; this stops at the first.
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterator
 from itertools import zip_longest
 
@@ -20,7 +18,7 @@ from sqlalchemy.engine import Connection
 from mass_gov.errors import InputError, IntegrityError, RefusedError
 from mass_gov.evidence.keyring import KeyRing, verify_head
 from mass_gov.evidence.merkle import Frontier, leaf_hash
-from mass_gov.ledger.entries import Entry, read_entry
+from mass_gov.ledger.entries import Entry, predicate_in, read_entry
 from mass_gov.ledger.raw import Replica, in_order, schema_of, wanted_schema
 from mass_gov.ledger.schema import PROJECTIONS, log_checkpoints, log_events
 from mass_gov.records.events import Predicate
@@ -82,9 +80,8 @@ def _replay(connection: Connection, replica: Replica, keys: KeyRing) -> None:
 
 def _predicate(index: int, leaf: bytes, keys: KeyRing) -> Predicate:
     try:
-        payload = base64.b64decode(json.loads(leaf)["payload"])
-        return Predicate.model_validate(json.loads(payload)["predicate"])
-    except (ValueError, KeyError, TypeError):
+        return predicate_in(leaf)
+    except IntegrityError:
         return read_entry(index, leaf, keys).predicate  # which says what is wrong with it, or that it is newer
 
 

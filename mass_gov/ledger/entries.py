@@ -90,6 +90,18 @@ def read_entry(index: int, leaf: bytes, keys: KeyRing) -> Entry:
     return Entry(index, leaf, leaf_hash(leaf).hex(), predicate)
 
 
+def predicate_in(leaf: bytes) -> Predicate:
+    """What a leaf says, unverified: for those who know otherwise that it is the log's.
+
+    Raises:
+        IntegrityError: it is no event that this program knows.
+    """
+    try:
+        return Predicate.model_validate(json.loads(base64.b64decode(json.loads(leaf)["payload"]))["predicate"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError("A leaf is no event that this program knows. Run `mass-gov verify`.") from error
+
+
 def check_signatures(index: int, leaf: bytes, keys: KeyRing) -> None:
     """Check that a leaf is an envelope which the keys of its index signed, step (1) above and no other.
 

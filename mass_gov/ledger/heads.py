@@ -20,7 +20,8 @@ from mass_gov.ledger.schema import log_checkpoints, log_events
 from mass_gov.ledger.store import over_nodes
 from mass_gov.ledger.views import Head
 
-_PAGE = 128
+_PAGE = 512
+"""Events that are read at a time; a leaf takes some kilobytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.sql import ColumnElement, Select
 
@@ -34,7 +34,9 @@ class HistoryReader(HeadReader):
         """
         if not _PREFIX.fullmatch(change_id):
             raise NotFoundError(f"{change_id[:40]!r} is no change id. `mass-gov changes list` shows them.")
-        found = self._views(_changes().where(changes.c.change_id.startswith(change_id, autoescape=True)).limit(2))
+        found = self._views(
+            changes_with_leaf().where(changes.c.change_id.startswith(change_id, autoescape=True)).limit(2)
+        )
         if not found:
             raise NotFoundError(f"There is no change {change_id} in this ledger. `mass-gov changes list` shows them.")
         if len(found) > 1:
@@ -50,7 +52,7 @@ class HistoryReader(HeadReader):
         newest_first: bool = True,
     ) -> list[ChangeView]:
         """Changes in the order of the log; `cursor` is the log index of the last one of the page before."""
-        query = _changes()
+        query = changes_with_leaf()
         if cursor is not None:
             query = query.where(changes.c.index < cursor if newest_first else changes.c.index > cursor)
         if status is not None:
@@ -58,15 +60,21 @@ class HistoryReader(HeadReader):
         order = changes.c.index.desc() if newest_first else changes.c.index
         return self._views(query.order_by(order).limit(limit))
 
+    def count_changes(self, status: Status) -> int:
+        """How many changes stand so."""
+        with self._database.read() as connection:
+            query = select(func.count()).select_from(changes).where(changes.c.status == status)
+            return int(connection.execute(query).scalar_one())
+
     def learned(self, tenant: str, deployment: str, *, limit: int) -> list[ChangeView]:
         """The last changes of a deployment that made a new state, oldest first, whatever became of them."""
         wanted = (changes.c.tenant == tenant) & (changes.c.deployment == deployment) & changes.c.delta.is_not(None)
-        return self._views(_changes().where(wanted).order_by(changes.c.index.desc()).limit(limit))[::-1]
+        return self._views(changes_with_leaf().where(wanted).order_by(changes.c.index.desc()).limit(limit))[::-1]
 
     def active(self, tenant: str, deployment: str) -> list[ChangeView]:
         """The active changes of a deployment, in the order in which they were activated."""
         wanted = (changes.c.tenant == tenant) & (changes.c.deployment == deployment) & (changes.c.status == "active")
-        return self._views(_changes().where(wanted).order_by(changes.c.activation_index))
+        return self._views(changes_with_leaf().where(wanted).order_by(changes.c.activation_index))
 
     def change_by_request(self, tenant: str, deployment: str, commitment: str) -> ChangeView | None:
         """The change of a task, found by the commitment to its id: the newest, where it was made again."""
@@ -76,7 +84,7 @@ class HistoryReader(HeadReader):
 
     def change_of_state(self, state: str) -> ChangeView | None:
         """The first change whose delta made a state; None for a bare base or an unknown state."""
-        query = _changes().where((changes.c.state == state) & changes.c.delta.is_not(None))
+        query = changes_with_leaf().where((changes.c.state == state) & changes.c.delta.is_not(None))
         found = self._views(query.order_by(changes.c.index).limit(1))
         return found[0] if found else None
 
@@ -167,7 +175,7 @@ class HistoryReader(HeadReader):
 
 
 @lru_cache(maxsize=512)
-def _read(index: int, leaf: bytes, keys: KeyRing) -> Entry:
+def read_once(index: int, leaf: bytes, keys: KeyRing) -> Entry:
     """Read a leaf once per process: the same bytes under the same ring say the same, and windows ask for them again.
 
     Bytes that changed in the database meanwhile are other bytes, and are read and verified anew.
@@ -176,7 +184,7 @@ def _read(index: int, leaf: bytes, keys: KeyRing) -> Entry:
 
 
 def _view(row: RowMapping, given: tuple[ApprovalView, ...], keys: KeyRing) -> ChangeView:
-    entry = _read(row["index"], bytes(row["leaf"]), keys)
+    entry = read_once(row["index"], bytes(row["leaf"]), keys)
     body = entry.predicate.body
     if not isinstance(body, ChangeRecorded) or body.change.identity.change_id != row["change_id"]:
         raise IntegrityError(f"The row of change {row['change_id']} does not follow from the log. Run verify.")
@@ -192,7 +200,8 @@ def _view(row: RowMapping, given: tuple[ApprovalView, ...], keys: KeyRing) -> Ch
     )
 
 
-def _changes() -> Select[tuple[object, ...]]:
+def changes_with_leaf() -> Select[tuple[object, ...]]:
+    """Every change's row, with the leaf that recorded it."""
     return select(changes, log_events.c.leaf).join(log_events, log_events.c.index == changes.c.index)
 
 

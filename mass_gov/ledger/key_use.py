@@ -1,8 +1,9 @@
 """Which private keys sign an event and a head: the rules of `evidence.keyring` from the writer's side.
 
-Rules: under the write lock the log is asked which keys are in use, so that a process that still has an older one in
-memory takes the new one from the key store or refuses, and never signs with a key that was handed over from. A rotation
-is the last event of its turn, and its turn the last of its group, because another key signs what follows.
+Rules: under the write lock the log is asked which keys are in use, unless it ends where this process left it; so a
+process that still has an older one in memory takes the new one from the key store or refuses, and never signs with a
+key that was handed over from. A rotation is the last event of its turn, and its turn the last of its group, because
+another key signs what follows.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def bring_signers_up(in_use: Mapping[str, str], keys: KeyStore) -> Signer:
     """Take into use what the log says is in use; returns the key that signs the next event.
 
     Arguments:
-        in_use: key id by purpose, read under the write lock (`store.log_end`). In a log that has no first event yet it
+        in_use: key id by purpose, as the log has it (`store.keys_in_use`). In a log that has no first event yet it
             is empty, and the key store's own keys are the ones.
 
     Raises:

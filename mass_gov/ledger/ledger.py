@@ -36,7 +36,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.engine import Connection
 
 from mass_gov import __version__
-from mass_gov.errors import IntegrityError, KeyUnavailableError, MassGovError
+from mass_gov.errors import IntegrityError, KeyUnavailableError, LedgerUnavailableError, MassGovError
 from mass_gov.evidence.keyring import KeyRing, Purpose, verify_head
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.merkle import root_at
@@ -49,12 +49,13 @@ from mass_gov.ledger.derived import check_derived
 from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import Entry, claimed_log_key, learn, read_entry
 from mass_gov.ledger.keyrings import bring_up, scan
-from mass_gov.ledger.log_writer import LogEnd
+from mass_gov.ledger.marks import Tail
 from mass_gov.ledger.migrate import check_revision, make_schema, revision_of, upgrade
 from mass_gov.ledger.outside import OutsideCheckpoints
+from mass_gov.ledger.replies import Replies
 from mass_gov.ledger.schema import OLDER_REVISIONS, PROJECTIONS, log_events
+from mass_gov.ledger.search import SearchReader
 from mass_gov.ledger.sequencer import Sequencer, Turn
-from mass_gov.ledger.standing import StandingReader
 from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed, load_head, log_end, over_nodes
 from mass_gov.ledger.writing import Writer
 from mass_gov.records.drafts import EventDraft
@@ -72,7 +73,7 @@ def _no_trip(step: str) -> None:
     """Nothing happens at a step, except in tests that end the process there."""
 
 
-class Ledger(StandingReader):
+class Ledger(SearchReader):
     """An append-only log of signed events in a SQLite file. Open it with `Ledger.open`; close it, or use `with`."""
 
     def __init__(
@@ -96,6 +97,8 @@ class Ledger(StandingReader):
         self._lock = threading.Lock()
         self._sequencer = Sequencer(self._commit, self._stands)
         self._denials = DenialCounter(database, self.append, clock)
+        self.replies = Replies(database)
+        """Answers that are given again."""
 
     @classmethod
     def open(
@@ -183,7 +186,22 @@ class Ledger(StandingReader):
         if not drafts:
             return []
         self._required_keys()
-        return self._sequencer.append(drafts)
+        entries = self._sequencer.append(drafts)
+        self.remember(entries)
+        return entries
+
+    def insist_writable(self) -> None:
+        """Take the writers' lock once and write nothing.
+
+        Raises:
+            LedgerUnavailableError: nobody can write just now, or soon nobody could, for want of room.
+            KeyUnavailableError: this ledger was opened for reading.
+        """
+        self._required_keys()
+        if not self._database.has_room:
+            raise LedgerUnavailableError(f"The disk of the ledger {self._database.address} is full. Make room first.")
+        with self._database.write():
+            pass
 
     def deny(self, actor: Actor, action: str, place: tuple[str, str], change_id: str | None = None) -> None:
         """Note that somebody was refused something; a flood of it becomes few events (`denials`).
@@ -204,9 +222,11 @@ class Ledger(StandingReader):
             for table in PROJECTIONS:
                 connection.execute(delete(table))
             events = select(log_events.c.index, log_events.c.leaf).order_by(log_events.c.index)
-            rows = connection.execute(events.execution_options(yield_per=256))
+            rows, tail = connection.execute(events.execution_options(yield_per=256)), Tail()
             for index, leaf in rows:
-                projector.apply(connection, read_entry(index, bytes(leaf), keys))
+                entry = read_entry(index, bytes(leaf), keys)
+                projector.apply(connection, entry)
+                tail.add(connection, entry)
             return last_root(connection)[0]
 
     def close(self) -> None:
@@ -274,7 +294,7 @@ class Ledger(StandingReader):
                 raise self._older(sizes[-1], 0)
             self.origin = f"mass-gov.local/{secrets.token_hex(8)}"
             turn = Turn([self._opening()])
-            note = self._write(connection, load_head(connection), log_end(connection), iter([turn]))
+            note = self._write(connection, load_head(connection), iter([turn]))
             turn.outcome()
         self._written(1, note)
 
@@ -298,17 +318,16 @@ class Ledger(StandingReader):
             known, self._head = self._head, None
             with self._database.write() as connection:
                 self._trip("begin")
-                end = log_end(connection)
-                head = current_head(connection, known, end)
+                head = current_head(connection, known, log_end(connection))
                 if head.size < self._seen:
                     raise self._older(self._seen, head.size)
-                note = self._write(connection, head, end, turns)
+                note = self._write(connection, head, turns)
             self._head = head
             self._written(head.size, note)
 
-    def _write(self, connection: Connection, head: LogHead, end: LogEnd, turns: Iterator[Turn]) -> bytes:
+    def _write(self, connection: Connection, head: LogHead, turns: Iterator[Turn]) -> bytes:
         writer = Writer(self._required_keys(), self.origin, self._clock, self._trip)
-        return writer.write(connection, head, end.keys, turns)
+        return writer.write(connection, head, turns)
 
     def _written(self, size: int, note: bytes) -> None:
         self._trip("committed")

@@ -13,14 +13,13 @@ turn may be refused for stays with the toolkit, whose errors the writer tells ap
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sqlalchemy import ARRAY, BigInteger, LargeBinary, bindparam, insert, text
 from sqlalchemy.engine import Connection
 
 from mass_gov.evidence.merkle import EMPTY_ROOT, Node
-from mass_gov.ledger.database import END, LAST
+from mass_gov.ledger.database import CURSOR, END, LAST
 from mass_gov.ledger.schema import artifacts, log_checkpoints
 
 EventRow = tuple[int, bytes, bytes, bytes]
@@ -29,19 +28,8 @@ HeadRow = tuple[int, bytes]
 """(size, note)."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogEnd:
-    """Where the log ends, as its rows say it: what a writer has to know first.
-
-    Attributes:
-        size: number of events.
-        root: after the last of them.
-        keys: key id in use by purpose; empty in a log that was not opened.
-    """
-
-    size: int
-    root: bytes
-    keys: dict[str, str]
+LogEnd = tuple[int, bytes]
+"""Where the log ends, as its last row says it: (size, root). What a writer has to know first."""
 
 
 class LogWriter(Protocol):
@@ -49,6 +37,9 @@ class LogWriter(Protocol):
 
     def end(self, connection: Connection) -> LogEnd:
         """Where the log ends. Call it under the write lock."""
+
+    def keys(self, connection: Connection) -> dict[str, str]:
+        """Key id in use by purpose; empty in a log that was not opened."""
 
     def nodes(self, connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
         """The tree nodes at (level, position), as far as they are there, in one statement."""
@@ -81,11 +72,15 @@ def _driver(connection: Connection) -> Any:
     return connection.connection.driver_connection
 
 
-_LAST = 'SELECT "index" + 1, root FROM log_events ORDER BY "index" DESC LIMIT 1'
+LAST_QUERY = 'SELECT "index" + 1, root FROM log_events ORDER BY "index" DESC LIMIT 1'
+"""(size, root). It runs under the lock."""
 _KEYS = "SELECT purpose, key FROM log_keys WHERE to_index IS NULL"
 
 
-class _Savepoints:
+class _Common:
+    def keys(self, connection: Connection) -> dict[str, str]:
+        return dict(_driver(connection).execute(_KEYS).fetchall())
+
     def mark(self, connection: Connection, again: bool) -> None:
         driver = _driver(connection)
         if again and connection.dialect.name == "postgresql":
@@ -99,7 +94,7 @@ class _Savepoints:
         _driver(connection).execute("ROLLBACK TO SAVEPOINT turn")
 
 
-class _Rows(_Savepoints):
+class _Rows(_Common):
     """Plain INSERT."""
 
     _event = 'INSERT INTO log_events ("index", leaf, prev_root, root) VALUES (?, ?, ?, ?)'
@@ -109,9 +104,7 @@ class _Rows(_Savepoints):
     _checkpoint, _artifact = insert(log_checkpoints), insert(artifacts)
 
     def end(self, connection: Connection) -> LogEnd:
-        driver = _driver(connection)
-        size, root = driver.execute(_LAST).fetchone() or (0, EMPTY_ROOT)
-        return LogEnd(size, root, dict(driver.execute(_KEYS).fetchall()))
+        return _driver(connection).execute(LAST_QUERY).fetchone() or (0, EMPTY_ROOT)
 
     def nodes(self, connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
         # A join that says which side is looked up in which: as a list of alternatives the whole table is read.
@@ -145,10 +138,6 @@ _ARRAYS: dict[str, ARRAY[Any]] = {
     **dict.fromkeys(("levels", "positions"), ARRAY(BigInteger)),
 }
 _NOTHING: dict[str, Any] = {name: [] for name in _ARRAYS} | {"first": None, "size": None, "note": None}
-
-
-END_QUERY = f"SELECT e.size, e.root, k.purpose, k.key FROM ({_KEYS}) AS k FULL JOIN ({_LAST}) AS e (size, root) ON true"  # noqa: S608
-"""PostgreSQL's `LogEnd`, in one statement: (size, root, purpose, key), a row by key. It runs under the lock."""
 _EVENTS = (
     "SELECT append('{}', '{}', %s, %s::bytea[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[], %s::bytea[], "
     "%s, %s)"
@@ -161,15 +150,29 @@ _NODES = (
 )
 
 
-class _Calls(_Savepoints):
+def cursor_of(connection: Connection) -> Any:
+    """A server connection's cursor for what every append does: making one takes longer than using it."""
+    kept = connection.info.get(CURSOR)
+    if kept is None:
+        kept = connection.info[CURSOR] = _driver(connection).cursor()
+    return kept
+
+
+def _bytea(values: Sequence[bytes]) -> str:
+    """A PostgreSQL array as text: the driver takes longer to find out what is in a list than the server to read it."""
+    return "{" + ",".join(f'"\\\\x{value.hex()}"' for value in values) + "}"
+
+
+def _bigint(values: Sequence[int]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"
+
+
+class _Calls(_Common):
     """`append`, with empty arrays for what a call has nothing of."""
 
     def end(self, connection: Connection) -> LogEnd:
-        rows = connection.info.pop(END, None)  # asked together with the lock, where there is one
-        if rows is None:
-            rows = _driver(connection).execute(END_QUERY, binary=True).fetchall()
-        size, root = rows[0][:2] if rows and rows[0][0] is not None else (0, EMPTY_ROOT)
-        return LogEnd(size, bytes(root), {purpose: key for _, _, purpose, key in rows if key is not None})
+        found: LogEnd | None = connection.info.pop(END, None)  # asked together with the lock, where there is one
+        return found or cursor_of(connection).execute(LAST_QUERY).fetchone() or (0, EMPTY_ROOT)
 
     def nodes(self, connection: Connection, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
         levels, positions = (list(column) for column in zip(*places, strict=True))
@@ -195,8 +198,8 @@ class _Calls(_Savepoints):
         size, note = head if head is not None else (None, None)
         indices, leaves, prev_roots, roots = (list(column) for column in zip(*events, strict=True))
         levels, positions, hashes = (list(column) for column in zip(*nodes, strict=True))
-        values = (indices[0], leaves, prev_roots, roots, levels, positions, hashes, size, note)
-        _driver(connection).execute(_EVENTS, values)
+        arrays = (*map(_bytea, (leaves, prev_roots, roots)), _bigint(levels), _bigint(positions), _bytea(hashes))
+        cursor_of(connection).execute(_EVENTS, (indices[0], *arrays, size, note))
         connection.info[LAST] = (indices[-1], roots[-1])  # what a commit is known by, should its answer be lost
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:

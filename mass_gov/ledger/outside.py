@@ -74,6 +74,10 @@ class OutsideCheckpoints:
         """The cosigned note of a size, read now; None when no witness has cosigned it."""
         return self._read(size, "cosigned")
 
+    def cosigned_sizes(self) -> frozenset[int]:
+        """Sizes that a cosigned note is kept of, read now: for whoever would ask for that of every head."""
+        return frozenset(size for size, kind in self._listed() if kind == "cosigned")
+
     def keep_cosigned(self, size: int, note: bytes) -> None:
         """Keep a cosigned note; cosignatures that are kept already stay. The caller has verified all of it.
 

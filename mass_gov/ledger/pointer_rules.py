@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import IntegrityError, PermissionRefusedError, RefusedError, StaleChangeError
@@ -25,6 +25,7 @@ from mass_gov.evidence.state import state_digest
 from mass_gov.ledger.control_rules import check_policy_in_force, refuse_frozen
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import pointer_row, registration_index
+from mass_gov.ledger.marks import restate
 from mass_gov.ledger.schema import changes, pointer_moves, pointers
 from mass_gov.records.events import ChangeRolledBack, PointerRebased, RegressionPerformed
 
@@ -55,7 +56,10 @@ def rebase(connection: Connection, entry: Entry, body: PointerRebased) -> None:
     _check_models(pointer, body)
     _move(connection, entry, body, pointer)
     active = (changes.c.tenant == place[0]) & (changes.c.deployment == place[1]) & (changes.c.status == "active")
+    retired = connection.execute(select(changes.c.index).where(active)).scalars().all()
     connection.execute(update(changes).where(active).values(status="retired"))
+    for index in retired:
+        restate(connection, index, "active", "retired")
 
 
 def note_test(connection: Connection, entry: Entry, body: RegressionPerformed) -> None:

@@ -8,9 +8,9 @@ Rules:
   was committed while it waited for the lock is what it then sees. Until the schema is there, an advisory lock stands in
 - `synchronous_commit` is never off in a connection of this program, and a writer that falls silent in the middle is
   ended by the server after a while, so that a machine which vanished does not hold the lock for ever
-- a connection from the pool is asked whether it is still there before it is used. A writer keeps its own between
-  transactions and does not ask: where its first statement, the lock, finds it gone, nothing was written, and the lock
-  is taken on another one
+- a connection from the pool is asked whether it is still there before it is used. Readers and writers keep some of
+  their own between transactions and do not ask: where the first statement, BEGIN or the lock, finds one gone, nothing
+  was read or written, and another one takes its place
 - every name is looked up in the ledger's own schema and nowhere else
 - a connection that is lost before COMMIT was sent wrote nothing. One that is lost while COMMIT is under way may have
   written everything: the answer is then looked for in the log itself, under the head row's lock, which the old
@@ -26,18 +26,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from mass_gov.errors import LedgerUnavailableError, MassGovError, MissingExtraError, SettingsError
+from mass_gov.evidence.merkle import EMPTY_ROOT
 from mass_gov.ledger.address import Address
-from mass_gov.ledger.database import DEFAULT_TIMEOUT, END, LAST, Database
-from mass_gov.ledger.log_writer import END_QUERY
+from mass_gov.ledger.database import DEFAULT_TIMEOUT, END, LAST, Database, Spares
+from mass_gov.ledger.log_writer import LAST_QUERY, cursor_of
 from mass_gov.ledger.postgres_errors import is_lost, translate
 from mass_gov.ledger.schema import POSTGRES_SCHEMA
 
@@ -59,7 +60,9 @@ _SETTINGS = (
     "false), current_setting('server_encoding')"
 )
 _HAS_LOCK = text(f"SELECT to_regprocedure('{POSTGRES_SCHEMA}.lock_head()') IS NOT NULL")
-_LOCK = "SELECT lock_head(), set_config('idle_in_transaction_session_timeout', %s, true)"
+_LOCK = "SELECT lock_head(), set_config('idle_in_transaction_session_timeout', '%d', true)"
+_BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED; "
+_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _ADVISORY = text("SELECT pg_advisory_xact_lock(:key)")
 _LAST = text('SELECT "index", root FROM log_events ORDER BY "index" DESC LIMIT 1')
 _STANDS = text('SELECT root FROM log_events WHERE "index" = :index')
@@ -92,14 +95,15 @@ class PostgresDatabase(Database):
             isolation_level="READ COMMITTED",
         )
         event.listen(engine, "checkin", _as_the_server_says)
-        self._reader: Engine = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         super().__init__(address, engine, writable=writable)
+        self._readers = Spares()
 
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """One snapshot: what is read here was committed before, and does not change while it is read."""
-        with self.translated(), self._reader.connect() as connection:
+    def _begin_read(self) -> Iterator[Connection]:
+        with self.translated(), self._readers.lend(self._begun(self._readers, self._look)) as connection:
             yield connection
+            with suppress(SQLAlchemyError):  # all of it was read; a connection that is gone by now is not kept
+                connection.rollback()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -109,7 +113,7 @@ class PostgresDatabase(Database):
             LedgerUnavailableError: nothing was written; or the connection was lost during the commit, and the message
                 says that what became of it is not known.
         """
-        with self.translated(), self._kept(self._locked()) as connection:
+        with self.translated(), self._writers.lend(self._begun(self._writers, self._lock)) as connection:
             try:
                 yield connection
                 last = self._last(connection)
@@ -177,11 +181,16 @@ class PostgresDatabase(Database):
             raise
         return connection
 
-    def _locked(self) -> Connection:
-        """A connection in a transaction that holds the lock."""
-        if (kept := self._left_over()) is not None:
+    def close(self) -> None:
+        """Close every connection."""
+        self._readers.close()
+        super().close()
+
+    def _begun(self, spares: Spares, begin: Callable[[Connection], Connection]) -> Connection:
+        """A connection in a transaction that `begin` began: a spare one, or where it is gone one from the pool."""
+        if (kept := spares.take()) is not None:
             try:
-                return self._lock(kept)
+                return begin(kept)
             except (SQLAlchemyError, self._driver.Error) as error:
                 kept.invalidate()
                 kept.close()
@@ -189,10 +198,18 @@ class PostgresDatabase(Database):
                     raise
         connection = self._engine.connect()
         try:
-            return self._lock(connection)
+            return begin(connection)
         except BaseException:
             connection.close()
             raise
+
+    def _look(self, connection: Connection) -> Connection:
+        """Begin to read."""
+        connection.begin()
+        driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+        driver.autocommit = True  # begun here and not by the driver, so that this finds out whether it is still there
+        cursor_of(connection).execute(_SNAPSHOT, prepare=False)
+        return connection
 
     def _lock(self, connection: Connection) -> Connection:
         connection.begin()
@@ -204,10 +221,16 @@ class PostgresDatabase(Database):
                 return connection  # nobody made the schema while this waited
         self._has_lock = True
         driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
-        with driver.pipeline() if self._driver.Pipeline.is_supported() else nullcontext():  # one round trip
-            driver.execute(_LOCK, (str(max(60_000, math.ceil(self._timeout * 2000))),))
-            end = driver.execute(END_QUERY, binary=True)
-        connection.info[END] = end.fetchall()
+        lock = f"{_LOCK % max(60_000, math.ceil(self._timeout * 2000))}; {LAST_QUERY}"
+        if driver.info.transaction_status == self._driver.pq.TransactionStatus.IDLE:
+            # Begun here and not by the driver: as one text of several statements it takes one round trip.
+            if not driver.autocommit:
+                driver.autocommit = True
+            lock = _BEGIN + lock
+        cursor = cursor_of(connection).execute(lock, prepare=False)
+        while cursor.nextset():
+            pass  # the last statement's result is the one
+        connection.info[END] = cursor.fetchone() or (0, EMPTY_ROOT)
         return connection
 
     def _last(self, connection: Connection) -> tuple[int, bytes] | None:
@@ -230,7 +253,7 @@ class PostgresDatabase(Database):
         while last is not None and time.monotonic() < deadline:
             try:
                 with self._engine.connect() as connection, connection.begin():
-                    connection.exec_driver_sql(_LOCK, ("60000",))
+                    connection.exec_driver_sql(_LOCK % 60_000)
                     root = connection.execute(_STANDS, {"index": last[0]}).scalar()
             except (SQLAlchemyError, self._driver.Error):
                 time.sleep(_PAUSE)
@@ -266,7 +289,7 @@ def check_server(version: int, address: Address) -> None:
 def _as_the_server_says(connection: Any, record: object) -> None:
     """Whoever has the connection next may write where the server and the role allow it, and nowhere else."""
     if connection is not None and not connection.closed:
-        connection.read_only = None
+        connection.read_only, connection.autocommit = None, False
 
 
 def _driver(address: Address) -> tuple[Any, dict[str, Any]]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 from sqlalchemy.engine import RowMapping
 
 from mass_gov.errors import NotFoundError
@@ -25,6 +27,7 @@ class PrincipalView:
         roles: none of one who may do nothing any more.
         scopes: what it may ask for, within what its role may.
         public_key: base64 SubjectPublicKeyInfo of the key that it signs approvals with.
+        tenants: those it is let into; None for all.
     """
 
     principal: str
@@ -32,6 +35,11 @@ class PrincipalView:
     roles: tuple[Role, ...]
     scopes: tuple[Scope, ...]
     public_key: str | None
+    tenants: tuple[str, ...] | None
+
+    def sees(self, tenant: str) -> bool:
+        """Whether it is let into a tenant."""
+        return self.tenants is None or tenant in self.tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,21 +94,34 @@ class PrincipalReader(SubjectReader):
             raise NotFoundError(f"There is no token {token_id[:40]!r}. `mass-gov tokens list` shows them.")
         return TokenView(**row)
 
-    def token_by_hash(self, token_hash: str) -> TokenView | None:
-        """The token of this SHA-256, revoked and expired ones too; None where none was ever issued.
+    def bearer(self, token_hash: str) -> tuple[TokenView | None, PrincipalView | None]:
+        """The token of this SHA-256, revoked and expired ones too, and its principal as registered now.
+
+        None where no such token was ever issued, and where its principal never was registered.
 
         The index finds it, and the comparison that counts takes the same time wherever two hashes differ. What could be
         learned from the time of the first is about a hash of 256 random bits, from which no token follows.
         """
         with self._database.read() as connection:
-            row = connection.execute(select(tokens).where(tokens.c.token_hash == token_hash)).mappings().first()
+            row = connection.execute(_BEARER, {"token_hash": token_hash}).mappings().first()
         found = str(row["token_hash"]) if row is not None else "0" * 64
-        return TokenView(**row) if hmac.compare_digest(found, token_hash) and row is not None else None
+        if not hmac.compare_digest(found, token_hash) or row is None:
+            return None, None
+        token = TokenView(*(row[column.name] for column in tokens.c))
+        its = {name: row[f"its_{name}"] for name in _COLUMNS}
+        return token, None if its["principal"] is None else _principal(its)
 
 
-def _principal(row: RowMapping) -> PrincipalView:
+def _principal(row: RowMapping | Mapping[str, Any]) -> PrincipalView:
+    tenants = tuple(str(row["tenants"]).split(",")) if row["tenants"] is not None else None
     listed = {name: tuple(part for part in str(row[name]).split(",") if part) for name in ("roles", "scopes")}
-    return PrincipalView(row["principal"], row["index"], listed["roles"], listed["scopes"], row["public_key"])  # type: ignore[arg-type]  # the projector wrote them from typed records
+    return PrincipalView(row["principal"], row["index"], listed["roles"], listed["scopes"], row["public_key"], tenants)  # type: ignore[arg-type]  # the projector wrote them from typed records
 
 
 _BY_NAME = select(principals).order_by(principals.c.principal)
+_COLUMNS = [column.name for column in principals.c]
+_BEARER = (
+    select(tokens, *(column.label(f"its_{column.name}") for column in principals.c))
+    .select_from(tokens.outerjoin(principals, principals.c.principal == tokens.c.principal))
+    .where(tokens.c.token_hash == bindparam("token_hash"))
+)

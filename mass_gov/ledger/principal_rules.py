@@ -5,8 +5,9 @@ Rules, which hold from the event on that registers the first principal; before i
 - whoever causes an event is registered, has the role that the event says, and that role may cause it
   (`policy.permissions`); what the system does by itself is caused by `system`. A refusal may be anybody's
 - who asks for an update asks in their own name, for a scope that is theirs; a change that is made again stays theirs
-- the first principal is an admin, and always some admin holds a token that neither expires nor was revoked: nobody
-  locks everybody out
+- whoever is let into some tenants alone causes events under no other
+- the first principal is an admin, and always some admin of all tenants holds a token that neither expires nor was
+  revoked: nobody locks everybody out
 - a later registration takes the place of an earlier one; a key belongs to one principal; some names are nobody's
 - a token belongs to a principal who may do something, is used once and revoked once
 - whoever registered a key signs their approvals with it, and nobody signs with another; when they last proved who they
@@ -40,6 +41,7 @@ _ANY = exists_(select(principals.c.principal)).select()
 _ACTOR = select(
     _ANY.scalar_subquery(),
     select(principals.c.roles).where(principals.c.principal == bindparam("principal")).scalar_subquery(),
+    select(principals.c.tenants).where(principals.c.principal == bindparam("principal")).scalar_subquery(),
 )
 
 
@@ -52,13 +54,18 @@ def check_actor(connection: Connection, entry: Entry) -> None:
     actor, body = entry.predicate.actor, entry.predicate.body
     if body.type in ANYBODY:
         return
-    any_, roles = connection.execute(_ACTOR, {"principal": actor.principal}).one()
+    any_, roles, tenants = connection.execute(_ACTOR, {"principal": actor.principal}).one()
     if not any_:
         return
     if actor.principal != SYSTEM and (roles is None or actor.role not in str(roles).split(",")):
         raise PermissionRefusedError(
             f"Event {entry.index}: {actor.principal} is not registered as {actor.role}. An admin can do that: "
             "`mass-gov principals register`."
+        )
+    if tenants is not None and entry.predicate.tenant not in str(tenants).split(","):
+        raise PermissionRefusedError(
+            f"Event {entry.index}: {actor.principal} is not let into the tenant {entry.predicate.tenant}. An admin can "
+            "do that: `mass-gov principals register --tenant`."
         )
     if not may_cause(actor.role, body.type) or (actor.role == "system") != (actor.principal == SYSTEM):
         raise PermissionRefusedError(
@@ -83,12 +90,12 @@ def register(connection: Connection, entry: Entry, body: PrincipalRegistered) ->
     check_policy_in_force(connection, entry, body.policy)
     if body.principal in RESERVED:
         raise RefusedError(f"The name {body.principal} is reserved. Give the principal another one.")
-    if "system" in body.roles or any(len(set(named)) != len(named) for named in (body.roles, body.scopes)):
-        raise IntegrityError(f"Event {entry.index}: a role or a scope is named twice, or is nobody's. Name each once.")
-    if not connection.execute(_ANY).scalar() and "admin" not in body.roles:
+    if "system" in body.roles or any(len(set(named)) != len(named) for named in _named(body)):
+        raise IntegrityError(f"Event {entry.index}: a role, scope or tenant stands twice, or is nobody's. Mend it.")
+    if not connection.execute(_ANY).scalar() and ("admin" not in body.roles or body.tenants is not None):
         raise RefusedError(
-            f"{body.principal} would be the first principal and no admin, so that nobody could register another. "
-            "Register an admin first: --role admin."
+            f"{body.principal} would be the first principal and no admin of all tenants, so that nobody could register "
+            "another. Register an admin first: --role admin."
         )
     if body.public_key is not None:
         approver_key(body.public_key)
@@ -100,6 +107,7 @@ def register(connection: Connection, entry: Entry, body: PrincipalRegistered) ->
         "roles": ",".join(body.roles),
         "scopes": ",".join(body.scopes),
         "public_key": body.public_key,
+        "tenants": ",".join(body.tenants) if body.tenants is not None else None,
     }
     if principal_row(connection, body.principal) is None:
         connection.execute(insert(principals), {"principal": body.principal, **row})
@@ -188,7 +196,7 @@ def settle(connection: Connection, entries: Sequence[Entry]) -> None:
     """
     if not any(isinstance(entry.predicate.body, PrincipalRegistered | TokenRevoked) for entry in entries):
         return
-    usable = tokens.c.expires_at.is_(None) & tokens.c.revoked_index.is_(None)
+    usable = tokens.c.expires_at.is_(None) & tokens.c.revoked_index.is_(None) & principals.c.tenants.is_(None)
     query = select(principals.c.roles).join(tokens, tokens.c.principal == principals.c.principal).where(usable)
     if not any("admin" in str(roles).split(",") for roles in connection.execute(query).scalars()):
         raise RefusedError(
@@ -205,6 +213,10 @@ def principal_row(connection: Connection, principal: str) -> RowMapping | None:
 def any_principal(connection: Connection) -> bool:
     """Whether anybody is registered, so that names alone are worth nothing any more."""
     return bool(connection.execute(_ANY).scalar())
+
+
+def _named(body: PrincipalRegistered) -> tuple[tuple[str, ...], ...]:
+    return (body.roles, body.scopes, body.tenants or ())
 
 
 def _check_request(connection: Connection, entry: Entry, body: ChangeRecorded) -> None:

@@ -15,7 +15,7 @@ Rules that a log must keep, checked when an event is written and again by `verif
 - which keys sign: `key_rules`; whose data is held or erased, and that nothing is made or served from what was erased:
   `subject_rules`
 - whether learning goes on, and that nothing is recorded while it does not: `control_rules`
-- what becomes of a change afterwards: `transitions`
+- what becomes of a change afterwards: `transitions`; of an incident: `incident_rules`
 
 This module does not know signatures, hashes or artifacts: an entry that reaches it is already believed.
 """
@@ -29,7 +29,9 @@ from mass_gov.errors import IntegrityError, NotFoundError, RefusedError, StaleCh
 from mass_gov.evidence.state import state_digest
 from mass_gov.ledger import (
     control_rules,
+    incident_rules,
     key_rules,
+    marks,
     pointer_rules,
     principal_rules,
     rules,
@@ -49,7 +51,6 @@ from mass_gov.ledger.lookups import (
     registration_index,
 )
 from mass_gov.ledger.schema import changes, responses
-from mass_gov.ledger.views import Status
 from mass_gov.policy import consistent
 from mass_gov.records.change import ChangeBody
 from mass_gov.records.events import (
@@ -61,6 +62,10 @@ from mass_gov.records.events import (
     ChangeRolledBack,
     ControlFrozen,
     ControlUnfrozen,
+    ExportMade,
+    IncidentClosed,
+    IncidentOpened,
+    IncidentUpdated,
     KeyRevoked,
     KeyRotated,
     LogOpened,
@@ -122,7 +127,7 @@ def apply(connection: Connection, entry: Entry) -> None:
 
 
 def _control(connection: Connection, entry: Entry) -> None:
-    """Events that are about no change: keys, pointers, and whether learning goes on."""
+    """Events that are about no change: keys, pointers, incidents, and whether learning goes on."""
     match entry.predicate.body:
         case LogOpened() as body:
             key_rules.open_with(connection, entry, body)
@@ -138,6 +143,12 @@ def _control(connection: Connection, entry: Entry) -> None:
             pointer_rules.rebase(connection, entry, body)
         case RegressionPerformed() as body:
             pointer_rules.note_test(connection, entry, body)
+        case IncidentOpened() as body:
+            incident_rules.open_(connection, entry, body)
+        case IncidentUpdated() as body:
+            incident_rules.update_(connection, entry, body)
+        case IncidentClosed() as body:
+            incident_rules.close(connection, entry, body)
         case _:
             _people(connection, entry)
 
@@ -157,7 +168,7 @@ def _people(connection: Connection, entry: Entry) -> None:
             principal_rules.issue(connection, entry, body)
         case TokenRevoked() as body:
             principal_rules.revoke(connection, entry, body)
-        case AccessDenied():
+        case AccessDenied() | ExportMade():
             pass  # nothing to query: they are read from the log itself
 
 
@@ -194,16 +205,10 @@ def _record(connection: Connection, entry: Entry, change: ChangeBody) -> None:
             "suite": parents.suite,
             "state": change.update.state,
             "delta": change.update.delta,
-            "status": _first_status(change),
+            "status": marks.first_status(change),
             "subject": identity.subject,
         },
     )
-
-
-def _first_status(change: ChangeBody) -> Status:
-    if change.decision.verdict == "apply":
-        return "applied" if change.identity.scope == "instance" else "pending"
-    return "held" if change.decision.verdict == "hold" else "rejected"
 
 
 def _check_states(change: ChangeBody) -> None:

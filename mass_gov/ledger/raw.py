@@ -25,9 +25,10 @@ from mass_gov.ledger.database import Database
 from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.keyrings import bring_up
-from mass_gov.ledger.migrate import copy_engine
+from mass_gov.ledger.marks import Tail
+from mass_gov.ledger.migrate import check_revision, copy_engine
 from mass_gov.ledger.notebook import Notebook
-from mass_gov.ledger.schema import artifacts, log_checkpoints, log_events, log_nodes
+from mass_gov.ledger.schema import OLDER_REVISIONS, artifacts, log_checkpoints, log_events, log_nodes
 from mass_gov.ledger.storage import StorageCheck, check_storage
 
 Row = tuple[object, ...]
@@ -80,6 +81,16 @@ class RawLedger:
     def revisions(self) -> list[Row]:
         """Rows of `alembic_version`."""
         return list(self._stream(_REVISIONS))
+
+    def refuse_older(self) -> None:
+        """Refuse a database that says an older release made its schema.
+
+        Raises:
+            LedgerUnavailableError: it says so; the message tells how to bring it up.
+        """
+        rows = self.revisions()
+        if len(rows) == 1 and rows[0][0] in OLDER_REVISIONS:
+            check_revision(rows[0][0], self._database.address)
 
     def storage(self) -> StorageCheck:
         """What the engine's own check of pages and indexes finds."""
@@ -185,6 +196,7 @@ class Replica:
         self._engine = copy_engine()
         self._connection = self._engine.connect()
         self._notes = Notebook()
+        self._tail = Tail()
 
     def schema(self) -> dict[str, str]:
         """SQL of every table, index and trigger that the migrations make, by its kind and name."""
@@ -209,6 +221,7 @@ class Replica:
         if self._notes.note("event", event_id) is not None:  # who writes makes new ones; a forger can use one twice
             raise RefusedError(f"Event {entry.index} has the id of an earlier event, {event_id}. Restore it.")
         projector.apply(self._connection, entry)
+        self._tail.add(self._connection, entry)
 
     def settle(self, entries: Sequence[Entry]) -> None:
         """Check the end of one append.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Literal
 
@@ -57,6 +58,10 @@ class LogReader:
         """Which key is valid at which index, as far as the log goes now."""
         with self._database.read() as connection:
             return self._trusted(connection)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let everything that this thread reads inside the block be of one moment; nothing may be written in it."""
+        return self._database.snapshot()
 
     def durability_faults(self) -> list[str]:
         """What is set so that an acknowledged event could be lost in a power cut; nothing where all is well."""

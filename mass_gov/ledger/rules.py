@@ -2,7 +2,7 @@
 
 Rules:
 
-- an auditor looks: replays and denials are all that one can cause
+- an auditor looks: replays, exports and denials are all that one can cause; an export names a log that was there
 - artifacts are sealed under the handle that the leaf names, so that erasing a person reaches all that is theirs; what
   belongs to nobody (policies, suites, reasons) is sealed under the system's handle
 - a suite's name and digest belong together for good; a model may be registered again, with another prompt template
@@ -27,6 +27,7 @@ from mass_gov.ledger.schema import registrations
 from mass_gov.records.events import (
     AccessDenied,
     ChangeRecorded,
+    ExportMade,
     ModelRegistered,
     PolicyActivated,
     PolicyProposed,
@@ -35,6 +36,8 @@ from mass_gov.records.events import (
     ResponseServed,
     SuiteRegistered,
 )
+
+_AN_AUDITORS = ReplayPerformed | AccessDenied | ExportMade
 
 
 def check_event(entry: Entry) -> None:
@@ -46,11 +49,13 @@ def check_event(entry: Entry) -> None:
     """
     predicate = entry.predicate
     kind = predicate.body.type
-    if predicate.actor.role == "auditor" and not isinstance(predicate.body, ReplayPerformed | AccessDenied):
+    if predicate.actor.role == "auditor" and not isinstance(predicate.body, _AN_AUDITORS):
         raise PermissionRefusedError(
-            f"Event {entry.index}: {predicate.actor.principal} acts as an auditor, who can replay and not cause a "
-            f"{kind}. Let an operator do it."
+            f"Event {entry.index}: {predicate.actor.principal} acts as an auditor, who can replay and export, and not "
+            f"cause a {kind}. Let an operator do it."
         )
+    if isinstance(predicate.body, ExportMade) and predicate.body.size > entry.index:
+        raise IntegrityError(f"Event {entry.index}: an export cannot be made of events that come later. Make it again.")
     for ref in predicate.artifacts:
         if ref.subject != subject_of(predicate):
             raise IntegrityError(

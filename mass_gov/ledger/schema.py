@@ -4,7 +4,8 @@ Two kinds of table, and the difference is the whole design:
 
 - **the log** (`log_events log_nodes log_checkpoints artifacts`): append-only by trigger, proven by signatures and
   hashes, never rebuilt. Whatever is not in these four tables and the key store can be lost without loss, but for
-  refusals that were counted and not logged yet (`denials`, which is neither of the two kinds).
+  refusals that were counted and not logged yet (`denials`) and answers that could be given again (`replies`), which
+  are neither of the two kinds.
 - **projections** (the rest): what readers query. Every column is derived from the log by `projector`, so they can be
   dropped and rebuilt, and `verify` compares them row by row.
 
@@ -16,9 +17,9 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
 
-SCHEMA_HEAD = "0005"
+SCHEMA_HEAD = "0007"
 """Newest revision in `migrations/versions/`: what this program reads and writes."""
-OLDER_REVISIONS = ("0001", "0002", "0003", "0004")
+OLDER_REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """What this program brings up to the newest when it opens a ledger to write."""
 
 POSTGRES_SCHEMA = "mass_gov"
@@ -167,6 +168,33 @@ controls = Table(
     Column("frozen_by", Text, nullable=False),
     Column("ended_index", _INT),  # index of the event that let learning go on; NULL while frozen
 )
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("incident_id", Text, primary_key=True),
+    Column("index", _INT, nullable=False),
+    Column("opened", Text, nullable=False),  # leaf hash of the event that opened it
+    Column("tenant", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("opened_by", Text, nullable=False),
+    Column("opened_at", Text, nullable=False),  # time of the event
+    Column("aware_at", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("due_at", Text),  # until when it is to be reported; NULL where nobody has to be told
+    Column("acknowledged_index", _INT),
+    Column("reported_index", _INT),
+    Column("reported_at", Text),
+    Column("closed_index", _INT),
+    Column("outcome", Text),  # resolved or unfounded
+)
+incident_updates = Table(
+    "incident_updates",
+    metadata,
+    Column("index", _INT, primary_key=True, autoincrement=False),
+    Column("incident_id", Text, nullable=False),
+    Column("step", Text, nullable=False),  # acknowledged, noted, regraded or reported
+    Column("author", Text, nullable=False),
+)
 
 principals = Table(
     "principals",
@@ -176,6 +204,7 @@ principals = Table(
     Column("roles", Text, nullable=False),  # by commas; empty of one who may do nothing any more
     Column("scopes", Text, nullable=False),  # by commas
     Column("public_key", Text),  # SubjectPublicKeyInfo DER, base64: its own Ed25519 key
+    Column("tenants", Text),  # by commas: those it is let into; NULL of one that is let into all
 )
 tokens = Table(
     "tokens",
@@ -187,6 +216,38 @@ tokens = Table(
     Column("issued_at", Text, nullable=False),  # time of the event
     Column("expires_at", Text),
     Column("revoked_index", _INT),
+)
+events = Table(
+    "events",
+    metadata,
+    Column("index", _INT, primary_key=True, autoincrement=False),
+    Column("time", Text, nullable=False),
+    Column("reached", Text, nullable=False),  # the latest time that the log had said up to this event
+    Column("type", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("deployment", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("change_id", Text),  # that it is about
+    Column("terms", Text, nullable=False),  # by lines: words that do not follow from the other columns
+)
+marks = Table(
+    "marks",
+    metadata,
+    Column("term", Text, primary_key=True),  # a word that may be true of an event (`ledger.marks`)
+    Column("block", _INT, primary_key=True, autoincrement=False),  # of which 4096 events
+    Column("bits", LargeBinary, nullable=False),  # little-endian: bit k is of the k-th of them
+)
+replies = Table(
+    "replies",
+    metadata,
+    Column("principal", Text, primary_key=True),
+    Column("key", Text, primary_key=True),  # the Idempotency-Key
+    Column("request", Text, nullable=False),  # digest of what was asked
+    Column("asked_at", Text, nullable=False),
+    Column("status", _INT),  # of the answer; NULL while it is under way
+    Column("etag", Text),
+    Column("body", Text),
 )
 denials = Table(
     "denials",
@@ -214,6 +275,10 @@ PROJECTIONS = (
     principals,
     tokens,
     controls,
+    events,
+    marks,
+    incidents,
+    incident_updates,
 )
-COUNTERS = (denials,)
-"""Neither log nor projection: what they hold goes into the log later."""
+COUNTERS = (denials, replies)
+"""Neither log nor projection: what is counted goes into the log later, and an answer is given again for a day."""

@@ -11,6 +11,7 @@ This module does not know the tables. PostgreSQL is a second class with the same
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -26,6 +27,8 @@ from mass_gov.errors import IntegrityError, LedgerUnavailableError, MassGovError
 from mass_gov.ledger.address import Address
 from mass_gov.ledger.database import DEFAULT_TIMEOUT, Database
 
+ROOM = 16 * 1024 * 1024
+"""Bytes that have to be free beside a ledger for it to count as writable: a few changes and their artifacts."""
 _PRAGMAS = (
     "PRAGMA foreign_keys=ON",
     "PRAGMA recursive_triggers=ON",
@@ -59,16 +62,20 @@ class SqliteDatabase(Database):
         event.listen(engine, "begin", _begin)
         super().__init__(address, engine, writable=writable)
 
+    @property
+    def has_room(self) -> bool:
+        """As `Database.has_room`."""
+        return shutil.disk_usage(self.path.parent).free >= ROOM
+
     @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """One snapshot: what is read here was committed before, and does not change while it is read."""
+    def _begin_read(self) -> Iterator[Connection]:
         with self.translated(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """The only writer, until the block ends: committed if it ends well, undone whole if it does not."""
-        with self.translated(), self._kept(self._left_over() or self._engine.connect()) as connection:
+        with self.translated(), self._writers.lend(self._writers.take() or self._engine.connect()) as connection:
             connection.execution_options(mass_gov_begin="BEGIN IMMEDIATE")
             with connection.begin():
                 yield connection

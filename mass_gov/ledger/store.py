@@ -6,7 +6,7 @@ The tree's complete subtrees are kept by (level, position), so that a root or a 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sqlalchemy import select
@@ -16,6 +16,7 @@ from mass_gov.errors import IntegrityError
 from mass_gov.evidence.merkle import EMPTY_ROOT, HASH_BYTES, Frontier, GetNode, Node, peaks
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.log_writer import EventRow, LogEnd, log_writer
+from mass_gov.ledger.marks import Tail
 from mass_gov.ledger.schema import log_checkpoints, log_events
 
 Result = TypeVar("Result")
@@ -26,10 +27,16 @@ _LAST = select(log_events.c.index, log_events.c.root).order_by(log_events.c.inde
 
 @dataclass(slots=True)
 class LogHead:
-    """Where the log ends: its frontier, its root, and hence where the next event goes."""
+    """Where the log ends: its frontier, its root, hence where the next event goes, and what lists do not hold yet.
+
+    Attributes:
+        keys: which keys sign the next event, key id by purpose; None where the log has to be asked.
+    """
 
     frontier: Frontier
     root: bytes
+    tail: Tail = field(default_factory=Tail)
+    keys: dict[str, str] | None = None
 
     @property
     def size(self) -> int:
@@ -88,8 +95,15 @@ def over_nodes(connection: Connection, work: Callable[[GetNode], Result]) -> Res
 
 
 def log_end(connection: Connection) -> LogEnd:
-    """What a writer asks first, under the write lock: where the log ends and which keys sign next."""
+    """What a writer asks first, under the write lock."""
     return log_writer(connection).end(connection)
+
+
+def keys_in_use(connection: Connection, head: LogHead) -> dict[str, str]:
+    """Which keys sign the event behind `head`: asked once, since nothing but an event changes it."""
+    if head.keys is None:
+        head.keys = log_writer(connection).keys(connection)
+    return head.keys
 
 
 def current_head(connection: Connection, known: LogHead | None, end: LogEnd) -> LogHead:
@@ -98,7 +112,7 @@ def current_head(connection: Connection, known: LogHead | None, end: LogEnd) -> 
     Raises:
         IntegrityError: as `load_head`.
     """
-    if known is not None and (end.size, end.root) == (known.size, known.root):
+    if known is not None and end == (known.size, known.root):
         return known
     return load_head(connection)
 
@@ -111,7 +125,7 @@ def insert_event(connection: Connection, entry: Entry, head: LogHead) -> None:
 def insert_events(
     connection: Connection, entries: Sequence[Entry], head: LogHead, sign: Callable[[], bytes] | None = None
 ) -> bytes:
-    """Write events in their order and the tree nodes that they complete, and move `head` behind them.
+    """Write events in their order, the tree nodes and the stretches that they complete, and move `head` behind them.
 
     Arguments:
         sign: signs the head once it has moved; its note is written along, and returned.
@@ -122,6 +136,7 @@ def insert_events(
         nodes += head.frontier.append(bytes.fromhex(entry.leaf_hash))
         before, head.root = head.root, head.frontier.root()
         rows.append((entry.index, entry.leaf, before, head.root))
+        head.tail.add(connection, entry)
     note = sign() if sign is not None else b""
     log_writer(connection).events(connection, rows, nodes, (head.size, note) if sign is not None else None)
     return note

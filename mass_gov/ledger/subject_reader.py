@@ -45,11 +45,19 @@ class SubjectView:
 class SubjectReader(ControlReader):
     """The part of a ledger that answers questions about subjects. Made by `Ledger.open`."""
 
-    def subjects(self, *, limit: int = 50, standing: Standing | None = None) -> list[SubjectView]:
-        """Subjects by their last event, newest first; `standing` leaves only those that are held or erased."""
+    def subjects(
+        self, *, limit: int = 50, standing: Standing | None = None, before: int | None = None
+    ) -> list[SubjectView]:
+        """Subjects by their last event, newest first; `standing` leaves only those that are held or erased.
+
+        Arguments:
+            before: only those whose last event has a lower log index.
+        """
         query = select(_LISTED).order_by(_LISTED.c.last_index.desc()).limit(limit)
         if standing is not None:
             query = query.where(_LISTED.c[f"{standing}_index"].is_not(None))
+        if before is not None:
+            query = query.where(_LISTED.c.last_index < before)
         with self._database.read() as connection:
             return [_view(row) for row in connection.execute(query).mappings()]
 

@@ -14,8 +14,11 @@ What an erasure did to keys is `flows.erase`'s; the log only says that it happen
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import insert, select, update
 from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.sql import ColumnElement
 
 from mass_gov.errors import PermissionRefusedError, RefusedError, StaleChangeError
 from mass_gov.evidence.keystore import SYSTEM_SUBJECT
@@ -126,7 +129,16 @@ def lineage(connection: Connection, subject: str) -> list[tuple[RowMapping, str]
     Each row of `changes` comes with the id of the subject's own change that it goes back to; in the order of the log.
     One that learned nothing is in it where it is the subject's own or was made from such a state; nothing stands on it.
     """
-    own = connection.execute(select(changes).where(changes.c.subject == subject)).mappings().all()
+    return _with_later(connection, changes.c.subject == subject)
+
+
+def made_from(connection: Connection, change_ids: Sequence[str]) -> list[tuple[RowMapping, str]]:
+    """As `lineage`, of these changes instead of a subject's."""
+    return _with_later(connection, changes.c.change_id.in_(change_ids))
+
+
+def _with_later(connection: Connection, first: ColumnElement[bool]) -> list[tuple[RowMapping, str]]:
+    own = connection.execute(select(changes).where(first)).mappings().all()
     found = {row["change_id"]: (row, str(row["change_id"])) for row in own}
     waiting = list(found.values())
     while waiting:

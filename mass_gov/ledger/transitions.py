@@ -24,7 +24,7 @@ from sqlalchemy import delete, insert, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import DependentsError, IntegrityError, RefusedError, StaleChangeError
-from mass_gov.ledger import principal_rules
+from mass_gov.ledger import marks, principal_rules
 from mass_gov.ledger.alarm_rules import check_alarms
 from mass_gov.ledger.control_rules import refuse_frozen
 from mass_gov.ledger.entries import Entry
@@ -221,6 +221,7 @@ def _row_of(connection: Connection, entry: Entry, change_id: str) -> RowMapping:
 
 def _set(connection: Connection, row: RowMapping, **values: str | int) -> None:
     connection.execute(update(changes).where(changes.c.change_id == row["change_id"]).values(**values))
+    marks.restate(connection, row["index"], row["status"], str(values["status"]))
 
 
 def _check_bound(row: RowMapping, body: ChangeApproved) -> None:

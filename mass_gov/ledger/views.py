@@ -140,6 +140,15 @@ class FreezeView:
 
 
 @dataclass(frozen=True, slots=True)
+class Registration:
+    """A model, a suite, an activated policy or a proposal, by the event at `index`; `name` as in the schema."""
+
+    index: int
+    digest: str
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ResponseView:
     """An answer that left the system."""
 

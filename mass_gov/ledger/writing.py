@@ -23,7 +23,7 @@ after it is signed by another key.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import uuid6
@@ -39,7 +39,7 @@ from mass_gov.ledger.entries import Entry, make_entry
 from mass_gov.ledger.key_use import bring_signers_up, event_signers, head_signers, refuse_after_rotation
 from mass_gov.ledger.log_writer import log_writer
 from mass_gov.ledger.sequencer import Turn
-from mass_gov.ledger.store import LogHead, insert_artifact, insert_events
+from mass_gov.ledger.store import LogHead, insert_artifact, insert_events, keys_in_use
 from mass_gov.records.artifacts import ArtifactRef
 from mass_gov.records.base import timestamp
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
@@ -67,16 +67,16 @@ class Writer:
     clock: Callable[[], dt.datetime]
     trip: Callable[[str], None]
 
-    def write(self, connection: Connection, head: LogHead, in_use: Mapping[str, str], turns: Iterable[Turn]) -> bytes:
+    def write(self, connection: Connection, head: LogHead, turns: Iterable[Turn]) -> bytes:
         """Write every turn, and one signed head behind the last of them; `head` moves there. Returns the head's note.
 
-        `in_use` says which keys sign, as the log has it. Sets `entries` or `error` of each turn.
+        Which keys sign is as the log has it. Sets `entries` or `error` of each turn.
 
         Raises:
             MassGovError: the first turn is refused: the caller rolls back, and no other turn was taken.
             SQLAlchemyError: the database failed, and the caller rolls everything back.
         """
-        signing = bring_signers_up(in_use, self.keys)
+        signing = bring_signers_up(keys_in_use(connection, head), self.keys)
         written: list[Entry] = []
         marked = False
         for turn in turns:
@@ -88,6 +88,7 @@ class Writer:
                 marked = True
             written += turn.entries
             if any(isinstance(draft.body, KeyRotated) for draft in turn.drafts):
+                head.keys = None
                 break
         signers = head_signers(signing, self.keys, written[-1].predicate.body)
 

@@ -32,7 +32,7 @@ from mass_gov.mass.text import Text, Tokens
 from mass_gov.mass.values import Generation, LoraSettings, TrainingSample, UpdateSettings
 
 Batch = TypeVar("Batch", losses.SolutionBatch, scorer.ScoringBatch)
-ROWS = 192  # rows decoded at once; more only wait for the longest
+ROWS = 192  # rows computed at once: more take memory, and in decoding only wait for the longest
 
 
 class BatchedLearner:
@@ -127,9 +127,9 @@ class BatchedLearner:
             return torch.zeros(len(samples))
         with self.lora.using(None) as model, torch.inference_mode():
             made = scorer.scoring_batch([(one.prompt_tokens, one.tokens) for one in samples], self.text.pad_id)
-            batch = moved(made, self._device)
-            self._meter.forward(self._parameters, batch.positions_computed)
-            return scorer.score(self._on_device(self.core.scorer), scorer.features(model, batch)).cpu()
+            self._meter.forward(self._parameters, made.positions_computed)
+            seen = [scorer.features(model, part) for part in _in_parts(moved(made, self._device), len(samples))]
+            return scorer.score(self._on_device(self.core.scorer), torch.cat(seen)).cpu()
 
     def score_answers(
         self, pairs: Sequence[tuple[str, str]], adapters: Mapping[str, Tensor] | None
@@ -167,15 +167,27 @@ class BatchedLearner:
             return phi
         batch, weights = self._training_batch(samples)
         for _ in range(steps or settings.steps):
-            leaves = {name: tensor.detach().requires_grad_() for name, tensor in phi.items()}
-            with self.lora.using(leaves) as model:
-                each = losses.sample_losses(_logits(model), batch, settings.softening)
-            gradients = torch.autograd.grad((weights * each).sum(), list(leaves.values()))
-            for (name, tensor), gradient in zip(leaves.items(), gradients, strict=True):
-                phi[name] = (tensor - step_scale * settings.step_size_of(module_of(name)) * gradient).detach()
+            stepped = [
+                self._stepped(part, rows_of(batch, rows), weights[rows], step_scale)
+                for rows, part in self._parts(range(len(weights)), phi)
+                if part is not None
+            ]
+            phi = {name: torch.cat([part[name] for part in stepped]) for name in phi}
             self._meter.forward(self._size(phi), batch.positions_computed)
             self._meter.backward(self._size(phi), batch.positions_computed)
         return phi
+
+    def _stepped(self, phi: Adapters, batch: losses.SolutionBatch, weights: Tensor, step_scale: float) -> Adapters:
+        """One step of some tasks. What a step keeps for its gradient is what takes memory: not of all tasks at once."""
+        settings = self.update_settings
+        leaves = {name: tensor.detach().requires_grad_() for name, tensor in phi.items()}
+        with self.lora.using(leaves) as model:
+            each = losses.sample_losses(_logits(model), batch, settings.softening)
+        gradients = torch.autograd.grad((weights * each).sum(), list(leaves.values()))
+        return {
+            name: (tensor - step_scale * settings.step_size_of(module_of(name)) * gradient).detach()
+            for (name, tensor), gradient in zip(leaves.items(), gradients, strict=True)
+        }
 
     def _training_batch(self, samples: Sequence[Sequence[TrainingSample]]) -> tuple[losses.SolutionBatch, Tensor]:
         """Every task's weighted samples, filled up to one number of rows with copies of weight 0."""
@@ -265,6 +277,15 @@ def _logits(model: Any) -> losses.Forward:
         return logits.float()  # as they are where the model computes in float32
 
     return forward
+
+
+def rows_of(batch: Batch, rows: slice) -> Batch:
+    """Some rows of a batch, padded as they were."""
+    return type(batch)(*(getattr(batch, field.name)[rows] for field in fields(batch)))
+
+
+def _in_parts(batch: Batch, rows: int) -> Iterator[Batch]:
+    return (rows_of(batch, slice(first, first + ROWS)) for first in range(0, rows, ROWS))
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:

@@ -25,9 +25,9 @@ Choose = Callable[[Tensor, int], Tensor]  # (logits (batch, vocabulary), positio
 Ends = Callable[[list[int]], bool]  # the row's tokens so far -> whether it has finished
 
 
-def left_padded(prompts: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """ids and mask, both (batch, longest prompt); mask 1 where a token is real."""
-    length = max(map(len, prompts))
+def left_padded(prompts: Sequence[Sequence[int]], pad_id: int, width: int = 0) -> tuple[Tensor, Tensor]:
+    """ids and mask, both (batch, longest prompt, or `width` where that is more); mask 1 where a token is real."""
+    length = max(width, *map(len, prompts))
     ids = torch.tensor([[pad_id] * (length - len(prompt)) + list(prompt) for prompt in prompts])
     mask = torch.tensor([[0] * (length - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     return ids, mask
@@ -38,7 +38,7 @@ def decode(
     model: Any, prompts: Sequence[Sequence[int]], pad_id: int, choose: Choose, ends: Ends, max_new_tokens: int
 ) -> tuple[list[list[int]], int]:
     """The tokens of every row, its end token included, and the number of positions computed (for the meter)."""
-    device, repeats = model.device, _repeats(prompts)
+    device, repeats = model.device, repeated(prompts)
     ids, prompt_mask = (tensor.to(device) for tensor in left_padded(prompts[::repeats], pad_id))
     batch, length = len(prompts), ids.shape[1]
     mask = torch.ones(batch, length + max_new_tokens, dtype=torch.long, device=device)
@@ -79,7 +79,7 @@ def _extend(rows: list[list[int]], active: list[int], chosen: list[int], ends: E
     return [row for row in active if not ends(rows[row])]
 
 
-def _repeats(prompts: Sequence[Sequence[int]]) -> int:
+def repeated(prompts: Sequence[Sequence[int]]) -> int:
     """The largest g such that the prompts are runs of g equal ones."""
     runs = [len(list(run)) for _, run in groupby(map(tuple, prompts))]
     return math.gcd(*runs)

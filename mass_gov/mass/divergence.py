@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from mass_gov.mass.losses import Forward, SolutionBatch, target_logits
+from mass_gov.mass.losses import SolutionBatch
 
 MOST_KEPT = 256 * 2**20
 """Bytes of base logits: 256 MiB are 100,000 tokens of a small vocabulary and 430 of a large one."""
@@ -35,6 +36,18 @@ class ReadByBase:
     batches: Sequence[SolutionBatch]
     logits: Sequence[Tensor]
     places: Sequence[int]
+    count: int
+    """Of texts, with those that have no row."""
+
+    def divergences(self, state: Sequence[Tensor]) -> tuple[tuple[float, ...], ...]:
+        """KL(base ‖ state) at the solution tokens of every text, from the state's logits of each batch."""
+        rows: list[tuple[float, ...]] = []
+        for batch, before, after in zip(self.batches, self.logits, state, strict=True):
+            values: list[float] = divergences(before, after).tolist()
+            ends = batch.counted.sum(dim=1).long().cumsum(dim=0).tolist()
+            rows += [tuple(values[start:end]) for start, end in pairwise([0, *ends])]
+        by_place = dict(zip(self.places, rows, strict=True))
+        return tuple(by_place.get(place, ()) for place in range(self.count))
 
 
 class Remembered:
@@ -52,11 +65,6 @@ class Remembered:
         fits = sum(tensor.nbytes for tensor in found.logits) <= MOST_KEPT
         self._name, self._kept = (name, found) if fits else (None, None)
         return found
-
-
-def counted_logits(forward: Forward, batch: SolutionBatch) -> Tensor:
-    """(tokens, vocabulary): the logits at the solution tokens of a batch, row by row."""
-    return target_logits(forward, batch)[batch.counted.bool()]
 
 
 def divergences(base: Tensor, state: Tensor) -> Tensor:

@@ -22,14 +22,15 @@ from torch import Tensor
 from torch.func import functional_call
 
 from mass_gov.errors import SettingsError, TaskError
-from mass_gov.mass import adapter_files, canaries, divergence, fingerprint, loading, losses, scorer
+from mass_gov.mass import adapter_files, canaries, fingerprint, loading, losses, packed, scorer, together
 from mass_gov.mass.adapter_losses import adapter_losses
 from mass_gov.mass.attribution import attributions
 from mass_gov.mass.bilevel import BilevelTask
 from mass_gov.mass.core import Core, read_core
 from mass_gov.mass.decoding import Choose, decode
+from mass_gov.mass.divergence import ReadByBase, Remembered
 from mass_gov.mass.inner_loop import InnerTrace, Loss, Parameters, gradient_descent, run_inner_loop
-from mass_gov.mass.lora import LoraModel, module_of
+from mass_gov.mass.lora import Groups, LoraModel, module_of
 from mass_gov.mass.metering import Meter
 from mass_gov.mass.model_folder import base_digest
 from mass_gov.mass.norms import BaseNorms, step_result
@@ -37,6 +38,7 @@ from mass_gov.mass.numerics import Numerics
 from mass_gov.mass.prompting import PromptTemplate
 from mass_gov.mass.sampling import again_table, draw, latin_hypercube
 from mass_gov.mass.text import Text, Tokens
+from mass_gov.mass.together import Job, Written
 from mass_gov.mass.values import (
     Adapter,
     Generation,
@@ -70,13 +72,15 @@ class Learner:
         self._model = model
         self._numerics: Numerics = numerics
         self._canaries: dict[str, str] = {}
+        self._keeps_bits: bool | None = None
+        self._packs: bool | None = None
         self.core = core
         self._text = text
         self._threads = threads
         self._lock = threading.RLock()
         self._total = Meter()
         self._base_norms = BaseNorms(model)
-        self._read_by_base = divergence.Remembered()
+        self._read_by_base = Remembered()
         self.base_digest = digest
 
     @classmethod
@@ -127,6 +131,10 @@ class Learner:
         """Raise TaskError where `question` cannot be posed to this model, or leaves no room for an answer."""
         self._text.check_room(self._text.solve_prompt(question), max_new_tokens)
 
+    def prompt_tokens(self, question: str) -> int:
+        """How many tokens `question` is as it is put to this model."""
+        return len(self._text.solve_prompt(question))
+
     def initial_adapter(self, lora: LoraSettings) -> Adapter:
         """Where the inner loop starts, the targets spelled out.
 
@@ -168,6 +176,66 @@ class Learner:
             return draw(logits, numbers[:, step], settings.temperature)
 
         return self._generate(prompts, adapter, choose, settings.max_new_tokens, seed)
+
+    @property
+    def keeps_bits_together(self) -> bool:
+        """Whether what is written for several tasks at once has the bits that each has alone, as `together` finds on
+        this model and machine: once per process."""
+        with self._lock:
+            if self._keeps_bits is None:
+                self._keeps_bits = together.keeps_bits(
+                    self._computing_each, self._text.pad_id, self._start(), self._vocabulary
+                )
+            return self._keeps_bits
+
+    def widths(self, question: str, *, practise: int, solve: int) -> tuple[int, int]:
+        """How many tokens a question's practise prompt and solve prompt have.
+
+        Raises TaskError where one leaves no room for so many new tokens, or the question cannot be posed.
+        """
+        prompts = self._text.practise_prompt(question), self._text.solve_prompt(question)
+        for prompt, limit in zip(prompts, (practise, solve), strict=True):
+            self._text.check_room(prompt, limit)
+        return len(prompts[0]), len(prompts[1])
+
+    def write_samples_together(
+        self,
+        questions: Sequence[str],
+        adapter: Adapter | None,
+        *,
+        count: int,
+        seeds: Sequence[int],
+        settings: SamplingSettings,
+        width: int,
+    ) -> list[Written]:
+        """As `write_samples` for each question with its seed, in batches, every prompt padded to `width` tokens.
+
+        Each has the bits that it has alone at this width, as long as `keeps_bits_together`.
+        """
+        limit, prompts = settings.max_new_tokens, [self._text.practise_prompt(question) for question in questions]
+        jobs = [
+            Job((prompt,) * count, adapter, latin_hypercube(seed, count, limit), seed)
+            for prompt, seed in zip(prompts, seeds, strict=True)
+        ]
+        return self._write_together(jobs, limit, width, settings.temperature, shared=True)
+
+    def answer_together(
+        self,
+        questions: Sequence[Sequence[str]],
+        adapters: Sequence[Adapter | None],
+        *,
+        max_new_tokens: int,
+        width: int = 0,
+    ) -> list[Written]:
+        """Solve equally many questions with each adapter greedily, padded to `width` tokens at least.
+
+        Either every adapter is one, all of one shape, or every one is None (the frozen base). Bits as above.
+        """
+        jobs = [
+            Job(tuple(self._text.solve_prompt(question) for question in asked), adapter)
+            for asked, adapter in zip(questions, adapters, strict=True)
+        ]
+        return self._write_together(jobs, max_new_tokens, width)
 
     def read_samples(self, question: str, samples: Sequence[Tokens]) -> list[Reading]:
         """How the frozen base reads samples, as written for `question`, in order: by one forward pass, in one batch.
@@ -232,26 +300,9 @@ class Learner:
         Not finite where the logits are not. A pair that `unusable` names has no tokens.
         """
 
-        def logits(of: Adapter | None, batches: Sequence[losses.SolutionBatch]) -> list[Tensor]:
-            with self._computing(of) as model, torch.inference_mode():
-                self._total.forward(self._parameters(of), sum(batch.positions_computed for batch in batches))
-                return [divergence.counted_logits(lambda **inputs: model(**inputs).logits, b) for b in batches]
-
-        def read() -> divergence.ReadByBase:
-            places = [place for place, pair in enumerate(pairs) if self.unusable(*pair) is None]
-            parts = (places[i : i + batch_size] for i in range(0, len(places), batch_size))
-            batches = [self._solutions([pairs[place] for place in part]) for part in parts]
-            return divergence.ReadByBase(batches, logits(None, batches), places)
-
         with self._lock:
-            base = self._read_by_base.of((tuple(pairs), batch_size), read)
-            rows: list[tuple[float, ...]] = []
-            for batch, before, after in zip(base.batches, base.logits, logits(adapter, base.batches), strict=True):
-                values: list[float] = divergence.divergences(before, after).tolist()
-                ends = batch.counted.sum(dim=1).long().cumsum(dim=0).tolist()
-                rows += [tuple(values[start:end]) for start, end in zip([0, *ends], ends, strict=False)]
-        by_place = dict(zip(base.places, rows, strict=True))
-        return [by_place.get(place, ()) for place in range(len(pairs))]
+            base = self._as_the_base_reads(pairs, batch_size)
+            return list(base.divergences(self._counted_logits(adapter, base.batches)))
 
     def solve_again(
         self, task: str, begun: Sequence[tuple[int, str]], adapter: Adapter | None, *, count: int, seed: int, limit: int
@@ -289,27 +340,30 @@ class Learner:
         *,
         spectral: bool = False,
         loss_after: bool = False,
+        compared: Sequence[tuple[str, str]] = (),
     ) -> UpdateResult:
         """K weighted steps, phi_{k+1} = phi_k - alpha * grad sum_i w_i l_i(phi_k), from `adapter`.
 
         l_i is the token-mean cross-entropy of sample i's solution given its own solve prompt. Samples of weight 0 are
         left out of the batch. No weight, a step that moves nothing and a non-finite step are outcomes, not errors.
-        `spectral` asks for spectral norms too, `loss_after` for the weighted loss after the last step (one forward
-        pass more). Raises TaskError for a weighted sample that `unusable` names.
+        `spectral` asks for spectral norms too, `loss_after` for the weighted loss after the last step, `compared` for
+        the `divergence` of the state that is left on these pairs: one forward pass more for both, two where the step
+        was projected. Raises TaskError for a weighted sample that `unusable` names.
         """
         weighted = [sample for sample in samples if sample.weight > 0]
         if not weighted:
             return UpdateResult(adapter, UpdateOutcome.NO_WEIGHT, 0)
         with self._computing(adapter):
-            batch, loss = self._objective(weighted, adapter, settings)
-            trace = self._descend(batch, loss, adapter, settings)
+            batch, weights = self._objective(weighted)
+            trace = self._descend(batch, weights, adapter, settings)
             result = step_result(self._base_norms, adapter, trace, settings.max_norm, spectral=spectral)
-            if not (loss_after and trace.finite):
-                return result
-            with torch.no_grad():
-                after = float(loss(trace.parameters))
-            self._total.forward(self._parameters(adapter), batch.positions_computed)
-            return replace(result, loss_after=after)
+            taken = Adapter(adapter.settings, trace.parameters) if loss_after and trace.finite else None
+            base = self._as_the_base_reads(compared) if compared and result.outcome is UpdateOutcome.STEPPED else None
+            own, others = self._read_after(taken, batch, result, base)
+        if own is not None:
+            after = (weights * losses.counted_losses(own, batch, settings.softening)).sum()
+            result = replace(result, loss_after=float(after))
+        return replace(result, divergences=base.divergences(others)) if base is not None else result
 
     def attribute(
         self, samples: Sequence[TrainingSample], adapter: Adapter, settings: UpdateSettings, target: tuple[str, str]
@@ -344,8 +398,11 @@ class Learner:
             return "unreadable"
         return None if self._text.has_room(prompt, len(tokens)) else "too-long"
 
+    def _start(self) -> Adapter:
+        return self.core.adapter if self.core is not None else self.initial_adapter(LoraSettings())
+
     def _sing(self) -> dict[str, str]:
-        start = self.core.adapter if self.core is not None else self.initial_adapter(LoraSettings())
+        start = self._start()
         with self._computing(start) as model:
             return {
                 "canary.prefill": canaries.prefill(model),
@@ -363,22 +420,62 @@ class Learner:
                 torch.set_num_threads(self._threads)
             yield model
 
-    def _objective(
-        self, samples: Sequence[TrainingSample], adapter: Adapter, settings: UpdateSettings
-    ) -> tuple[losses.SolutionBatch, Loss]:
+    @contextmanager
+    def _computing_each(self, groups: Groups | None) -> Iterator[Any]:
+        """As `_computing`, with an adapter for each group of rows; None is the frozen base."""
+        with self._computing(groups.adapters[0] if groups else None) as model:
+            if groups is None:
+                yield model
+                return
+            with self._model.using_each(groups) as grouped:
+                yield grouped
+
+    def _objective(self, samples: Sequence[TrainingSample]) -> tuple[losses.SolutionBatch, Tensor]:
         batch = self._solutions([(sample.question, sample.solution) for sample in samples])
-        weights = torch.tensor([sample.weight for sample in samples])
-        return batch, self._weighted_loss(batch, weights, adapter, settings.softening)
+        return batch, torch.tensor([sample.weight for sample in samples])
 
     def _descend(
-        self, batch: losses.SolutionBatch, loss: Loss, adapter: Adapter, settings: UpdateSettings
+        self, batch: losses.SolutionBatch, weights: Tensor, adapter: Adapter, settings: UpdateSettings
     ) -> InnerTrace:
+        loss = self._weighted_loss(batch, weights, adapter, settings.softening)
         sizes = {name: settings.step_size_of(module_of(name)) for name in adapter.tensors}
         trace = run_inner_loop(loss, dict(adapter.tensors), gradient_descent(sizes), settings.steps)
         for _ in range(len(trace.losses) + (not trace.finite)):
             self._total.forward(self._parameters(adapter), batch.positions_computed)
             self._total.backward(self._parameters(adapter), batch.positions_computed)
         return trace
+
+    def _read_after(
+        self, taken: Adapter | None, batch: losses.SolutionBatch, result: UpdateResult, base: ReadByBase | None
+    ) -> tuple[Tensor | None, list[Tensor]]:
+        """Logits of `batch` by the step as taken, and of what the base read by the state that is left; where both are
+        asked for and are the same weights, in one pass."""
+        others = base.batches if base is not None else []
+        if taken is None:
+            return None, self._counted_logits(result.adapter, others)
+        if result.projection < 1.0:
+            return self._counted_logits(taken, [batch])[0], self._counted_logits(result.adapter, others)
+        own, *found = self._counted_logits(taken, [batch, *others])
+        return own, found
+
+    def _as_the_base_reads(self, pairs: Sequence[tuple[str, str]], batch_size: int = BATCH_SIZE) -> ReadByBase:
+        def read() -> ReadByBase:
+            places = [place for place, pair in enumerate(pairs) if self.unusable(*pair) is None]
+            parts = (places[i : i + batch_size] for i in range(0, len(places), batch_size))
+            batches = [self._solutions([pairs[place] for place in part]) for part in parts]
+            return ReadByBase(batches, self._counted_logits(None, batches), places, len(pairs))
+
+        return self._read_by_base.of((tuple(pairs), batch_size), read)
+
+    def _counted_logits(self, adapter: Adapter | None, batches: Sequence[losses.SolutionBatch]) -> list[Tensor]:
+        """Charged as if padded: what a change costs depends on no machine."""
+        if not batches:
+            return []
+        self._total.forward(self._parameters(adapter), sum(batch.positions_computed for batch in batches))
+        with self._computing(adapter) as model, torch.inference_mode():
+            if self._packs is None:
+                self._packs = packed.keeps_bits(model, self._text.pad_id, self._vocabulary)
+            return packed.counted_logits(model, batches, pack=self._packs)
 
     def _weighted_loss(self, batch: losses.SolutionBatch, weights: Tensor, adapter: Adapter, softening: float) -> Loss:
         """sum_i w_i l_i as a function of the adapter's tensors alone."""
@@ -409,6 +506,27 @@ class Learner:
             rows, computed = decode(model, prompts, self._text.pad_id, choose, self._has_ended, max_new_tokens)
             self._total.forward(self._parameters(adapter), computed)
             self._total.generated(sum(map(len, rows)))
+        return self._generations(prompts, rows, seed)
+
+    def _write_together(
+        self, jobs: Sequence[Job], limit: int, width: int, temperature: float = 1.0, *, shared: bool = False
+    ) -> list[Written]:
+        self._text.check_width(width, limit)
+        for job in jobs:
+            for prompt in job.prompts:
+                self._text.check_room(prompt, limit)
+        batch = together.Together(self._computing_each, self._text.pad_id, self._has_ended, limit, shared, temperature)
+        return [self._written(job, rows) for job, rows in zip(jobs, batch.write(jobs, width), strict=True)]
+
+    def _written(self, job: Job, rows: Sequence[list[int]]) -> Written:
+        """What one job is charged, and its texts."""
+        cost = Meter()
+        cost.forward(self._parameters(job.adapter), together.positions(job, rows))
+        cost.generated(sum(map(len, rows)))
+        self._total.add(cost)
+        return Written(self._generations(job.prompts, rows, job.seed), cost)
+
+    def _generations(self, prompts: Sequence[Tokens], rows: Sequence[list[int]], seed: int | None) -> list[Generation]:
         return [
             Generation(prompt, tuple(row), self._text.decode(row), self._has_ended(row), seed, index, len(prompts))
             for index, (prompt, row) in enumerate(zip(prompts, rows, strict=True))
@@ -416,9 +534,7 @@ class Learner:
 
     def _check_written(self, prompt: Tokens, tokens: Tokens) -> None:
         self._text.check_room(prompt, len(tokens))
-        model: Any = self._model.model
-        vocabulary = model.get_input_embeddings().num_embeddings
-        if not all(0 <= token < vocabulary for token in tokens):
+        if not all(0 <= token < self._vocabulary for token in tokens):
             raise TaskError("a sample holds a token that this model does not have. Use the model that wrote it.")
 
     def _has_ended(self, row: list[int]) -> bool:
@@ -429,6 +545,12 @@ class Learner:
         for prompt, solution in tokens:
             self._text.check_room(prompt, len(solution))
         return losses.solution_batch(tokens, self._text.pad_id)
+
+    @property
+    def _vocabulary(self) -> int:
+        model: Any = self._model.model
+        size: int = model.get_input_embeddings().num_embeddings
+        return size
 
     def _parameters(self, adapter: Adapter | None) -> int:
         added = sum(tensor.numel() for tensor in adapter.tensors.values()) if adapter else 0

@@ -11,8 +11,9 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mass_gov.errors import SettingsError
 from mass_gov.mass.values import Adapter, LoraSettings
@@ -44,6 +46,14 @@ def default_targets(model: nn.Module) -> tuple[str, ...]:
 
 def _is_projection(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+@dataclass
+class Groups:
+    """Which rows of a batch run under which adapter: the first `sizes[0]` under the first, and so on."""
+
+    adapters: Sequence[Adapter]
+    sizes: Sequence[int]
 
 
 class LoraModel:
@@ -111,6 +121,20 @@ class LoraModel:
                 self._peft.base_model.enable_adapter_layers()
                 self.model.requires_grad_(False)  # enabling makes the slots trainable; steps are functional here
 
+    @contextmanager
+    def using_each(self, groups: Groups) -> Iterator[nn.Module]:
+        """The model with adapter i for the i-th of several groups of rows: the frozen base, and beside it for each
+        group the products that PEFT's layer would take. All adapters have one shape."""
+        settings = groups.adapters[0].settings
+        self.attach(settings)
+        with self.using(None) as model, ExitStack() as hooks:
+            for name, layer in self.layers.items():
+                weights = [tuple(one.tensors[part] for part in tensor_names(name)) for one in groups.adapters]
+                module: Any = layer
+                hook = module.register_forward_hook(_adding(weights, groups, settings.alpha / settings.rank))
+                hooks.callback(hook.remove)
+            yield model
+
     def slot_names(self, adapter: Adapter) -> dict[str, str]:
         """Name in a file -> parameter name in `self.model`, for torch.func.functional_call."""
         return {name: _parameter_name(name) for name in adapter.tensors}
@@ -145,6 +169,22 @@ def pairs(adapter: Adapter) -> Iterator[tuple[str, Tensor, Tensor]]:
     for name, tensor in adapter.tensors.items():
         if name.endswith(".lora_A.weight"):
             yield module_of(name), tensor, adapter.tensors[name.replace(".lora_A.", ".lora_B.")]
+
+
+def _adding(weights: Sequence[tuple[Tensor, ...]], groups: Groups, scale: float) -> Any:
+    """A forward hook of a layer: to every group of rows what its (A, B) adds."""
+
+    def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        sizes = list(groups.sizes)
+        parts = []
+        for x, out, (first, second) in zip(
+            torch.split(inputs[0], sizes), torch.split(output, sizes), weights, strict=True
+        ):
+            low = functional.linear(x.to(first.dtype), first)
+            parts.append((out + functional.linear(low, second) * scale).to(out.dtype))
+        return torch.cat(parts)
+
+    return add
 
 
 def _parameter_name(name: str) -> str:

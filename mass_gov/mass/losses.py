@@ -77,3 +77,10 @@ def token_losses(forward: Forward, batch: SolutionBatch, softening: float = 1.0)
 def sample_losses(forward: Forward, batch: SolutionBatch, softening: float = 1.0) -> Tensor:
     """(batch,): the token mean l_i of each sample."""
     return token_losses(forward, batch, softening).sum(dim=1) / batch.counted.sum(dim=1)
+
+
+def counted_losses(logits: Tensor, batch: SolutionBatch, softening: float = 1.0) -> Tensor:
+    """(batch,): what `sample_losses` gives, from the (tokens, vocabulary) logits at the counted targets alone."""
+    counted = batch.counted.bool()
+    losses = functional.cross_entropy(logits / softening, batch.targets[counted], reduction="none")
+    return torch.zeros_like(batch.counted).masked_scatter(counted, losses).sum(dim=1) / batch.counted.sum(dim=1)

@@ -34,3 +34,8 @@ class Meter:
     def generated(self, tokens: int) -> None:
         """Count tokens that the model wrote, stop tokens included."""
         self.generated_tokens += tokens
+
+    def add(self, other: Meter) -> None:
+        """Count what another one counted."""
+        self.flops += other.flops
+        self.generated_tokens += other.generated_tokens

@@ -82,6 +82,14 @@ class Text:
                 f"model's limit of {self._context}. Shorten the task or lower max_new_tokens."
             )
 
+    def check_width(self, width: int, new_tokens: int) -> None:
+        """Raise TaskError where no batch of this model can have been padded to `width` tokens for so many new ones."""
+        if self._context is not None and width + new_tokens > self._context:
+            raise TaskError(
+                f"prompts padded to {width} tokens, and {new_tokens} to write, exceed the model's limit of "
+                f"{self._context}: no batch of it is that wide. Give the width of its widest prompt."
+            )
+
     def _prompt(self, text: str, question: str) -> Tokens:
         if not self.template.chat:
             return self._encode(text, add_special=True, literal=True)

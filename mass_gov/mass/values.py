@@ -178,8 +178,9 @@ class UpdateResult:
     `losses` and `gradient_norms` have one finite entry per step: the weighted loss before that step and the norm of
     its gradient over all adapter parameters. `norms` are those of the step as taken; `projection` is the smallest
     factor by which a module was then scaled back (1.0: none was) and `projected_norms` what came of it. `loss_after` is
-    the weighted loss after the last step as taken, where it was asked for; it may be infinite or NaN. Unless the
-    outcome is `stepped`, `adapter` is the parent's.
+    the weighted loss after the last step as taken, where it was asked for; it may be infinite or NaN. `divergences` are
+    those of `adapter` from the base, token by token of each text, where they were asked for. Unless the outcome is
+    `stepped`, `adapter` is the parent's and diverges by nothing that is known.
     """
 
     adapter: Adapter
@@ -191,3 +192,4 @@ class UpdateResult:
     projection: float = 1.0
     projected_norms: tuple[ModuleNorms, ...] = ()
     loss_after: float | None = None
+    divergences: tuple[tuple[float, ...], ...] | None = None

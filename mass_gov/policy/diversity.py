@@ -60,16 +60,13 @@ def self_bleu(texts: Sequence[str]) -> float | None:
     if len(texts) < 2:
         return None
     counted = [_Counted.of(tokens(text)) for text in texts]
-    values = [_bleu(one, [*counted[:i], *counted[i + 1 :]]) for i, one in enumerate(counted)]
+    largest = [_two_largest([one.orders[place] for one in counted]) for place in range(ORDER)]
+    lengths = Counter(one.length for one in counted)
+    values = [
+        _bleu(one.length, list(map(_matched_beside, one.orders, largest)), lengths - Counter([one.length]))
+        for one in counted
+    ]
     return round(math.fsum(values) / len(values), 12)
-
-
-def bleu(hypothesis: Sequence[str], references: Sequence[Sequence[str]]) -> float:
-    """Sentence BLEU in [0, 1]: Papineni et al., 2002, over the orders that the hypothesis is long enough for.
-
-    The k-th order without a match counts 1 / 2^k matches (smoothing 3 of Chen and Cherry, 2014).
-    """
-    return _bleu(_Counted.of(hypothesis), [_Counted.of(reference) for reference in references])
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +82,44 @@ class _Counted:
         return cls(len(text), tuple(Counter(order) for order in grams))
 
 
-def _bleu(hypothesis: _Counted, references: Sequence[_Counted]) -> float:
-    length, missed, logs = hypothesis.length, 0, list[float]()
+def _bleu(length: int, matches: Sequence[int], lengths: Collection[int]) -> float:
+    """Sentence BLEU in [0, 1] of a text of this length with so many matches by order, and references of these lengths.
+
+    Papineni et al., 2002, over the orders that the text is long enough for; the k-th order without a match counts
+    1 / 2^k matches (smoothing 3 of Chen and Cherry, 2014).
+    """
+    missed, logs = 0, list[float]()
     for place in range(min(ORDER, length)):
-        matched = float(_matched(hypothesis.orders[place], [reference.orders[place] for reference in references]))
+        matched = float(matches[place])
         if matched == 0:
             missed += 1
             matched = 2.0**-missed
         logs.append(math.log(matched / (length - place)))
     if not logs or missed == len(logs):
         return 0.0
-    closest = min((abs(reference.length - length), reference.length) for reference in references)[1]
+    closest = min((abs(other - length), other) for other in lengths)[1]
     brevity = 1.0 if length >= closest else math.exp(1 - closest / length)
     return brevity * math.exp(math.fsum(logs) / len(logs))
 
 
-def _matched(mine: Counter[tuple[str, ...]], theirs: Sequence[Counter[tuple[str, ...]]]) -> int:
-    """How many of the n-grams stand in a reference, each as often as in the one that has it most."""
-    return sum(min(count, max((other[gram] for other in theirs), default=0)) for gram, count in mine.items())
+Two = dict[tuple[str, ...], tuple[int, int]]
+
+
+def _two_largest(texts: Sequence[Counter[tuple[str, ...]]]) -> Two:
+    """How often each n-gram stands in the text that has it most, and in the next one."""
+    found: Two = {}
+    for text in texts:
+        for gram, count in text.items():
+            first, second = found.get(gram, (0, 0))
+            found[gram] = (count, first) if count > first else (first, max(second, count))
+    return found
+
+
+def _matched_beside(mine: Counter[tuple[str, ...]], largest: Two) -> int:
+    """How many of a text's n-grams stand in another of those that `largest` is of, each as often as in the one that has
+    it most."""
+    return sum(
+        min(count, first if count < first else second)
+        for gram, count in mine.items()
+        for first, second in (largest[gram],)
+    )

@@ -26,6 +26,7 @@ Action = Literal[
     "promote",
     "rollback",
     "freeze",
+    "incidents",
     "rebase",
     "subjects",
     "policies",
@@ -69,7 +70,13 @@ PERMISSIONS: dict[Action, Permission] = {
     "replay": _to(
         "auditor", "operator", "admin", means="replay a change or an answer", events=("replay.performed", *_PREPARED)
     ),
-    "export": _to("auditor", "operator", "admin", means="take a copy of the log or of a change"),
+    "export": _to(
+        "auditor",
+        "operator",
+        "admin",
+        means="take a copy of the log, of a change, or a report",
+        events=("export.made",),
+    ),
     "approve": _to("operator", "admin", means="approve a held change", events=("change.approved", *_DECIDED)),
     "reject": _to("operator", "admin", means="reject a held change", events=("change.rejected",)),
     "promote": _to(
@@ -78,6 +85,12 @@ PERMISSIONS: dict[Action, Permission] = {
     "rollback": _to("operator", "admin", means="undo a change", events=("change.rolled_back",)),
     "freeze": _to(
         "operator", "admin", means="stop learning, and let it go on", events=("control.frozen", "control.unfrozen")
+    ),
+    "incidents": _to(
+        "operator",
+        "admin",
+        means="open, update and close incidents",
+        events=("incident.opened", "incident.updated", "incident.closed"),
     ),
     "rebase": _to(
         "operator",

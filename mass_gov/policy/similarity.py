@@ -39,6 +39,8 @@ def normalise(text: str) -> str:
 
 def shown(text: str) -> str:
     """The characters of `text` that a reader sees."""
+    if text.isascii():
+        return text  # it has none of the others
     visible = _INVISIBLE.sub("", text)
     return "".join(letter for letter in visible if unicodedata.category(letter) != "Cf")
 

@@ -15,8 +15,8 @@ import yaml
 from mass_gov.errors import PolicyError
 
 MAX_BYTES = 256 * 1024
-MAX_DEPTH = 8
-"""A policy has three levels."""
+MAX_DEPTH = 12
+"""A policy has three levels, a mapping of clauses eleven."""
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 """Numbers as everybody reads them: YAML 1.1 also has 010 (eight), 1_000, 0x1f and 1:30 (ninety)."""
 _PLAIN_TAGS = frozenset({"str", "int", "float", "bool", "null", "map", "seq"})
@@ -35,7 +35,7 @@ def read_mapping(source: bytes, where: str) -> tuple[dict[str, Any], dict[tuple[
 
 def _compose(source: bytes, where: str) -> yaml.Node:
     if len(source) > MAX_BYTES:
-        raise PolicyError(f"{where}: it has more than the {MAX_BYTES} bytes that a policy may have; shorten it.")
+        raise PolicyError(f"{where}: it has more than the {MAX_BYTES} bytes that such a file may have; shorten it.")
     try:
         text = source.decode("utf-8")
         _refuse_bombs(text, where)
@@ -46,9 +46,9 @@ def _compose(source: bytes, where: str) -> yaml.Node:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark is not None else ""
         problem = getattr(error, "problem", None) or "not YAML"
-        raise PolicyError(f"{where}{line}: {problem}; mend the YAML and run `mass-gov policy check` again.") from None
+        raise PolicyError(f"{where}{line}: {problem}; mend the YAML and try it again.") from None
     if not isinstance(tree, yaml.MappingNode):
-        raise PolicyError(f"{where}: empty or not a mapping; start from `policies/default/v1.yaml`.")
+        raise PolicyError(f"{where}: empty or not a mapping; start from a file that ships, in `policies/`.")
     return tree
 
 
@@ -61,7 +61,9 @@ def _refuse_bombs(text: str, where: str) -> None:
             raise PolicyError(f"{where}, line {line}: anchors and aliases are not accepted; write the value out.")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            raise PolicyError(f"{where}, line {line}: nested too deeply; a policy has three levels.")
+            raise PolicyError(
+                f"{where}, line {line}: nested too deeply; no such file needs more than {MAX_DEPTH} levels."
+            )
 
 
 def _plain(node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], int], where: str) -> Any:
@@ -70,7 +72,7 @@ def _plain(node: yaml.Node, path: tuple[str, ...], lines: dict[tuple[str, ...], 
     lines.setdefault(path, line)
     kind = node.tag.removeprefix("tag:yaml.org,2002:")
     if kind not in _PLAIN_TAGS:
-        raise PolicyError(f"{where}, line {line}: {node.tag} is not accepted in a policy; write a plain value.")
+        raise PolicyError(f"{where}, line {line}: {node.tag} is not accepted here; write a plain value.")
     if kind in ("int", "float") and not _NUMBER.fullmatch(str(node.value)):
         raise PolicyError(f"{where}, line {line}: {node.value!r} is read as another number by some; write it plainly.")
     if isinstance(node, yaml.MappingNode):

@@ -30,6 +30,8 @@ ArtifactRole = Literal[
     "suite",
     "reason",
     "shown",
+    "incident",
+    "clauses",
 ]
 
 
@@ -93,6 +95,20 @@ class SampleContent(Record):
         return self.model_copy(update={"measures": {**(self.measures or {}), name: finite}})
 
 
+class BatchContent(Record):
+    """The batch that a change was computed in.
+
+    What its bits depend on are the two widths; size and place only say with how many others it was computed.
+    """
+
+    size: Count
+    place: Count
+    practise_width: Count
+    """Tokens that the prompt of the practice was padded to."""
+    solve_width: Count
+    """Tokens that the prompt of the answers was padded to."""
+
+
 class SamplesContent(Record):
     """Every sample of one change, the dropped ones included, and the batch they were decoded in."""
 
@@ -104,6 +120,8 @@ class SamplesContent(Record):
     """First what was generated or supplied, then the anchors."""
     anchor_pool: Annotated[Digest | None, Field(exclude_if=not_said)] = None
     """Digest of the pool that anchors were chosen from, or samples compared with; None where nobody asked for it."""
+    batch: Annotated[BatchContent | None, Field(exclude_if=not_said)] = None
+    """The batch that the whole change was computed in; None for one that was computed by itself."""
 
 
 class ModuleStep(Record):
@@ -207,3 +225,10 @@ class ReasonContent(Record):
     """Why a person decided as they did, in their own words."""
 
     text: str
+
+
+class IncidentContent(Record):
+    """What went wrong, in the words of whoever opened the incident."""
+
+    title: str
+    description: str

@@ -17,12 +17,7 @@ from mass_gov.records.change import ChangeBody, Cost, RegressionSummary, Scope
 
 PREDICATE_TYPE = "urn:mass-gov:event:v1"
 
-RESERVED_TYPES: tuple[str, ...] = (
-    "change.submitted",
-    "export.made",
-    "incident.opened",
-    "incident.closed",
-)
+RESERVED_TYPES: tuple[str, ...] = ("change.submitted",)
 """Names that later formats fill; a log that holds one of them needs a newer reader."""
 
 Origin = Annotated[str, Field(pattern=r"^[A-Za-z0-9./_-]{1,200}$")]
@@ -243,6 +238,8 @@ class PrincipalRegistered(Record):
     public_key: PublicKey | None
     """Its own Ed25519 key, by which it signs approvals."""
     policy: Digest
+    tenants: Annotated[tuple[Slug, ...] | None, Field(exclude_if=not_said)] = None
+    """The tenants that it is let into; None for all of them, as everybody was before it could be said."""
 
 
 class TokenIssued(Record):
@@ -371,6 +368,77 @@ class SubjectReleased(Record):
     subject: SubjectHandle
 
 
+class ExportMade(Record):
+    """Somebody took a copy out of the log, and of what it was made."""
+
+    type: Literal["export.made"] = "export.made"
+    kind: Literal["log", "change", "report"]
+    name: Slug
+    """Of a report, which one."""
+    size: Count
+    """How many events of the log it was made of: the head that it names."""
+    content: Digest
+    """SHA-256 of what left; of a report, of its canonical JSON, whatever form it was read in."""
+
+
+class Grade(Record):
+    """How grave an incident is, and by when that has to be reported."""
+
+    severity: Slug
+    """As the mapping file names it."""
+    report_within_days: Count | None
+    """Days from `aware_at`; None where nobody has to be told."""
+    clauses: Digest
+    """SHA-256 of the mapping file that says so (`policies/clauses/`); the file is the artifact `clauses`."""
+
+
+Named = Annotated[tuple[Uuid, ...], Field(max_length=64)]
+NamedEvents = Annotated[tuple[Count, ...], Field(max_length=64)]
+
+
+class IncidentOpened(Record):
+    """Something went wrong, or may have. What, in whose words, is the artifact `incident`."""
+
+    type: Literal["incident.opened"] = "incident.opened"
+    incident_id: Uuid
+    aware_at: Timestamp
+    """When somebody first knew: deadlines run from here."""
+    grade: Grade
+    changes: Named
+    """What it is about. What else is affected follows from the log, and is not said here."""
+    responses: Named
+    events: NamedEvents
+    """Log indices of what raised it: an alarm, a rollback."""
+
+
+class IncidentUpdated(Record):
+    """What became of an open incident. Why, or what was found, is the artifact `reason`."""
+
+    type: Literal["incident.updated"] = "incident.updated"
+    incident_id: Uuid
+    opened: Digest
+    """RFC 6962 leaf hash of its `incident.opened`."""
+    step: Literal["acknowledged", "noted", "regraded", "reported"]
+    grade: Grade | None
+    """Of `regraded` alone: the grade from here on."""
+    reported_at: Timestamp | None
+    """Of `reported` alone: when whoever has to know was told."""
+    changes: Named
+    """What it turned out to be about besides."""
+    responses: Named
+    events: NamedEvents
+
+
+class IncidentClosed(Record):
+    """Nothing is left to do about an incident. Why is the artifact `reason`."""
+
+    type: Literal["incident.closed"] = "incident.closed"
+    incident_id: Uuid
+    opened: Digest
+    """RFC 6962 leaf hash of its `incident.opened`."""
+    outcome: Literal["resolved", "unfounded"]
+
+
 Body = Annotated[
     LogOpened
     | ModelRegistered
@@ -396,7 +464,11 @@ Body = Annotated[
     | ControlUnfrozen
     | PrincipalRegistered
     | TokenIssued
-    | TokenRevoked,
+    | TokenRevoked
+    | ExportMade
+    | IncidentOpened
+    | IncidentUpdated
+    | IncidentClosed,
     Field(discriminator="type"),
 ]
 
@@ -456,6 +528,12 @@ def subjects_of(body: Body) -> tuple[Subject, ...]:  # noqa: PLR0911, PLR0912 - 
             return (Subject(name="policy", sha256=body.policy),)
         case ReplayPerformed():
             return (Subject(name="fingerprint", sha256=body.fingerprint),)
+        case ExportMade():
+            return (Subject(name="export", sha256=body.content),)
+        case IncidentOpened():
+            return (Subject(name="clauses", sha256=body.grade.clauses),)
+        case IncidentUpdated() | IncidentClosed():
+            return (Subject(name="incident", sha256=body.opened),)
         case KeyRotated():
             return (Subject(name="old-key", sha256=body.old_key), Subject(name="new-key", sha256=body.new_key))
         case KeyRevoked():

@@ -7,12 +7,14 @@ state and suite. This step counts and bounds; `mass_gov.policy` judges.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from mass_gov.mass.learner import Learner
+from mass_gov.mass.metering import Meter
 from mass_gov.mass.prompting import parse_answer
+from mass_gov.mass.together import LEAST
 from mass_gov.mass.values import Adapter
 from mass_gov.policy.gate_settings import Gates, MarginGate
 from mass_gov.policy.paired import paired_counts
@@ -61,6 +63,29 @@ class RegressionRunner:
         if self.remembered is not None:
             self.remembered.write(state, self.suite.digest, self.spec, answers)
         return answers
+
+    def ask_together(self, states: Mapping[str, Adapter]) -> dict[str, Meter]:
+        """Ask every case of several states at once, to the bits of asking each; returns what each costs alone.
+
+        Nothing is asked where a batch has fewer cases than keep their bits in company.
+        """
+        cases, size = self.suite.cases, self.spec.batch_size
+        if size < LEAST or 0 < len(cases) % size < LEAST:
+            return {}
+        unknown = [state for state in states if state not in self._known]
+        costs, found = {state: Meter() for state in unknown}, {state: list[str | None]() for state in unknown}
+        for start in range(0, len(cases) if unknown else 0, size):
+            questions = [case.question for case in cases[start : start + size]]
+            written = self.learner.answer_together(
+                [questions] * len(unknown),
+                [states[state] for state in unknown],
+                max_new_tokens=self.spec.max_new_tokens,
+            )
+            for state, one in zip(unknown, written, strict=True):
+                costs[state].add(one.cost)
+                found[state] += [parse_answer(generation.text, self.learner.template) for generation in one.generations]
+        self._known |= {state: tuple(answers) for state, answers in found.items()}
+        return costs
 
     def forget(self, state: str) -> None:
         """Drop a state that will not be asked about again (an instance-scope update)."""

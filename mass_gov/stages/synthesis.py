@@ -13,10 +13,11 @@ from dataclasses import dataclass
 
 from mass_gov.errors import TaskError
 from mass_gov.mass.learner import Learner
+from mass_gov.mass.metering import Meter
 from mass_gov.mass.prompting import ParsedSample, Unparseable, parse_sample
-from mass_gov.mass.values import Adapter, Reading, SamplingSettings
+from mass_gov.mass.values import Adapter, Generation, Reading, SamplingSettings
 from mass_gov.policy.sample_gates.perplexity import PERPLEXITY
-from mass_gov.records.artifacts import SampleContent, SamplesContent
+from mass_gov.records.artifacts import BatchContent, SampleContent, SamplesContent
 from mass_gov.records.settings import SamplingSpec
 
 MAX_FORCED = 64
@@ -31,11 +32,49 @@ class ForcedSample:
 
 
 def synthesise(
-    learner: Learner, question: str, adapter: Adapter | None, seed: int, spec: SamplingSpec
+    learner: Learner,
+    question: str,
+    adapter: Adapter | None,
+    seed: int,
+    spec: SamplingSpec,
+    batch: BatchContent | None = None,
 ) -> SamplesContent:
-    """Let the model write `spec.count` samples for `question`, with the weights of `adapter` (None: the base)."""
+    """Let the model write `spec.count` samples for `question`, with the weights of `adapter` (None: the base).
+
+    With `batch`, as they were written in that batch.
+    """
+    if batch is not None:
+        return synthesise_together(learner, [question], adapter, [seed], spec, [batch])[0][0]
     settings = SamplingSettings(temperature=spec.temperature, max_new_tokens=spec.max_new_tokens)
     written = learner.write_samples(question, adapter, count=spec.count, seed=seed, settings=settings)
+    return _written(learner, written, seed, None)
+
+
+def synthesise_together(
+    learner: Learner,
+    questions: Sequence[str],
+    adapter: Adapter | None,
+    seeds: Sequence[int],
+    spec: SamplingSpec,
+    batches: Sequence[BatchContent],
+) -> list[tuple[SamplesContent, Meter]]:
+    """As `synthesise` for each question with its seed, written at once, with what each costs.
+
+    Arguments:
+        batches: one for each question, of one width.
+    """
+    settings = SamplingSettings(temperature=spec.temperature, max_new_tokens=spec.max_new_tokens)
+    width = batches[0].practise_width
+    found = learner.write_samples_together(
+        questions, adapter, count=spec.count, seeds=seeds, settings=settings, width=width
+    )
+    return [
+        (_written(learner, written.generations, seed, batch), written.cost)
+        for written, seed, batch in zip(found, seeds, batches, strict=True)
+    ]
+
+
+def _written(learner: Learner, written: Sequence[Generation], seed: int, batch: BatchContent | None) -> SamplesContent:
     samples = tuple(
         _content(
             generation.index,
@@ -48,7 +87,7 @@ def synthesise(
         for generation in written
     )
     return SamplesContent(
-        prompt_tokens=written[0].prompt_tokens, batch_size=len(written), forced=False, samples=samples
+        prompt_tokens=written[0].prompt_tokens, batch_size=len(written), forced=False, samples=samples, batch=batch
     )
 
 

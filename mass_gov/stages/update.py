@@ -73,11 +73,13 @@ def take_steps(
         if sample.question is not None and sample.solution is not None and not sample.dropped_by
     ]
     spectral = not set(SPECTRAL).isdisjoint(asked)
-    result = learner.update(training, parent, settings, spectral=spectral, loss_after=LOSS_JUMP in asked)
+    pool = None if set(ANCHORS).isdisjoint(asked) else anchors
+    pairs = [(one.question, one.solution(learner.template.marker)) for one in pool.to_compare()] if pool else []
+    result = learner.update(
+        training, parent, settings, spectral=spectral, loss_after=LOSS_JUMP in asked, compared=pairs
+    )
     files = learner.write_adapter(result.adapter) if result.outcome is LearnerOutcome.STEPPED else None
-    content = _content(result, settings)
-    if files is not None and anchors is not None and not set(ANCHORS).isdisjoint(asked):
-        content = content.model_copy(update=_compared(learner, result.adapter, anchors))
+    content = _content(result, settings, pool)
     measures = () if result.outcome is LearnerOutcome.NO_WEIGHT else update_measures(content, asked)
     return Learned(result.adapter, files, _summary(learner, result, files, parent_state, content), content, measures)
 
@@ -87,16 +89,11 @@ def signed_by(summary: UpdateSummary, key: str) -> UpdateSummary:
     return summary.model_copy(update={"delta_key": key if summary.delta is not None else None})
 
 
-def _compared(learner: Learner, adapter: Adapter, anchors: AnchorPool) -> dict[str, object]:
-    """The divergence from the base at every token of those anchors that can be put to this model."""
-    texts = [(one.question, one.solution(learner.template.marker)) for one in anchors.to_compare()]
-    tokens = [value for text in learner.divergence(texts, adapter) for value in text]
-    return {"anchors": anchors.digest, "divergences": tuple(_finite(value) for value in tokens)}
-
-
-def _content(result: UpdateResult, settings: UpdateSettings) -> UpdateContent:
+def _content(result: UpdateResult, settings: UpdateSettings, pool: AnchorPool | None) -> UpdateContent:
     projected = result.projection < 1.0
     after = result.projected_norms or result.norms
+    texts = result.divergences
+    tokens = None if texts is None else tuple(_finite(value) for text in texts for value in text)
     return UpdateContent(
         losses=result.losses,
         gradient_norms=result.gradient_norms,
@@ -113,6 +110,8 @@ def _content(result: UpdateResult, settings: UpdateSettings) -> UpdateContent:
             for norm, stands in zip(result.norms, after, strict=True)
         ),
         loss_after=_finite(result.loss_after),
+        anchors=pool.digest if pool is not None and tokens is not None else None,
+        divergences=tokens,
     )
 
 

@@ -8,6 +8,7 @@ with the task. Not known here: which kinds are rare (`mass_gov.policy.monitors.r
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from mass_gov.tasks.registry import DOMAINS, AnyDomain, recognise
 from mass_gov.tasks.task import Task
@@ -27,16 +28,26 @@ def practice_kind(task: str, practice: str) -> tuple[str, str | None] | None:
 
     A text that the task's own domain cannot read has no kind, and counts for that domain.
     """
+    return practice_kinds(task, [practice])[0]
+
+
+def practice_kinds(task: str, practices: Sequence[str]) -> list[tuple[str, str | None] | None]:
+    """`practice_kind` of several texts for one task, which is read once."""
     name = recognise(task)
-    if name is not None:
-        one = DOMAINS[name]
-        problem = one.read_practice(one.read(task), practice)
-        if problem is not None:
-            return name, _kind(one, problem)
-    other = recognise(practice)
-    if other is None:
-        return None if name is None else (name, None)
-    return other, _kind(DOMAINS[other], DOMAINS[other].read(practice))
+    if name is None:
+        return [_alone(practice) for practice in practices]
+    one = DOMAINS[name]
+    given = one.read(task)
+    read = [(practice, one.read_practice(given, practice)) for practice in practices]
+    return [
+        (name, _kind(one, problem)) if problem is not None else _alone(practice) or (name, None)
+        for practice, problem in read
+    ]
+
+
+def _alone(practice: str) -> tuple[str, str | None] | None:
+    name = recognise(practice)
+    return None if name is None else (name, _kind(DOMAINS[name], DOMAINS[name].read(practice)))
 
 
 def _kind(one: AnyDomain, problem: object) -> str:

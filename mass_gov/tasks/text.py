@@ -1,4 +1,4 @@
-"""What text may be posed as a task.
+"""What text may be posed as a task, and how long what people write about changes may be.
 
 Rules: a text is refused or kept as it is; the one change is `\\r\\n` to `\\n`, since the line end of the machine that
 wrote a file is not part of the problem. Nothing is folded, trimmed or replaced: what the requester wrote is what the
@@ -16,6 +16,9 @@ from typing import Final
 from mass_gov.errors import TaskError
 
 MAX_TASK_CHARS: Final = 8_000
+MAX_REASON_CHARS: Final = 2_000
+MAX_TITLE_CHARS: Final = 200
+MAX_DESCRIPTION_CHARS: Final = 20_000
 _ALLOWED_CONTROLS: Final = "\n\t"
 
 

@@ -57,6 +57,7 @@ def engines_of(tests: list[str]) -> set[str]:
     return named or server or {"sqlite"}
 
 
+@pytest.mark.slow
 def test_every_test_that_the_page_names_is_collected_on_the_engines_that_it_says(collected: list[str]) -> None:
     assert len(rows()) > 40
     faults = []

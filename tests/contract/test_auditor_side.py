@@ -33,7 +33,20 @@ LEARNER = (
     "math_verify",
     "accelerate",
 )
-SIDE = ("records", "evidence", "policy", "ledger", "cli", "config", "config_data", "errors", "wiring")
+SIDE = (
+    "records",
+    "evidence",
+    "policy",
+    "ledger",
+    "documents",
+    "api",
+    "asgi",
+    "cli",
+    "config",
+    "config_data",
+    "errors",
+    "wiring",
+)
 FLOWS = (
     "audit",
     "erase",

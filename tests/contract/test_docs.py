@@ -10,9 +10,10 @@ import yaml
 from pydantic import BaseModel
 
 from mass_gov.cli.main import command_tree
-from mass_gov.flows import replay, replay_report
+from mass_gov.flows import replay, replay_report, reports
 from mass_gov.ledger.views import Cause, Status
 from mass_gov.policy import decision, load_policy
+from mass_gov.policy.clauses import load_clauses
 from mass_gov.policy.document import PolicyDocument
 from mass_gov.policy.gate_settings import LATER_GATES, Gates
 from mass_gov.policy.metrics import METRICS
@@ -92,6 +93,7 @@ def _steps(docstring: str | None, pattern: str) -> list[str]:
     [
         ("docs/reference/replay.md", replay, r"^ {2}(\(\d\) .+?)$(?=\n {2}\(|\nRules)", 4),
         ("docs/reference/policy.md", decision, r"^ {2}(\d\. .+?)\s*->", 6),
+        ("docs/reference/reports.md", reports, r"^ {4}(\(\d\) .+?)$(?=\n {4}\(|\n\nRules)", 6),
     ],
 )
 def test_a_procedure_reads_the_same_in_prose_and_in_code(page: str, module: Any, pattern: str, count: int) -> None:
@@ -181,6 +183,14 @@ def test_every_command_that_a_page_shows_exists() -> None:
     shown = _shown_commands()
     assert len(shown) > 30
     assert not [f"{page}: {command}: {_fault(command)}" for page, command in shown if _fault(command)]
+
+
+def test_every_command_by_which_a_mapping_has_its_answers_checked_exists() -> None:
+    files = sorted((ROOT / "policies" / "clauses").glob("*.yaml"))
+    specs = [spec for file in files for spec in load_clauses(file.read_bytes()).framework.reports.values()]
+    lines = [line for spec in specs for clause in spec.clauses for line in clause.verify]
+    assert len(lines) > 20
+    assert not [line for line in lines if not line.startswith("mass-gov ") or _fault(line.removeprefix("mass-gov "))]
 
 
 @pytest.mark.parametrize("command", ["levitate", "changes lift X", "verify --hard", "changes list|lift"])

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from mass_gov.cli.main import run
+from tests.fakes.ledger_world import LedgerWorld, shipped_policy
 from tests.fakes.policies import lean_policy
 from tests.fakes.told import Told, tell
 
@@ -55,6 +56,30 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Command:
         return Ran(status, captured.out, captured.err)
 
     return command
+
+
+OneChange = Callable[..., str]
+
+
+@pytest.fixture
+def one_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OneChange:
+    """Make a home with one change of ada's under the default policy, for the command line; nobody is registered."""
+
+    def make(**options: Any) -> str:
+        home = tmp_path / "home"
+        world = LedgerWorld.make(home, shipped_policy("default"))
+        change = world.record("seven", **options)
+        world.close()
+        for name, value in (
+            ("HOME", str(home)),
+            ("DATABASE_URL", f"sqlite:///{home / 'ledger.db'}"),
+            ("TENANT", "acme"),
+            ("DEPLOYMENT", "tutor"),
+        ):
+            monkeypatch.setenv(f"MASS_GOV_{name}", value)
+        return change.change_id
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -35,6 +35,7 @@ def solve(cli: Command, folder: Path) -> Any:
     return cli("solve", "what is 7?", "--model", folder, "--seed", "3", "--json").json
 
 
+@pytest.mark.slow
 def test_the_record_names_what_was_learned_and_another_process_finds_the_same_bits(
     cli: Command, folder: Path, core: Core
 ) -> None:

@@ -114,6 +114,7 @@ def test_a_process_that_computes_natively_does_not_obey_silently(
         assert ran.status == 2 and "before the process starts" in ran.err
 
 
+@pytest.mark.slow
 def test_a_portable_change_is_the_same_in_portable_numerics_and_never_plainly_equal_in_native(
     cli: Command, recorded: Recorded, forced_file: Path
 ) -> None:

@@ -51,6 +51,9 @@ CALLS: dict[str, list[str]] = {
     "policy calibrate": ["--read", str(data_folder("policies") / "calibration.json")],
     "tasks sample": [],
     "tasks domains": [],
+    "incidents open": ["--title", "A wrong sum", "--severity", "serious"],
+    "incidents list": [],
+    "report": ["retention"],
 }
 
 
@@ -60,7 +63,11 @@ ELSEWHERE = (
     "train meta",
     "evaluate",
     # done once only, or with files: test_cli_keys, test_cli_subjects, test_cli_witness, test_restore, test_bundle,
-    # test_cli_principals, test_cli_pointers, test_cli_policies
+    # test_cli_principals, test_cli_pointers, test_cli_policies, test_cli_incidents, test_serving_http
+    "serve",
+    "incidents show",
+    "incidents update",
+    "incidents close",
     "blame",
     "changes rebase",
     "pointers rebase",
@@ -128,6 +135,7 @@ def test_an_answer_without_an_update_is_recorded_and_replays(cli: Command, recor
     assert cli("verify").status == 0
 
 
+@pytest.mark.slow
 def test_training_reports_what_it_made(cli: Command, tmp_path: Path) -> None:
     sizes = ["--steps", "10", "--card-tasks", "2", "--probe-tasks", "1", "--threads", "1"]
     ran = cli("train", "base", "--out", tmp_path / "run", *sizes, "--json")

@@ -9,25 +9,13 @@ from pathlib import Path
 import pytest
 
 from mass_gov import wiring
-from tests.e2e.conftest import Command
-from tests.fakes.ledger_world import LedgerWorld, shipped_policy
+from tests.e2e.conftest import Command, OneChange
 
 
 @pytest.fixture
-def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def held(one_change: OneChange) -> str:
     """A home with a held change of ada's under the default policy; nobody is registered."""
-    home = tmp_path / "home"
-    world = LedgerWorld.make(home, shipped_policy("default"))
-    change = world.record("seven", step_norm=0.7)
-    world.close()
-    for name, value in (
-        ("HOME", str(home)),
-        ("DATABASE_URL", f"sqlite:///{home / 'ledger.db'}"),
-        ("TENANT", "acme"),
-        ("DEPLOYMENT", "tutor"),
-    ):
-        monkeypatch.setenv(f"MASS_GOV_{name}", value)
-    return change.change_id
+    return one_change(step_norm=0.7)
 
 
 def test_from_the_first_admin_on_a_name_alone_is_worth_nothing(

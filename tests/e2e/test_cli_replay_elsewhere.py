@@ -40,6 +40,7 @@ def checked(ran: Ran, parameter: str) -> None:
     elsewhere(ran.status, ran.json, parameter)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
 def test_with_two_threads_it_is_never_equal(cli: Command, told: Told) -> None:
     ran = cli("replay", told.second, "--no-record", "--json")
@@ -49,6 +50,7 @@ def test_with_two_threads_it_is_never_equal(cli: Command, told: Told) -> None:
     assert shown.status in (0, 3) and "torch.threads" in shown.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_threads")
 def test_a_difference_under_two_threads_names_the_threads_the_stage_and_the_tensor(
     cli: Command, told: Told, monkeypatch: pytest.MonkeyPatch
@@ -73,6 +75,7 @@ def test_with_another_attention_it_is_never_equal(cli: Command, told: Told, monk
     checked(cli("replay", told.plain, "--no-record", "--json"), "attention")
 
 
+@pytest.mark.slow
 def test_with_another_cpu_capability_it_is_never_equal(told: Told) -> None:
     command = [sys.executable, "-m", "mass_gov.cli.main", "replay", told.second, "--no-record", "--json"]
     here = torch.backends.cpu.get_cpu_capability()

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from mass_gov import wiring
 from mass_gov.cli import replay_runs
 from mass_gov.config import Settings, load_settings
+from mass_gov.errors import LedgerUnavailableError
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.ledger import Entry
 from mass_gov.wiring import read_ledger
@@ -54,6 +56,18 @@ def test_a_draw_is_repeated_by_its_seed_and_comes_in_the_order_of_the_log(cli: C
     assert names(again) == names(first) == sorted(names(first), key=everything.index) and len(names(first)) == 2
 
 
+def test_where_the_ledger_cannot_be_written_it_says_how_to_replay_without_writing(
+    cli: Command, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any, **__: Any) -> Any:
+        raise LedgerUnavailableError("The ledger is read-only. Make it writable.")
+
+    monkeypatch.setattr(wiring, "open_ledger", refused)  # whoever runs the tests may be root, who may write anywhere
+    ran = cli("replay", told.first, "--from", "delta")
+    assert ran.status == 6 and "--no-record" in ran.err
+    assert cli("replay", told.first, "--from", "delta", *QUIET).status == 0
+
+
 def test_every_one_is_drawn_about_as_often_as_any_other() -> None:
     from mass_gov.flows.replay_targets import Target, draw
 
@@ -88,6 +102,7 @@ def killing(chosen: Settings, start: Any) -> Iterator[Callable[[str], replay_run
 _working = replay_runs.working
 
 
+@pytest.mark.slow
 def test_processes_keep_the_order_and_one_that_is_killed_costs_its_own_change_alone(
     cli: Command, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +119,30 @@ def test_processes_keep_the_order_and_one_that_is_killed_costs_its_own_change_al
         ("replay.performed", name, "local") for name in (told.second, told.plain)
     ]
     assert cli("verify").status == 0
+
+
+@contextmanager
+def interrupting(chosen: Settings, start: Any) -> Iterator[Callable[[str], replay_runs.Row]]:
+    """The real work, but at one change somebody presses Ctrl-C."""
+    with _working(chosen, start) as work:
+
+        def until(target: str) -> replay_runs.Row:
+            if target == os.environ["DOOMED"]:
+                raise KeyboardInterrupt
+            return work(target)
+
+        yield until
+
+
+def test_an_interrupt_keeps_what_was_found_and_says_where_to_go_on(
+    cli: Command, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOOMED", told.second)
+    monkeypatch.setattr(replay_runs, "working", interrupting)
+    ran = cli("replay", "--all", "--from", "delta", *QUIET)
+    assert ran.status == 130 and names(ran) == [told.first] and ran.json["not_reached"] == 2
+    assert "1 of 3 were replayed" in ran.err
+    assert f"--since {place(told, told.second).index}`" in ran.err
 
 
 def test_one_that_is_gone_and_one_that_fails_do_not_stop_the_rest(

@@ -245,6 +245,11 @@ def another_loss(event: Event, _: Told) -> None:
     event.write("update", content)
 
 
+def another_batch(event: Event, _: Told) -> None:
+    batch = {"size": 2, "place": 0, "practise_width": 10**12, "solve_width": 10**12}
+    event.write("samples", event.read("samples") | {"batch": batch})
+
+
 def another_answer(event: Event, _: Told) -> None:
     content = event.read("answer")
     content["parent"]["tokens"][1] ^= 1
@@ -285,6 +290,15 @@ def test_a_lie_that_is_correctly_signed_is_found_and_named(
         assert difference["at"]["case"] in cli("replay", told_once.second, "--no-record").out
     else:
         assert difference["at"] == at and difference["recorded"] != difference["recomputed"]
+
+
+@pytest.mark.parametrize(("start", "stage"), [("scratch", "samples"), ("delta", "answer")])
+def test_a_batch_wider_than_the_model_reads_is_named_and_nothing_of_that_size_is_made(
+    cli: Command, told_once: Told, lies: Callable[[Edit], None], start: str, stage: str
+) -> None:
+    lies(another_batch)
+    ran = cli("replay", told_once.second, "--from", start, "--no-record", "--json")
+    found(ran, stage, "padded to 1000000000000 tokens")
 
 
 def test_a_lie_that_the_rules_refuse_is_found_in_the_log_and_not_passed_over(

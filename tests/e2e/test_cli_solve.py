@@ -136,7 +136,7 @@ def test_a_named_task_is_recalled_and_not_adapted_again(
     again = cli("solve", "3+4", "--id", "mine", *tiny(), "--json").json
     assert again["repeated"] and again["change_id"] == first["change_id"] and again["answer"] == first["answer"]
     other = cli("solve", "3+5", "--id", "mine", *tiny(), "--json")
-    assert other.status == 2 and other.json["error"]["type"] == "TaskError"
+    assert other.status == 2 and other.json["error"]["type"] == "TaskReusedError"
     assert fingerprint_of(own_home) == before
 
 
@@ -186,6 +186,27 @@ def test_a_file_gives_a_line_a_task_and_is_recalled_the_second_time(
     assert [one["change_id"] for one in again] == [known["7+8"], known["3+4"]]
     assert all(one["repeated"] for one in again)
     assert fingerprint_of(own_home) == before
+
+
+@pytest.mark.slow
+def test_a_batch_of_the_shipped_model_keeps_going_and_replays_alone_in_a_fresh_process(
+    cli: Command, own_home: Path, tmp_path: Path
+) -> None:
+    lean(tmp_path)
+    path = tmp_path / "tasks.jsonl"
+    questions = ["max 4 8 1", "☂ is no digit", "max 9 5 2 7"]
+    path.write_text("".join(json.dumps({"question": question}) + "\n" for question in questions))
+    ran = cli("solve", "--file", str(path), "--batch", "3", "--seed", "5", "--json")
+    first, bad, last = (json.loads(line) for line in ran.out.splitlines())
+    assert ran.status == 2 and bad["error"]["type"] == "TaskError"
+    assert None not in (first["delta_digest"], last["delta_digest"])
+    change = last["change_id"]
+    batch = cli("changes", "show", change, "--samples", "--json").json["contents"]["samples"]["batch"]
+    assert (batch["size"], batch["place"]) == (2, 1), "the record names the batch"
+    program = [sys.executable, "-m", "mass_gov.cli.main", "replay", change, "--json"]
+    replayed = subprocess.run(program, capture_output=True, text=True, check=False, env=os.environ)
+    assert json.loads(replayed.stdout)["verdict"] == "equal", replayed.stderr
+    assert cli("solve", "max 1 2", "--batch", "3").status == 2
 
 
 def test_a_file_ends_in_a_table_for_people(
@@ -243,11 +264,11 @@ def test_an_outage_in_the_middle_says_how_far_it_came(
 
     solve, solved = flow.adapt, []
 
-    def failing(request: flow.Request, bench: object) -> flow.Answered:
+    def failing(request: flow.Request, bench: object, *ahead: object) -> flow.Answered:
         if solved:
             raise LedgerUnavailableError("the disk is full. Free some space.")
         solved.append(request)
-        return solve(request, bench)  # type: ignore[arg-type]
+        return solve(request, bench, *ahead)  # type: ignore[arg-type]
 
     monkeypatch.setattr(flow, "adapt", failing)
     ran = cli("solve", "--file", tasks_file([{"question": "3+4"}, {"question": "5+6"}]), *tiny(), "--json")
@@ -257,6 +278,7 @@ def test_an_outage_in_the_middle_says_how_far_it_came(
     assert "1 of 2 tasks are done" in ran.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_file_keeps_what_was_printed_and_continues(
     number: signal.Signals,
@@ -283,6 +305,7 @@ def test_an_interrupted_file_keeps_what_was_printed_and_continues(
     assert [one["repeated"] for one in again] == [True] * len(printed) + [False]
 
 
+@pytest.mark.slow
 def test_a_second_interrupt_abandons_the_task_at_once(
     cli: Command, tiny: Callable[..., list[str]], tasks_file: Callable[[Sequence[object]], Path]
 ) -> None:
@@ -304,6 +327,7 @@ def test_a_second_interrupt_abandons_the_task_at_once(
     assert cli("verify").status == 0
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_error(
     tiny: Callable[..., list[str]], tasks_file: Callable[[Sequence[object]], Path], cli: Command
 ) -> None:

@@ -99,6 +99,8 @@ def weights(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # forty methods; a busy machine takes several times as long
 @pytest.mark.parametrize("name", [*PUBLIC, "mmlu.csv"])
 def test_every_method_runs_on_the_file(
     cli: Command, files: dict[str, Path], model: Path, weights: Path, tmp_path: Path, name: str

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
-from bench.reproduce import RIVAL, Plan, Reproduction, table
+from bench.reproduce import RIVAL, Job, Plan, Reproduction, carry_out, table
 
 SMALLEST = Plan(
     seeds=(0,),
@@ -33,3 +34,35 @@ def test_from_nothing_to_the_table_and_nothing_twice(tmp_path: Path) -> None:
     again = Reproduction(tmp_path, SMALLEST).run()
     assert again["seeds"] == summary["seeds"]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "results").iterdir()} == results
+
+
+def test_a_command_begins_as_soon_as_what_it_needs_is_there_and_no_sooner() -> None:
+    needs = {"base": (), "mass-0": ("base",), "mass-1": ("base",)} | {
+        "rival-0": ("mass-0",),
+        "last": ("mass-1", "rival-0"),
+    }
+    ended: list[str] = []
+    first = threading.Event()
+
+    def run(job: Job) -> None:
+        assert set(job.needs) <= set(ended)
+        if job.name == "mass-1":  # ends only when rival-0, which does not need it, has begun
+            assert first.wait(60)
+        if job.name == "rival-0":
+            first.set()
+        ended.append(job.name)
+
+    carry_out([Job(name, of, tuple) for name, of in needs.items()], run, 2)
+    assert set(ended) == set(needs) and ended[-1] == "last"
+
+
+def test_a_command_that_fails_begins_nothing_more() -> None:
+    begun: list[str] = []
+
+    def run(job: Job) -> None:
+        begun.append(job.name)
+        raise SystemExit("it failed")
+
+    with pytest.raises(SystemExit, match="it failed"):
+        carry_out([Job("one", (), tuple), Job("two", ("one",), tuple), Job("three", (), tuple)], run, 1)
+    assert begun == ["one"]

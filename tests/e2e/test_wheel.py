@@ -103,6 +103,7 @@ def _is_model(name: str) -> bool:
     return name.endswith((".safetensors", "tokenizer.json", "tokenizer_config.json"))
 
 
+@pytest.mark.slow
 def test_solve_and_verify_outside_a_checkout(installed: Installed) -> None:
     where = [sys.executable, "-c", "import mass_gov; print(mass_gov.__file__)"]
     env = os.environ | {"PYTHONPATH": str(installed.site)}
@@ -113,6 +114,7 @@ def test_solve_and_verify_outside_a_checkout(installed: Installed) -> None:
     assert installed.json("verify")["ok"] is True
 
 
+@pytest.mark.slow
 def test_an_auditors_install_verifies_and_lists(installed: Installed) -> None:
     solved = installed.json("solve", "max 2 7", "--id", "for the auditor")
     assert installed.json("verify", learner=False)["ok"] is True

@@ -70,6 +70,8 @@ class LossyLine:
                 if self._armed and b"COMMIT\0" in data:
                     self._lose(client, server, data)
                     break
+                if self._down:
+                    break
                 server.sendall(data)
         _hang_up(client, server)
 

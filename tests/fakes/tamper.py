@@ -121,7 +121,7 @@ def tampering(where: Path | Address) -> Iterator[Thief]:
 
 
 def cells(path: Path) -> list[Cell]:
-    """Every value of every row of every table, the schema's revision included."""
+    """Every value of every row of every table, the schema's revision included; an empty one has no bit to flip."""
     connection = sqlite3.connect(path)
     found = []
     names = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")]
@@ -132,7 +132,7 @@ def cells(path: Path) -> list[Cell]:
         for row in connection.execute(f'SELECT * FROM "{table}"'):
             values = dict(zip(columns, row, strict=True))
             key = tuple((name, values[name]) for name in keys)
-            found += [Cell(table, column, key, values[column]) for column in columns]
+            found += [Cell(table, column, key, values[column]) for column in columns if values[column] not in ("", b"")]
     connection.close()
     return found
 

@@ -15,6 +15,8 @@ from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.flows.adapt import adapt
 from mass_gov.flows.approve import approve
 from mass_gov.flows.audit import verify
+from mass_gov.flows.bundle_export import export_change
+from mass_gov.flows.bundle_verify import verify_bundle
 from mass_gov.flows.exchange import Answered, Request
 from mass_gov.flows.freeze import SYSTEM, unfreeze
 from mass_gov.flows.rebase import rebase
@@ -146,6 +148,9 @@ def test_windows_grow_over_changes_and_an_auditor_finds_them_again(open_bench: O
     assert all(gate.verdict == "pass" for body in bodies for gate in body.gates if gate.level == "window")
     report = verify(bench.ledger)
     assert report.first_wrong is None, report.first_wrong
+    alone = verify_bundle(export_change(bench.ledger, bench.ledger.change(bodies[-1].identity.change_id)).archive)
+    assert alone.first_wrong is None, alone.first_wrong
+    assert any("follow from changes before it" in warning for warning in alone.warnings)
 
 
 def test_each_change_is_asked_its_own_probe_and_no_other_changes(

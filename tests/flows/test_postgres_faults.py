@@ -19,7 +19,7 @@ from tests.fakes.ledger_world import LedgerWorld
 from tests.fakes.tamper import editing
 
 psycopg = pytest.importorskip("psycopg", reason="PostgreSQL is not tested: psycopg is not installed")
-BACKENDS = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename <> current_user"
+BACKENDS = "SELECT pid, state FROM pg_stat_activity WHERE datname = current_database() AND usename <> current_user"
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +91,21 @@ def test_a_connection_lost_between_two_appends_is_replaced_and_nobody_is_refused
     assert check(home) == before + 4
 
 
+def test_a_connection_lost_between_two_reads_is_replaced_and_each_read_sees_what_is_there_by_then(home: Path) -> None:
+    world = LedgerWorld.make(home)
+    before = world.ledger.size
+    with world.ledger.snapshot():
+        pass  # nothing was read, and the next one is to see more all the same
+    world.record("two")
+    assert world.ledger.size == before + 2
+    with editing(home) as superuser:
+        idle = superuser.execute(f"SELECT state FROM ({BACKENDS}) AS others").fetchall()
+        assert {row[0] for row in idle} == {"idle"}, "a snapshot that is left open keeps the server from cleaning up"
+        superuser.execute(f"SELECT pg_terminate_backend(pid) FROM ({BACKENDS}) AS others")
+    assert world.ledger.size == before + 2
+    world.close()
+
+
 @pytest.fixture
 def line(home: Path) -> Iterator[tuple[LedgerWorld, object]]:
     """A world whose connection goes through a line that can break."""
@@ -156,7 +171,7 @@ def test_a_server_that_crashes_in_the_middle_of_an_append_recovers_without_it(ho
 
     def crash() -> None:
         with editing(home) as superuser:
-            pids = [row[0] for row in superuser.execute(BACKENDS).fetchall()]
+            pids = [pid for pid, state in superuser.execute(BACKENDS).fetchall() if state == "idle in transaction"]
         os.kill(pids[0], signal.SIGKILL)  # the server ends all others and recovers from its write-ahead log
 
     trip = at("checkpoint", crash)

@@ -13,6 +13,7 @@ from tests.contract.checkout import ROOT
 pytestmark = pytest.mark.both_engines
 
 
+@pytest.mark.slow
 def test_writers_killed_at_random_leave_every_acknowledged_event_once_in_a_gapless_log(engine: str) -> None:
     command = [sys.executable, "-W", "ignore", "bench/soak.py", "--seconds", "5", "--engines", engine, "--json"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

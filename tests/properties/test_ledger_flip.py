@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import datetime as dt
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from mass_gov.config_data import DEFAULT_CLAUSES
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.evidence.signing import Ed25519Signer
 from mass_gov.flows.audit import VerificationReport, verify
+from mass_gov.flows.clause_files import shipped_clauses
 from mass_gov.flows.erase import hold
+from mass_gov.flows.incidents import close, open_incident, update
 from mass_gov.flows.keys import rotate
 from mass_gov.flows.principals import issue, register, revoke
+from mass_gov.ledger import marks
+from mass_gov.records.artifacts import IncidentContent
+from mass_gov.records.base import timestamp
 from mass_gov.records.events import Actor
 from tests.fakes.ledger_world import BOB, BOTH_SCOPES, SUBJECT, LedgerWorld
 from tests.fakes.tamper import cells, contents, copy_of, flip
@@ -41,13 +48,26 @@ responses response_id index change_id tenant deployment state served subject
 log_keys key purpose public_key from_index to_index revoked_index compromised trusted_size
 subjects subject held_index erased_index
 controls index tenant deployment extent cause monitor frozen_by ended_index
-principals principal index roles scopes public_key
+principals principal index roles scopes public_key tenants
 tokens token_id index principal token_hash issued_at expires_at revoked_index
+events index time reached type tenant deployment actor role change_id terms
+marks term block bits
+incidents incident_id index opened tenant deployment opened_by opened_at aware_at severity due_at acknowledged_index
+incidents reported_index reported_at closed_index outcome
+incident_updates index incident_id step author
 """
 COLUMNS = [(line.split()[0], name) for line in TABLES.strip().splitlines() for name in line.split()[1:]]
 NO_LIMITS = settings(
     max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_stretches() -> Iterator[None]:
+    """So that a few events have bits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(marks, "STRETCH", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +87,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     world.ledger.append([world.freeze()])
     hold(world.ledger, SUBJECT, BOB, "A claim is pending.")
     rotate(world.ledger, "delta", BOB)
+    _close_an_incident(world)
     _say_who_may_act(world)
     world.close()
     return folder
@@ -77,9 +98,19 @@ def _say_who_may_act(world: LedgerWorld) -> None:
     root = Actor(principal="root", role="admin")
     key = Ed25519Signer.generate().public_key
     register(world.ledger, "root", root, roles=["admin"], scopes=["instance"], public_key=key)
-    register(world.ledger, "zoe", root, roles=["operator"], scopes=["deployment"])
+    register(world.ledger, "zoe", root, roles=["operator"], scopes=["deployment"], tenants=["acme"])
     issue(world.ledger, "zoe", root, expires_at=dt.datetime.now(dt.UTC) + dt.timedelta(days=30))
     revoke(world.ledger, issue(world.ledger, "zoe", root).view.token_id, root)
+
+
+def _close_an_incident(world: LedgerWorld) -> None:
+    """An incident that was taken note of, reported and closed."""
+    words = IncidentContent(title="An answer was wrong", description="")
+    view = open_incident(world.ledger, BOB, ("acme", "tutor"), words, "serious", shipped_clauses(DEFAULT_CLAUSES))
+    reported = timestamp(world.ledger.now())
+    update(world.ledger, view.incident_id, BOB, "It is looked at.", acknowledge=True)
+    update(world.ledger, view.incident_id, BOB, "It was told.", reported_at=reported)
+    close(world.ledger, view.incident_id, BOB, "Nothing is left to do.", "resolved")
 
 
 def check(folder: Path) -> VerificationReport:
@@ -115,6 +146,7 @@ def test_a_flipped_bit_in_any_column_is_named(home: Path, tmp_path: Path, table:
     assert table in named
 
 
+@pytest.mark.slow
 @NO_LIMITS
 @given(
     place=st.sampled_from(COLUMNS),
@@ -132,6 +164,7 @@ def test_a_flipped_bit_anywhere_is_named(
     assert place[0] in " ".join(str(fault) for step in report.steps for fault in step.faults)
 
 
+@pytest.mark.slow
 @NO_LIMITS
 @given(share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_of_the_file_is_found_or_touches_no_row(
@@ -157,6 +190,7 @@ def test_a_schema_that_is_not_text_any_more_is_found(home: Path, tmp_path: Path)
     assert check(tmp_path / "home").first_wrong is not None
 
 
+@pytest.mark.slow
 @NO_LIMITS
 @given(which=st.integers(0, 10**6), share=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_a_flipped_bit_of_an_artifact_in_the_file_names_the_artifact(

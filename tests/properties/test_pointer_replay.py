@@ -152,6 +152,7 @@ def assert_same(ledger: Ledger, meaning: Meaning, place: tuple[str, str], change
     assert (ledger.frozen(*place) is not None) == meaning.is_frozen(place)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(LEDGERS))
 def test_200_random_sequences_leave_every_pointer_where_an_independent_replay_of_the_log_puts_it(
     tmp_path: Path, part: int

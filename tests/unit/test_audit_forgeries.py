@@ -299,7 +299,9 @@ def test_times_against_the_order_of_events_are_shown(world: LedgerWorld, events:
     assert len(late) == 2
 
 
-@pytest.mark.parametrize("newer", [{"format": 2}, {"format": 1, "body": {"type": "export.made", "purpose": "audit"}}])
+@pytest.mark.parametrize(
+    "newer", [{"format": 2}, {"format": 1, "body": {"type": "change.submitted", "purpose": "audit"}}]
+)
 def test_an_event_of_a_newer_program_is_no_tampering(
     world: LedgerWorld, events: list[Event], tmp_path: Path, newer: dict[str, Any]
 ) -> None:

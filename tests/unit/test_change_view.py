@@ -10,10 +10,10 @@ from typing import Literal
 import pytest
 from rich.console import Console
 
-from mass_gov.cli.change_contents import Contents, read_contents
-from mass_gov.cli.change_document import change_document
 from mass_gov.cli.change_view import print_change
 from mass_gov.cli.change_why import limit_used
+from mass_gov.documents.changes import change_document
+from mass_gov.documents.contents import Contents, read_contents
 from mass_gov.ledger import ChangeView
 from mass_gov.policy import load_policy
 from mass_gov.records.change import GateResult

@@ -70,6 +70,7 @@ def test_every_gsm8k_gold_is_right_and_one_more_is_wrong(checker: AnswerChecker)
     assert misgraded(checker, [(gold, str(int(gold) + 1)) for gold in golds], Outcome.WRONG) == []
 
 
+@pytest.mark.slow
 def test_every_math500_gold_is_right_and_a_changed_one_is_wrong(checker: AnswerChecker) -> None:
     golds = [task.gold for task in read_math500(public_file("math500_ttrl.json")) if task.gold]
     assert len(golds) == 500

@@ -382,6 +382,7 @@ def {name}(*arguments):
 """
 
 
+@pytest.mark.slow
 def test_every_canonical_solution_is_right_and_the_same_off_by_one_is_wrong(humaneval: list[BenchmarkTask]) -> None:
     def both(task: BenchmarkTask) -> tuple[str, Outcome, Outcome]:
         assert task.tests and task.tests.canonical

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mass_gov.flows.fingerprints import Compared, compare, touches
+from mass_gov.flows.replay_report import conclude
 from mass_gov.mass.fingerprint import PACKAGES, VARIABLES
 from mass_gov.mass.learner import Learner
 
@@ -169,3 +170,12 @@ def test_other_numerics_is_said_and_the_cpu_is_not(found: dict[str, Any]) -> Non
 def test_every_part_says_what_it_touches(found: dict[str, Any]) -> None:
     for name in (*found, *(f"env.{variable}" for variable in VARIABLES)):
         assert name == "format" or touches(name)[1] != "unknown", name
+
+
+def test_of_many_differences_a_replay_names_causes_before_canaries() -> None:
+    recorded: dict[str, object] = {f"canary.{name}": "a" for name in ("decode", "prefill", "step")}
+    recorded |= {f"env.{i}": "1" for i in range(5)}
+    recorded["format"] = 2
+    present = dict.fromkeys(recorded, "b") | {"format": 2, "torch.threads": 2}
+    said = conclude("c", "c", "scratch", (), recorded | {"torch.threads": 1}, present).detail
+    assert "torch.threads (1 recorded, 2 here) and 3 more" in said

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mass_gov.ledger import standing
+from mass_gov.ledger import Ledger, standing
 from mass_gov.records.change import SCOPES
 from tests.fakes.ledger_world import BOTH_SCOPES, LedgerWorld
 
@@ -46,3 +46,15 @@ def test_the_past_is_the_newest_changes_of_the_asked_scopes(world: LedgerWorld) 
     assert past(50, upto=shared[0].index) == [change.index for change in (*own[:3], shared[0])]
     assert past(50, scopes=("deployment",)) == [change.index for change in shared]
     assert past(50, scopes=()) == past(0) == []
+
+
+def test_what_this_process_recorded_is_what_another_reads(world: LedgerWorld) -> None:
+    change = world.record("own")
+    own = world.ledger
+    with Ledger.open(own.address, keys=world.keys, checkpoints=world.folder / "checkpoints") as other:  # reads it
+        for ledger in (own, other):
+            assert [spent.recorded_at for spent in ledger.spending("acme", ledger.size)] == [
+                change.body.identity.recorded_at
+            ]
+        past = [ledger.past("acme", "tutor", limit=5, upto=None, scopes=SCOPES) for ledger in (own, other)]
+        assert past[0] == past[1] and [one.index for one in past[0]] == [change.index]

@@ -47,6 +47,7 @@ def fresh_process(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_fresh_process_gives_the_same_bits(architecture: str, tmp_path: Path) -> None:
     folder = make_model(tmp_path / "model", architecture, layers=3, width=64)

@@ -24,9 +24,9 @@ def test_an_operator_does_not_decide_who_decides(action: str) -> None:
     assert not may("operator", action)  # type: ignore[arg-type]
 
 
-def test_an_auditor_leaves_nothing_but_replays_and_refusals() -> None:
+def test_an_auditor_leaves_nothing_but_replays_exports_and_refusals() -> None:
     left = {event for event in EVENT_TYPES if may_cause("auditor", event)}
-    assert left == {"replay.performed", "access.denied", "model.registered", "suite.registered"}
+    assert left == {"replay.performed", "access.denied", "export.made", "model.registered", "suite.registered"}
 
 
 def test_what_acts_by_itself_neither_approves_nor_learns_nor_lets_anybody_in() -> None:

@@ -173,6 +173,7 @@ def test_unusable_settings_are_refused(bad: dict[str, int]) -> None:
         BaseTrainSettings(**bad)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_the_written_folder_loads_anywhere_and_its_card_has_every_domain(tmp_path: Path) -> None:
     settings = BaseTrainSettings(steps=10, batch=4, threads=1, card_tasks=3, probe_tasks=1, architecture=TINY)
     seen: list[int] = []

@@ -271,8 +271,9 @@ def test_the_log_still_says_who_might_act_and_verifies(world: LedgerWorld, token
     assert report.ok, report.first_wrong
     world.ledger.rebuild()
     assert [one.principal for one in world.ledger.principals()] == ["ada", "bob", "carl"]
-    found = world.ledger.token_by_hash(token_hash(token))
+    found, carl = world.ledger.bearer(token_hash(token))
     assert found is not None and found.principal == "carl"
+    assert carl == world.ledger.principal("carl") and world.ledger.bearer("0" * 64) == (None, None)
     world.close()
     again = Ledger.open(address_of(tmp_path / "home"), keys=world.keys, checkpoints=tmp_path / "home" / "checkpoints")
     assert again.has_principals()

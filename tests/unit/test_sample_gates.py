@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from re import _parser  # type: ignore[attr-defined]
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from mass_gov.errors import IntegrityError
 from mass_gov.policy import Policy
 from mass_gov.policy.judgement import Facts, judge
+from mass_gov.policy.sample_gates import personal_data, secrets
 from mass_gov.policy.sample_weights import real_share_of, weigh
 from mass_gov.policy.samples import judge_samples, let_through, verdicts
 from mass_gov.records.artifacts import SampleContent, SamplesContent
@@ -100,6 +102,12 @@ def test_personal_data_is_dropped_and_not_repeated(part: str) -> None:
     assert detail(judged, "sample.personal_data") == f"e-mail address at {part} 9-31"
     assert one(policy, "9 - 4", "5").dropped_by == ()
     assert one(policy_with({}), **texts).dropped_by == ()
+
+
+def test_no_text_is_too_short_to_be_looked_through_that_could_hold_a_find() -> None:
+    for one in (*personal_data.RECOGNISERS, *secrets.RECOGNISERS):
+        shortest, _ = _parser.parse(one.pattern.pattern, one.pattern.flags).getwidth()
+        assert one.least <= shortest, one.kind
 
 
 def test_secrets_are_dropped_and_not_repeated() -> None:

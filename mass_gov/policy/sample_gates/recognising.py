@@ -27,6 +27,8 @@ class Recogniser:
     kind: str
     pattern: re.Pattern[str]
     check: Check | None = None
+    least: int = 0
+    """Characters that a find has at least: a shorter text is not looked through. Most practice is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ def hits(text: str, recognisers: Sequence[Recogniser]) -> list[Hit]:
     read, found = as_read(text), list[Hit]()
     taken = bytearray(len(read))
     for one in recognisers:
-        for match in one.pattern.finditer(read):
+        for match in one.pattern.finditer(read) if len(read) >= one.least else ():
             start, end = match.span()
             if not any(taken[start:end]) and (one.check is None or one.check(match)):
                 taken[start:end] = b"\1" * (end - start)

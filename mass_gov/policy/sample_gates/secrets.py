@@ -14,6 +14,8 @@ from mass_gov.policy.sample_gates.finding import About, Finding
 from mass_gov.policy.sample_gates.recognising import Recogniser, look
 from mass_gov.records.artifacts import SampleContent
 
+SHORTEST = 15
+"""Characters of the shortest credential but for a password in an address. Most practice is shorter."""
 BITS_MIXED, BITS_HEXADECIMAL = 3.9, 3.0
 """Bits per character. Random base 62 of 24 characters has about 4.2, random hexadecimal of 32 about 3.6."""
 
@@ -42,17 +44,21 @@ def _hexadecimal(match: re.Match[str]) -> bool:
 
 def _token(kind: str, pattern: str) -> Recogniser:
     """A token of known form: it begins and ends at the edge of a run."""
-    return Recogniser(kind, re.compile(rf"(?<![A-Za-z0-9_-]){pattern}(?![A-Za-z0-9_])"))
+    return Recogniser(kind, re.compile(rf"(?<![A-Za-z0-9_-]){pattern}(?![A-Za-z0-9_])"), least=SHORTEST)
 
 
 RECOGNISERS: tuple[Recogniser, ...] = (
-    Recogniser("private key", re.compile(r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY(?: BLOCK)?-----")),
+    Recogniser(
+        "private key", re.compile(r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY(?: BLOCK)?-----"), least=SHORTEST
+    ),
     _token("AWS access key", r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z2-7]{16}"),
     _token("GitHub token", r"(?:gh[pousr]_[A-Za-z0-9]{36,255}|github_pat_[A-Za-z0-9_]{60,255})"),
     _token("GitLab token", r"glpat-[A-Za-z0-9_-]{20,255}"),
     _token("Slack token", r"xox[abeoprs]-[A-Za-z0-9-]{10,255}"),
     Recogniser(
-        "Slack webhook", re.compile(r"hooks\.slack\.com/services/T[A-Z0-9]{6,16}/B[A-Z0-9]{6,16}/[A-Za-z0-9]{16,64}")
+        "Slack webhook",
+        re.compile(r"hooks\.slack\.com/services/T[A-Z0-9]{6,16}/B[A-Z0-9]{6,16}/[A-Za-z0-9]{16,64}"),
+        least=SHORTEST,
     ),
     _token("JSON web token", r"eyJ[A-Za-z0-9_-]{8,4000}\.eyJ[A-Za-z0-9_-]{8,4000}\.[A-Za-z0-9_-]{8,4000}"),
     _token("Google API key", r"AIza[A-Za-z0-9_-]{35}"),
@@ -71,9 +77,15 @@ RECOGNISERS: tuple[Recogniser, ...] = (
             re.I,
         ),
         lambda match: not match["value"].rstrip(".,;!?").isalpha(),
+        least=SHORTEST,
     ),
     Recogniser(
-        "high-entropy hexadecimal", re.compile(r"(?<![A-Za-z0-9_])[0-9A-Fa-f]{32,}(?![A-Za-z0-9_])"), _hexadecimal
+        "high-entropy hexadecimal",
+        re.compile(r"(?<![A-Za-z0-9_])[0-9A-Fa-f]{32,}(?![A-Za-z0-9_])"),
+        _hexadecimal,
+        SHORTEST,
     ),
-    Recogniser("high-entropy text", re.compile(r"(?<![A-Za-z0-9_])[A-Za-z0-9_]{24,}(?![A-Za-z0-9_])"), _chance),
+    Recogniser(
+        "high-entropy text", re.compile(r"(?<![A-Za-z0-9_])[A-Za-z0-9_]{24,}(?![A-Za-z0-9_])"), _chance, SHORTEST
+    ),
 )

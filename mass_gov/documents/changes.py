@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mass_gov.cli.change_contents import Contents
-from mass_gov.cli.change_why import rule_told
+from mass_gov.documents.contents import Contents
+from mass_gov.flows.approve import Decided
 from mass_gov.ledger import ChangeView, ResponseView
+from mass_gov.ledger.marks import domains_of
+from mass_gov.policy import Policy
 from mass_gov.policy.decision import EXPLANATIONS
 from mass_gov.policy.rules import PREFIX as RULE
 from mass_gov.records.artifacts import SamplesContent
+from mass_gov.records.change import GateResult
 
 
 def summary(change: ChangeView) -> dict[str, object]:
@@ -23,6 +26,7 @@ def summary(change: ChangeView) -> dict[str, object]:
         "tenant": body.identity.tenant,
         "deployment": body.identity.deployment,
         "requester": body.identity.requester,
+        "domains": domains_of(body),
         "recorded_at": body.identity.recorded_at,
         "index": change.index,
         "decision": {
@@ -75,6 +79,26 @@ def change_document(
         },
         "sealed": contents.sealed,
     }
+
+
+def decided_document(decided: Decided, shown: str | None) -> dict[str, Any]:
+    """What a person's yes did."""
+    return {
+        "change_id": decided.change.change_id,
+        "status": decided.change.status,
+        "approvals": decided.approvals,
+        "required": decided.required,
+        "self_approved": decided.self_approved,
+        "state_digest": decided.change.body.update.state,
+        "shown": shown,
+    }
+
+
+def rule_told(gate: GateResult, policy: Policy | None) -> str:
+    """What the policy tells people about a rule; where the policy is not at hand, where to read it."""
+    rules = policy.document.rules if policy is not None else ()
+    why = next((rule.why for rule in rules if f"{RULE}{rule.name}" == gate.name), None)
+    return why or "a rule of the policy: `mass-gov policy show`"
 
 
 def _history(change: ChangeView, contents: Contents) -> dict[str, Any]:

@@ -1,0 +1,162 @@
+"""Decisions over HTTP: blind and stale ones are refused, and the same request twice is done once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mass_gov.flows.audit import verify
+from tests.fakes.api_world import ApiWorld, api_world
+from tests.fakes.ledger_world import BOTH_SCOPES
+
+TYPE = "urn:mass-gov:problem:"
+WHY = {"reason": "It was looked at."}
+
+
+@pytest.fixture
+def api(tmp_path: Path) -> Iterator[ApiWorld]:
+    with api_world(tmp_path, BOTH_SCOPES) as made:
+        yield made
+
+
+def held(api: ApiWorld, task: str = "held", **options: str) -> str:
+    """A change that waits for a person."""
+    return api.world.record(task, step_norm=0.7, **options).change_id
+
+
+def looked(api: ApiWorld, change_id: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Headers and body of a decision by somebody who looked."""
+    diff = api.client("bob").get(f"/v1/changes/{change_id}/diff")
+    return {"If-Match": diff.headers["ETag"]}, {**WHY, "shown": diff.json()["shown"]}
+
+
+@pytest.mark.parametrize("tag", [None, "*", ""])
+def test_nobody_decides_without_saying_what_they_saw(api: ApiWorld, tag: str | None) -> None:
+    change_id = held(api)
+    headers = {} if tag is None else {"If-Match": tag}
+    answer = api.client("bob").post(f"/v1/changes/{change_id}:reject", json=WHY, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (428, f"{TYPE}etag-required")
+    assert api.world.ledger.change(change_id).status == "held"
+
+
+def test_nobody_decides_on_what_changed_since(api: ApiWorld) -> None:
+    change_id = held(api)
+    headers, body = looked(api, change_id)
+    api.world.ledger.append([api.world.rejection(api.world.ledger.change(change_id))])
+    answer = api.client("bob").post(f"/v1/changes/{change_id}:approve", json=body, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (412, f"{TYPE}stale")
+
+
+def test_a_pointer_that_moved_makes_an_approval_stale(api: ApiWorld) -> None:
+    change_id = held(api, scope="deployment")
+    headers, body = looked(api, change_id)
+    api.world.promote(api.world.record("other"))
+    answer = api.client("bob").post(f"/v1/changes/{change_id}:approve", json=body, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (412, f"{TYPE}stale")
+    assert api.world.ledger.change(change_id).status == "held"
+
+
+def test_approve_promote_and_roll_back_over_http_verify(api: ApiWorld) -> None:
+    bob, change_id = api.client("bob"), held(api)
+    headers, body = looked(api, change_id)
+    approved = bob.post(f"/v1/changes/{change_id}:approve", json=body, headers=headers)
+    assert approved.status_code == 200, approved.text
+    assert approved.json()["status"] == "applied" and approved.headers["ETag"] != headers["If-Match"]
+    headers, body = looked(api, change_id)
+    assert bob.post(f"/v1/changes/{change_id}:promote", json=body, headers=headers).json()["status"] == "active"
+    pointer = bob.get("/v1/pointers/acme/tutor").json()
+    assert (pointer["change_id"], len(pointer["stack"])) == (change_id, 2)
+    headers, _ = looked(api, change_id)
+    undone = bob.post(f"/v1/changes/{change_id}:rollback", json=WHY, headers=headers).json()
+    assert undone["rolled_back"] == [change_id]
+    causes = [move["cause"] for move in bob.get("/v1/pointers/acme/tutor/history").json()["moves"]]
+    assert causes == ["promotion", "rollback"]
+    assert verify(api.world.ledger).ok
+
+
+def test_the_same_request_twice_is_done_once_and_answered_alike(api: ApiWorld) -> None:
+    bob, change_id = api.client("bob"), held(api)
+    headers, _ = looked(api, change_id)
+    named = headers | {"Idempotency-Key": "a-1"}
+    first, again = (bob.post(f"/v1/changes/{change_id}:reject", json=WHY, headers=named) for _ in range(2))
+    assert (first.status_code, first.content) == (200, again.content) and again.status_code == 200
+    size = api.world.ledger.size
+    other = bob.post(f"/v1/changes/{change_id}:reject", json={"reason": "Another."}, headers=named)
+    assert (other.status_code, other.json()["type"]) == (422, f"{TYPE}key-reused")
+    without = bob.post(f"/v1/changes/{change_id}:reject", json=WHY, headers=headers)
+    assert without.status_code == 412, "without the key it is another request, and stale"
+    assert api.world.ledger.size == size
+
+
+def test_a_key_is_its_principals_own(api: ApiWorld) -> None:
+    change_id = held(api)
+    headers, _ = looked(api, change_id)
+    named = headers | {"Idempotency-Key": "a-1"}
+    assert api.client("bob").post(f"/v1/changes/{change_id}:reject", json=WHY, headers=named).status_code == 200
+    assert api.client("carl").post(f"/v1/changes/{change_id}:reject", json=WHY, headers=named).status_code == 412
+
+
+def test_a_key_outlives_the_server(api: ApiWorld) -> None:
+    from mass_gov.api import Service, create_app
+    from tests.fakes.api_world import PLENTY
+
+    body = {**WHY, "tenant": "acme", "deployment": "tutor"}
+    named = {"Idempotency-Key": "freeze-1"}
+    first = api.client("bob").post("/v1/control:freeze", json=body, headers=named)
+    api.app = create_app(Service.of(api.world.ledger, limits=PLENTY))
+    assert api.client("bob").post("/v1/control:freeze", json=body, headers=named).content == first.content
+    assert first.json()["already"] is False
+
+
+def test_a_claim_that_a_crash_left_behind_is_free_after_a_minute(api: ApiWorld) -> None:
+    import datetime as dt
+
+    replies, now = api.world.ledger.replies, api.world.ledger.now()
+    assert replies.claim("bob", "k", "digest", now) == "claimed"
+    assert replies.claim("bob", "k", "digest", now) == "under way"
+    assert replies.claim("bob", "k", "digest", now + dt.timedelta(minutes=2)) == "claimed"
+
+
+@pytest.mark.parametrize("reason", ["", "   ", "a\x00b", "x" * 2001, None, 7])
+def test_a_reason_is_something_to_read(api: ApiWorld, reason: object) -> None:
+    change_id = held(api)
+    answer = api.client("bob").post(f"/v1/changes/{change_id}:reject", json={"reason": reason})
+    assert (answer.status_code, answer.json()["type"]) == (422, f"{TYPE}invalid")
+
+
+def test_what_may_not_be_decided_says_why(api: ApiWorld) -> None:
+    applied = api.world.record("applied").change_id
+    headers, _ = looked(api, applied)
+    answer = api.client("bob").post(f"/v1/changes/{applied}:reject", json=WHY, headers=headers)
+    assert (answer.status_code, answer.json()["type"]) == (409, f"{TYPE}conflict")
+    assert "promoted or rolled back" in answer.json()["detail"]
+
+
+def test_without_a_learner_a_replay_says_so(api: ApiWorld) -> None:
+    change_id = held(api)
+    answer = api.client("dora").post(f"/v1/changes/{change_id}:replay", json={})
+    assert (answer.status_code, answer.json()["type"]) == (409, f"{TYPE}no-learner")
+
+
+def test_freezing_everything_is_not_for_whoever_sees_one_tenant(api: ApiWorld) -> None:
+    body = {**WHY, "tenant": "elsewhere", "deployment": "tutor", "everywhere": True}
+    assert api.client("zoe").post("/v1/control:freeze", json=body).status_code == 403
+    assert api.client("zoe").post("/v1/control:freeze", json=body | {"everywhere": False}).status_code == 200
+    frozen = api.client("bob").get("/v1/control").json()["freezes"]
+    assert [one["tenant"] for one in frozen] == ["elsewhere"]
+    assert api.client("zoe").post("/v1/control:unfreeze", json=body | {"everywhere": False}).json()["frozen"] is False
+
+
+def test_a_freeze_of_everything_does_not_say_under_which_other_tenant_it_was_made(api: ApiWorld) -> None:
+    body = {**WHY, "tenant": "acme", "deployment": "tutor", "everywhere": True}
+    assert api.client("bob").post("/v1/control:freeze", json=body).json()["freeze"]["tenant"] == "acme"
+    zoe = api.client("zoe")
+    (listed,) = zoe.get("/v1/control").json()["freezes"]
+    shown = zoe.get("/v1/pointers/elsewhere/tutor").json()["freeze"]
+    own = {**WHY, "tenant": "elsewhere", "deployment": "tutor"}
+    still = zoe.post("/v1/control:unfreeze", json=own).json()["still"]
+    for one in (listed, shown, still):
+        assert (one["extent"], one["tenant"], one["deployment"]) == ("everywhere", None, None)
+    assert api.client("bob").post("/v1/control:unfreeze", json=body).status_code == 200
