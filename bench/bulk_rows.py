@@ -1,7 +1,7 @@
 """What the ledger writes of events, for many at once and without asking whether they may: for seeding alone.
 
-Rows are the same as the ledger's own, which whoever opens the ledger with its keys finds out: every one is compared
-with what the log gives. Knows changes, rejections, answers and replays.
+Rows are the same as the ledger's own, which `verify` finds out: every one is compared with what the log gives. At the
+end they are added up as the ledger adds up its own (`add_up`). Knows changes, rejections, answers and replays.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mass_gov.evidence.checkpoint import Checkpoint, sign_checkpoint
 from mass_gov.ledger import Ledger, marks
 from mass_gov.ledger.schema import changes, events, log_checkpoints, responses
 from mass_gov.ledger.schema import marks as table
-from mass_gov.ledger.store import insert_events, load_head
+from mass_gov.ledger.store import insert_events, last_root, load_head
 
 HEAD_EVERY = 4
 """Events to a signed head, about as where changes and answers are appended one after another."""
@@ -113,6 +113,15 @@ class Bulk:
         for key in past:
             del self._bits[key]
             self._there.discard(key)
+
+
+def add_up(ledger: Ledger) -> None:
+    """Store what all rows add up to, so that whoever opens the ledger need not replay its log."""
+    tallies = ledger._tallies()
+    with ledger._database.write() as connection:
+        tally = tallies.begin()
+        tally.add_stored(connection)
+        tallies.store(connection, tally, *last_root(connection))
 
 
 def _put(connection: Connection, into: Any, rows: Sequence[dict[str, Any]]) -> None:

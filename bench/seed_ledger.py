@@ -30,7 +30,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
 
 import seeded  # noqa: E402 - found by the line above
 from backtest import DEFAULT, drawn  # noqa: E402
-from bulk_rows import Bulk  # noqa: E402
+from bulk_rows import Bulk, add_up  # noqa: E402
 from moulds import PLACEHOLDERS, Cast, Caster, Mould, Moulds  # noqa: E402
 
 from mass_gov.evidence.state import state_digest  # noqa: E402
@@ -80,6 +80,7 @@ def seed_ledger(folder: Path, events: int, seed: int, engine: str = "sqlite", cr
             seconds = time.perf_counter() - before
             clock.append(dt.datetime.now(dt.UTC))
             _let_in(world, folder, crowd)
+            add_up(world.ledger)
         finally:
             world.close()
             (folder / "ledger.url").unlink(missing_ok=True)

@@ -31,6 +31,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap, aes_key_wrap
 
 from mass_gov.errors import InputError, KeyUnavailableError, NotFoundError, NotRetainedError, RefusedError
@@ -201,6 +203,12 @@ class KeyStore(SigningKeys):
     def request_commitment(self, data: bytes) -> str:
         """HMAC-SHA256 of `data` under the request key, hex: names a short text without a guessable digest of it."""
         return hmac.new(self._request, data, hashlib.sha256).hexdigest()
+
+    def derived(self, info: str) -> bytes:
+        """A 32-byte key for a purpose of its own: HKDF-SHA256 of the master key, without salt. Secret."""
+        return HKDF(algorithm=hashes.SHA256(), length=KEY_BYTES, salt=None, info=info.encode("ascii")).derive(
+            self._master
+        )
 
     def __repr__(self) -> str:
         return f"KeyStore({str(self.folder)!r})"

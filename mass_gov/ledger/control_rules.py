@@ -12,12 +12,13 @@ Rules:
 
 from __future__ import annotations
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import FrozenError, IntegrityError, PermissionRefusedError, RefusedError, StaleChangeError
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import active_policy
+from mass_gov.ledger.rows import alter, put
 from mass_gov.ledger.schema import controls
 from mass_gov.records.events import ControlFrozen, ControlUnfrozen
 
@@ -41,7 +42,7 @@ def freeze(connection: Connection, entry: Entry, body: ControlFrozen) -> None:
         )
     row = {"tenant": place[0], "deployment": place[1], "extent": body.extent, "cause": body.cause}
     named = {"index": entry.index, "monitor": body.monitor, "frozen_by": entry.predicate.actor.principal}
-    connection.execute(insert(controls), row | named)
+    put(connection, controls, row | named)
 
 
 def unfreeze(connection: Connection, entry: Entry, body: ControlUnfrozen) -> None:
@@ -57,7 +58,7 @@ def unfreeze(connection: Connection, entry: Entry, body: ControlUnfrozen) -> Non
     if standing is None or standing["index"] != body.frozen:
         now = "none is in force there" if standing is None else f"the one in force is event {standing['index']}"
         raise RefusedError(f"The freeze of event {body.frozen} cannot be ended: {now}. Look at what is frozen again.")
-    connection.execute(update(controls).where(controls.c.index == body.frozen).values(ended_index=entry.index))
+    alter(connection, controls, standing, {"ended_index": entry.index})
 
 
 def refuse_frozen(connection: Connection, tenant: str, deployment: str, what: str) -> None:

@@ -1,15 +1,17 @@
 """Whether what readers query follows from the log: asked before anything is signed or served.
 
 Rules: the schema is what the migrations make (a trigger of somebody else's could rewrite rows as they are written), and
-every row of every projection is what a replay of the log gives. One snapshot. Events are believed because the newest
-signed head stands over exactly these leaves; checking each signature of its own would take twice as long and prove no
-more. The whole log is read, so this takes time in proportion to it (decision 0003). `verify` does much more, and names
-every fault; this stops at the first.
+every row of every projection is what a replay of the log gives: because the rows add up to what they did when the last
+event was written (`tally`), or, where no such sum stands, because the log was replayed. One snapshot. Events are
+believed because the newest signed head stands over exactly these leaves; checking each signature of its own would take
+twice as long and prove no more. The whole log is read, so this takes time in proportion to it (decisions 0003 and
+0037). `verify` does much more, and names every fault; this stops at the first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import zip_longest
 
 from sqlalchemy import select
@@ -21,11 +23,32 @@ from mass_gov.evidence.merkle import Frontier, leaf_hash
 from mass_gov.ledger.entries import Entry, predicate_in, read_entry
 from mass_gov.ledger.raw import Replica, in_order, schema_of, wanted_schema
 from mass_gov.ledger.schema import PROJECTIONS, log_checkpoints, log_events
+from mass_gov.ledger.tally import Tallies, Tally
 from mass_gov.records.events import Predicate
 
 
-def check_derived(connection: Connection, origin: str, keys: KeyRing, *, rows: bool = True) -> None:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found to be in order.
+
+    Attributes:
+        size: events of the log.
+        root: its root.
+        tally: what the rows of projections add up to, where that has still to be stored.
+    """
+
+    size: int
+    root: bytes
+    tally: Tally | None
+
+
+def check_derived(
+    connection: Connection, origin: str, keys: KeyRing, tallies: Tallies | None, *, rows: bool = True
+) -> Checked:
     """Check the schema, the newest signed head over all leaves, and unless `rows` is false every projection.
+
+    Arguments:
+        tallies: how rows are added up; None for whoever has no keys, and replays the log.
 
     Raises:
         IntegrityError: the first thing that is not as it should be.
@@ -33,10 +56,18 @@ def check_derived(connection: Connection, origin: str, keys: KeyRing, *, rows: b
     replica = Replica()
     try:
         _check_schema(connection, replica)
-        _check_head(connection, origin, keys)
-        if rows:
-            _replay(connection, replica, keys)
-            _check_rows(connection, replica)
+        size, root = _check_head(connection, origin, keys)
+        if not rows:
+            return Checked(size, root, None)
+        stored = tallies.load(connection, size, root) if tallies is not None else None
+        found = tallies.begin() if tallies is not None else None
+        if found is not None:
+            found.add_stored(connection)
+        if found is not None and stored is not None and stored.total == found.total:
+            return Checked(size, root, None)
+        _replay(connection, replica, keys)
+        _check_rows(connection, replica)
+        return Checked(size, root, found)
     finally:
         replica.close()
 
@@ -56,7 +87,7 @@ def _leaves(connection: Connection) -> Iterator[tuple[int, bytes]]:
     return ((index, bytes(leaf)) for index, leaf in connection.execute(query, execution_options={"yield_per": 256}))
 
 
-def _check_head(connection: Connection, origin: str, keys: KeyRing) -> None:
+def _check_head(connection: Connection, origin: str, keys: KeyRing) -> tuple[int, bytes]:
     frontier = Frontier()
     for _, leaf in _leaves(connection):
         frontier.append(leaf_hash(leaf))
@@ -67,6 +98,7 @@ def _check_head(connection: Connection, origin: str, keys: KeyRing) -> None:
             f"The newest signed head is not that of the log's {frontier.size} events: something was changed, added or "
             "taken away. Nothing is signed above it; run `mass-gov verify`."
         )
+    return head.size, head.root
 
 
 def _replay(connection: Connection, replica: Replica, keys: KeyRing) -> None:

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import datetime as dt
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import IntegrityError, NotFoundError, PermissionRefusedError, RefusedError
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import exists
+from mass_gov.ledger.rows import alter, put
 from mass_gov.ledger.schema import changes, incident_updates, incidents, responses
 from mass_gov.ledger.transitions import same_place
 from mass_gov.records.base import timestamp
@@ -53,7 +54,7 @@ def open_(connection: Connection, entry: Entry, body: IncidentOpened) -> None:
         "opened_at": entry.predicate.time,
         "aware_at": body.aware_at,
     }
-    connection.execute(insert(incidents), row | _graded(body.aware_at, body.grade))
+    put(connection, incidents, row | _graded(body.aware_at, body.grade))
 
 
 def update_(connection: Connection, entry: Entry, body: IncidentUpdated) -> None:
@@ -83,9 +84,9 @@ def update_(connection: Connection, entry: Entry, body: IncidentUpdated) -> None
     if body.grade is not None:
         values |= _graded(row["aware_at"], body.grade)
     if values:
-        connection.execute(update(incidents).where(incidents.c.incident_id == body.incident_id).values(values))
+        alter(connection, incidents, row, values)
     noted = {"index": entry.index, "incident_id": body.incident_id, "step": body.step}
-    connection.execute(insert(incident_updates), noted | {"author": entry.predicate.actor.principal})
+    put(connection, incident_updates, noted | {"author": entry.predicate.actor.principal})
 
 
 def close(connection: Connection, entry: Entry, body: IncidentClosed) -> None:
@@ -94,9 +95,9 @@ def close(connection: Connection, entry: Entry, body: IncidentClosed) -> None:
     Raises:
         PermissionRefusedError, NotFoundError, RefusedError, IntegrityError: as `update_`.
     """
-    _open_row(connection, entry, body)
+    row = _open_row(connection, entry, body)
     closed = {"closed_index": entry.index, "outcome": body.outcome}
-    connection.execute(update(incidents).where(incidents.c.incident_id == body.incident_id).values(closed))
+    alter(connection, incidents, row, closed)
 
 
 def _open_row(connection: Connection, entry: Entry, body: IncidentUpdated | IncidentClosed) -> RowMapping:

@@ -14,11 +14,12 @@ Signatures are not looked at here: an entry that reaches this module is already 
 
 from __future__ import annotations
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import IntegrityError, NotFoundError, PermissionRefusedError, RefusedError, StaleChangeError
 from mass_gov.ledger.entries import Entry
+from mass_gov.ledger.rows import alter, put
 from mass_gov.ledger.schema import log_keys
 from mass_gov.records.events import KeyRevoked, KeyRotated, LogOpened, Purpose
 
@@ -46,7 +47,7 @@ def rotate(connection: Connection, entry: Entry, body: KeyRotated) -> None:
         )
     if _row(connection, body.new_key) is not None:
         raise RefusedError(f"Event {entry.index}: the key {body.new_key[:16]} was used before. Make a new one.")
-    connection.execute(update(log_keys).where(log_keys.c.key == body.old_key).values(to_index=entry.index))
+    alter(connection, log_keys, row, {"to_index": entry.index})
     _add(connection, body.purpose, body.new_key, body.new_public_key, entry.index + 1)
 
 
@@ -76,7 +77,7 @@ def revoke(connection: Connection, entry: Entry, body: KeyRevoked) -> None:
         "compromised": int(body.compromised),
         "trusted_size": body.trusted_size if body.compromised else None,
     }
-    connection.execute(update(log_keys).where(log_keys.c.key == body.key).values(values))
+    alter(connection, log_keys, row, values)
 
 
 def check_delta(connection: Connection, index: int, delta_key: str | None) -> None:
@@ -115,4 +116,4 @@ def _row(connection: Connection, key: str) -> RowMapping | None:
 
 def _add(connection: Connection, purpose: Purpose, key: str, public_key: str, index: int) -> None:
     row = {"key": key, "purpose": purpose, "public_key": public_key, "from_index": index}
-    connection.execute(insert(log_keys), row)
+    put(connection, log_keys, row)

@@ -10,12 +10,13 @@ Opening, in this order:
         before; to write, the key store holds the private keys that the log then says are in use
     (4) the newest checkpoint outside verifies, and the log holds it: as long as it, with the same root
     (5) to write: the schema is what the migrations make, and every row of every projection is what the log gives, so
-        that nobody's edited row decides what is signed or served; `rebuild_first` derives the rows again instead
+        that nobody's edited row decides what is signed or served: they add up to what they did when the last event was
+        written (`tally`), or the log is replayed; `rebuild_first` derives the rows again instead
     (6) to write: the newest signed head stands outside, whatever a crash left there
     (7) to write: no key of an erased subject is in the key store, whatever a back-up of the keys brought back
     (8) to write: a rotation of keys that was broken off is finished or undone, as the log says
 
-Nothing is signed before all of them hold. (5) replays the whole log: see decision 0003 for what that costs. A process
+Nothing is signed before all of them hold. (5) reads the whole log: see decision 0037 for what that costs. A process
 that has seen a longer log than the one it finds at an append refuses too. Nothing here
 knows which engine it is: `Database` does.
 """
@@ -27,6 +28,7 @@ import datetime as dt
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -57,6 +59,7 @@ from mass_gov.ledger.schema import OLDER_REVISIONS, PROJECTIONS, log_events
 from mass_gov.ledger.search import SearchReader
 from mass_gov.ledger.sequencer import Sequencer, Turn
 from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed, load_head, log_end, over_nodes
+from mass_gov.ledger.tally import Tallies, following
 from mass_gov.ledger.writing import Writer
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, LogOpened, Predecessor
@@ -91,6 +94,7 @@ class Ledger(SearchReader):
         self._seen = 0
         self._head: LogHead | None = None
         """Where this process left the log; compared with what stands there before it is used."""
+        self._sums: Tallies | None = None
         self._predecessor: Predecessor | None = None
         self._opened = False
         """Whether it may be written."""
@@ -219,15 +223,20 @@ class Ledger(SearchReader):
         """Drop the projections and derive them from the log again; returns the number of events."""
         with self._lock, self._database.write() as connection:
             keys = self._trusted(connection)
+            self._head = None  # with what it says the rows add up to
             for table in PROJECTIONS:
                 connection.execute(delete(table))
             events = select(log_events.c.index, log_events.c.leaf).order_by(log_events.c.index)
             rows, tail = connection.execute(events.execution_options(yield_per=256)), Tail()
-            for index, leaf in rows:
-                entry = read_entry(index, bytes(leaf), keys)
-                projector.apply(connection, entry)
-                tail.add(connection, entry)
-            return last_root(connection)[0]
+            tally = self._tallies().begin()
+            with following(connection, tally):
+                for index, leaf in rows:
+                    entry = read_entry(index, bytes(leaf), keys)
+                    projector.apply(connection, entry)
+                    tail.add(connection, entry)
+            size, root = last_root(connection)
+            self._tallies().store(connection, tally, size, root)
+            return size
 
     def close(self) -> None:
         """Write down what is only counted, then the newest checkpoint outside, and let go of the file.
@@ -294,7 +303,9 @@ class Ledger(SearchReader):
                 raise self._older(sizes[-1], 0)
             self.origin = f"mass-gov.local/{secrets.token_hex(8)}"
             turn = Turn([self._opening()])
-            note = self._write(connection, load_head(connection), iter([turn]))
+            head = load_head(connection)
+            head.tally = self._tallies().begin()
+            note = self._write(connection, head, iter([turn]))
             turn.outcome()
         self._written(1, note)
 
@@ -319,6 +330,8 @@ class Ledger(SearchReader):
             with self._database.write() as connection:
                 self._trip("begin")
                 head = current_head(connection, known, log_end(connection))
+                if head is not known:
+                    head.tally = self._tallies().load(connection, head.size, head.root)
                 if head.size < self._seen:
                     raise self._older(self._seen, head.size)
                 note = self._write(connection, head, turns)
@@ -326,7 +339,7 @@ class Ledger(SearchReader):
             self._written(head.size, note)
 
     def _write(self, connection: Connection, head: LogHead, turns: Iterator[Turn]) -> bytes:
-        writer = Writer(self._required_keys(), self.origin, self._clock, self._trip)
+        writer = Writer(self._required_keys(), self.origin, self._tallies(), self._clock, self._trip)
         return writer.write(connection, head, turns)
 
     def _written(self, size: int, note: bytes) -> None:
@@ -397,10 +410,21 @@ class Ledger(SearchReader):
         return {purpose: ring.in_use(purpose).keyid for purpose in PURPOSES}
 
     def _check_derived(self, rebuild_first: bool) -> None:
+        tallies = self._tallies() if self.keys is not None else None
         with self._database.read() as connection:
-            check_derived(connection, self.origin, self._trusted(connection), rows=not rebuild_first)
+            checked = check_derived(connection, self.origin, self._trusted(connection), tallies, rows=not rebuild_first)
         if rebuild_first:
             self.rebuild()
+        elif tallies is not None and checked.tally is not None:
+            # What cannot be stored just now is found out again by whoever opens the ledger next.
+            with suppress(LedgerUnavailableError), self._database.write() as connection:
+                if last_root(connection) == (checked.size, checked.root):
+                    tallies.store(connection, checked.tally, checked.size, checked.root)
+
+    def _tallies(self) -> Tallies:
+        if self._sums is None:
+            self._sums = Tallies(self._required_keys(), self.origin)
+        return self._sums
 
     def _bring_outside(self) -> None:
         """A crash may have left the folder outside many appends behind; whoever opens next does not leave it there."""

@@ -54,9 +54,15 @@ class LogWriter(Protocol):
         """Write a sealed artifact."""
 
     def events(
-        self, connection: Connection, events: Sequence[EventRow], nodes: Sequence[Node], head: HeadRow | None = None
+        self,
+        connection: Connection,
+        events: Sequence[EventRow],
+        nodes: Sequence[Node],
+        head: HeadRow | None = None,
+        tally: bytes | None = None,
     ) -> None:
-        """Write events with consecutive indices, the tree nodes that they complete, and the signed head over them."""
+        """Write events with consecutive indices, the tree nodes that they complete, the signed head over them, and
+        what the rows of projections add up to with them (`tally`)."""
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:
         """Write a signed head."""
@@ -100,6 +106,7 @@ class _Rows(_Common):
     _event = 'INSERT INTO log_events ("index", leaf, prev_root, root) VALUES (?, ?, ?, ?)'
     _node = "INSERT INTO log_nodes (level, position, hash) VALUES (?, ?, ?)"
     _head = "INSERT INTO log_checkpoints (size, note) VALUES (?, ?)"
+    _tally = "UPDATE tally SET size = ?, sealed = ?"
     # Made once: building a statement takes longer than running it.
     _checkpoint, _artifact = insert(log_checkpoints), insert(artifacts)
 
@@ -121,13 +128,20 @@ class _Rows(_Common):
         connection.execute(self._artifact, {"digest": digest, "stored": stored})
 
     def events(
-        self, connection: Connection, events: Sequence[EventRow], nodes: Sequence[Node], head: HeadRow | None = None
+        self,
+        connection: Connection,
+        events: Sequence[EventRow],
+        nodes: Sequence[Node],
+        head: HeadRow | None = None,
+        tally: bytes | None = None,
     ) -> None:
         driver = _driver(connection)
         driver.executemany(self._event, events)
         driver.executemany(self._node, nodes)
         if head is not None:
             driver.execute(self._head, head)
+        if tally is not None:
+            driver.execute(self._tally, (events[-1][0] + 1, tally))
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:
         connection.execute(self._checkpoint, {"size": size, "note": note})
@@ -142,6 +156,7 @@ _EVENTS = (
     "SELECT append('{}', '{}', %s, %s::bytea[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[], %s::bytea[], "
     "%s, %s)"
 )
+_TALLIED = f"WITH kept AS (UPDATE tally SET size = %s, sealed = %s) {_EVENTS}"  # noqa: S608 - a constant
 # LIMIT 1 keeps each a look-up by the primary key: left to plan a join, a server without statistics reads whole levels.
 _NODES = (
     'SELECT wanted.level, wanted."position", n.hash '
@@ -193,13 +208,21 @@ class _Calls(_Common):
         self._call(connection, digests=[digest], stored=[stored])
 
     def events(
-        self, connection: Connection, events: Sequence[EventRow], nodes: Sequence[Node], head: HeadRow | None = None
+        self,
+        connection: Connection,
+        events: Sequence[EventRow],
+        nodes: Sequence[Node],
+        head: HeadRow | None = None,
+        tally: bytes | None = None,
     ) -> None:
         size, note = head if head is not None else (None, None)
         indices, leaves, prev_roots, roots = (list(column) for column in zip(*events, strict=True))
         levels, positions, hashes = (list(column) for column in zip(*nodes, strict=True))
         arrays = (*map(_bytea, (leaves, prev_roots, roots)), _bigint(levels), _bigint(positions), _bytea(hashes))
-        cursor_of(connection).execute(_EVENTS, (indices[0], *arrays, size, note))
+        if tally is None:
+            cursor_of(connection).execute(_EVENTS, (indices[0], *arrays, size, note))
+        else:  # along with the others: one round trip
+            cursor_of(connection).execute(_TALLIED, (indices[-1] + 1, tally, indices[0], *arrays, size, note))
         connection.info[LAST] = (indices[-1], roots[-1])  # what a commit is known by, should its answer be lost
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:

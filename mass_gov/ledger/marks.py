@@ -23,6 +23,7 @@ from sqlalchemy.engine import Connection
 
 from mass_gov.ledger.entries import Entry, predicate_in
 from mass_gov.ledger.schema import changes, events, log_events, marks
+from mass_gov.ledger.tally import followed
 from mass_gov.ledger.views import Status
 from mass_gov.policy.measures import KINDS
 from mass_gov.records.change import ChangeBody
@@ -213,6 +214,9 @@ def _fold(connection: Connection, start: int, rows: list[EventRow]) -> None:
         connection.execute(_FROM_JSON, {"rows": json.dumps(rows)})  # row by row it takes twice as long
     else:
         connection.execute(insert(events), rows)
+    if (tally := followed(connection)) is not None:
+        for row in rows:
+            tally.add(events, row)
     changed = any(row["type"] == "change.recorded" for row in rows)
     now = statuses(connection, start, start + STRETCH) if changed else {}
     _write(connection, start // BLOCK, bits_of(rows, now), {})
@@ -222,7 +226,8 @@ def _write(connection: Connection, block: int, added: Mapping[str, int], taken: 
     """Set bits and take others away; a word that is true of nothing has no row."""
     terms = sorted({*added, *taken})
     rows = connection.execute(_FOUND, {"terms": terms, "at": block})
-    there = {str(term): int.from_bytes(bits, "little") for term, bits in rows}
+    stored = {str(term): bytes(bits) for term, bits in rows}
+    there = {term: int.from_bytes(bits, "little") for term, bits in stored.items()}
     now = {term: there.get(term, 0) & ~taken.get(term, 0) | added.get(term, 0) for term in terms}
     made = [{"term": term, "block": block, "bits": to_bytes(now[term])} for term in terms if term not in there]
     changed = [{"of": term, "at": block, "now": to_bytes(now[term])} for term in there if now[term]]
@@ -230,6 +235,12 @@ def _write(connection: Connection, block: int, added: Mapping[str, int], taken: 
     for statement, values in ((insert(marks), made), (_CHANGED, changed), (_GONE, gone)):
         if values:
             connection.execute(statement, values)
+    if (tally := followed(connection)) is not None:
+        for term, bits in stored.items():
+            tally.take(marks, {"term": term, "block": block, "bits": bits})
+        for term in terms:
+            if now[term]:
+                tally.add(marks, {"term": term, "block": block, "bits": to_bytes(now[term])})
 
 
 def to_bytes(bits: int) -> bytes:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import select
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import IntegrityError, PermissionRefusedError, RefusedError, StaleChangeError
@@ -26,6 +26,7 @@ from mass_gov.ledger.control_rules import check_policy_in_force, refuse_frozen
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import pointer_row, registration_index
 from mass_gov.ledger.marks import restate
+from mass_gov.ledger.rows import alter, drop, put
 from mass_gov.ledger.schema import changes, pointer_moves, pointers
 from mass_gov.records.events import ChangeRolledBack, PointerRebased, RegressionPerformed
 
@@ -56,10 +57,9 @@ def rebase(connection: Connection, entry: Entry, body: PointerRebased) -> None:
     _check_models(pointer, body)
     _move(connection, entry, body, pointer)
     active = (changes.c.tenant == place[0]) & (changes.c.deployment == place[1]) & (changes.c.status == "active")
-    retired = connection.execute(select(changes.c.index).where(active)).scalars().all()
-    connection.execute(update(changes).where(active).values(status="retired"))
-    for index in retired:
-        restate(connection, index, "active", "retired")
+    for row in connection.execute(select(changes).where(active)).mappings().all():
+        alter(connection, changes, row, {"status": "retired"})
+        restate(connection, row["index"], "active", "retired")
 
 
 def note_test(connection: Connection, entry: Entry, body: RegressionPerformed) -> None:
@@ -148,8 +148,8 @@ def _move(connection: Connection, entry: Entry, body: PointerRebased, pointer: R
         "to_change": None,
         "base_model": body.to_model,
     }
-    connection.execute(insert(pointer_moves), place | moved)
-    here = (pointers.c.tenant == place["tenant"]) & (pointers.c.deployment == place["deployment"])
-    connection.execute(delete(pointers).where(here))
+    put(connection, pointer_moves, place | moved)
+    if pointer is not None:
+        drop(connection, pointers, pointer)
     now = {"state": body.to_state, "change_id": None, "head_index": entry.index, "base_model": body.to_model}
-    connection.execute(insert(pointers), place | now)
+    put(connection, pointers, place | now)

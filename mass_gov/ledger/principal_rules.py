@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, select
 from sqlalchemy import exists as exists_
 from sqlalchemy.engine import Connection, RowMapping
 
@@ -29,6 +29,7 @@ from mass_gov.evidence.approval import approver_key, verify_approval
 from mass_gov.ledger.control_rules import check_policy_in_force
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import exists
+from mass_gov.ledger.rows import alter, put
 from mass_gov.ledger.schema import principals, tokens
 from mass_gov.policy.permissions import ANYBODY, may_cause
 from mass_gov.records.events import ChangeApproved, ChangeRecorded, PrincipalRegistered, TokenIssued, TokenRevoked
@@ -109,10 +110,10 @@ def register(connection: Connection, entry: Entry, body: PrincipalRegistered) ->
         "public_key": body.public_key,
         "tenants": ",".join(body.tenants) if body.tenants is not None else None,
     }
-    if principal_row(connection, body.principal) is None:
-        connection.execute(insert(principals), {"principal": body.principal, **row})
+    if (before := principal_row(connection, body.principal)) is None:
+        put(connection, principals, {"principal": body.principal, **row})
     else:
-        connection.execute(update(principals).where(principals.c.principal == body.principal).values(row))
+        alter(connection, principals, before, row)
 
 
 def issue(connection: Connection, entry: Entry, body: TokenIssued) -> None:
@@ -131,8 +132,9 @@ def issue(connection: Connection, entry: Entry, body: TokenIssued) -> None:
         raise RefusedError(f"The token {body.token_id} was issued before. Make a new one.")
     if body.expires_at is not None and body.expires_at <= entry.predicate.time:
         raise RefusedError(f"The token {body.token_id} would have expired before it is issued. Give it longer.")
-    connection.execute(
-        insert(tokens),
+    put(
+        connection,
+        tokens,
         {
             "token_id": body.token_id,
             "index": entry.index,
@@ -157,7 +159,7 @@ def revoke(connection: Connection, entry: Entry, body: TokenRevoked) -> None:
         raise NotFoundError(f"There is no token {body.token_id}. `mass-gov tokens list` shows them.")
     if row["revoked_index"] is not None:
         raise RefusedError(f"The token {body.token_id} was revoked by event {row['revoked_index']}.")
-    connection.execute(update(tokens).where(wanted).values(revoked_index=entry.index))
+    alter(connection, tokens, row, {"revoked_index": entry.index})
 
 
 def check_approval(connection: Connection, entry: Entry, body: ChangeApproved) -> None:

@@ -22,7 +22,6 @@ This module does not know signatures, hashes or artifacts: an entry that reaches
 
 from __future__ import annotations
 
-from sqlalchemy import insert
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import IntegrityError, NotFoundError, RefusedError, StaleChangeError
@@ -50,6 +49,7 @@ from mass_gov.ledger.lookups import (
     registered_name,
     registration_index,
 )
+from mass_gov.ledger.rows import put
 from mass_gov.ledger.schema import changes, responses
 from mass_gov.policy import consistent
 from mass_gov.records.change import ChangeBody
@@ -187,8 +187,9 @@ def _record(connection: Connection, entry: Entry, change: ChangeBody) -> None:
     _check_states(change)
     _check_fresh(connection, change)
     _check_parents(connection, change)
-    connection.execute(
-        insert(changes),
+    put(
+        connection,
+        changes,
         {
             "change_id": identity.change_id,
             "index": entry.index,
@@ -302,7 +303,7 @@ def _serve(connection: Connection, entry: Entry, body: ResponseServed) -> None:
         _check_behind(connection, entry, body, body.change_id or "")
     place = {"index": entry.index, "tenant": entry.predicate.tenant, "deployment": entry.predicate.deployment}
     document = body.document() | place | {"subject": body.unadapted.subject if body.unadapted is not None else None}
-    connection.execute(insert(responses), {column.name: document[column.name] for column in responses.columns})
+    put(connection, responses, {column.name: document[column.name] for column in responses.columns})
 
 
 def _check_behind(connection: Connection, entry: Entry, body: ResponseServed, change_id: str) -> None:

@@ -16,13 +16,13 @@ This module does not know changes.
 
 from __future__ import annotations
 
-from sqlalchemy import insert
 from sqlalchemy.engine import Connection
 
 from mass_gov.errors import IntegrityError, PermissionRefusedError, RefusedError, StaleChangeError
 from mass_gov.evidence.keystore import SYSTEM_SUBJECT
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import active_policy, exists, proposers
+from mass_gov.ledger.rows import put
 from mass_gov.ledger.schema import registrations
 from mass_gov.records.events import (
     AccessDenied,
@@ -160,7 +160,7 @@ def check_replay(entry: Entry, body: ReplayPerformed) -> None:
 
 def _register(connection: Connection, entry: Entry, kind: str, digest: str, name: str) -> None:
     row = {"index": entry.index, "kind": kind, "digest": digest, "name": name}
-    connection.execute(insert(registrations), row)
+    put(connection, registrations, row)
 
 
 def _short(digest: str | None) -> str:

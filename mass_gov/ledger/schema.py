@@ -4,8 +4,8 @@ Two kinds of table, and the difference is the whole design:
 
 - **the log** (`log_events log_nodes log_checkpoints artifacts`): append-only by trigger, proven by signatures and
   hashes, never rebuilt. Whatever is not in these four tables and the key store can be lost without loss, but for
-  refusals that were counted and not logged yet (`denials`) and answers that could be given again (`replies`), which
-  are neither of the two kinds.
+  refusals that were counted and not logged yet (`denials`), answers that could be given again (`replies`) and what the
+  projections add up to (`tally`), which are neither of the two kinds.
 - **projections** (the rest): what readers query. Every column is derived from the log by `projector`, so they can be
   dropped and rebuilt, and `verify` compares them row by row.
 
@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Table, Text
 
-SCHEMA_HEAD = "0007"
+SCHEMA_HEAD = "0008"
 """Newest revision in `migrations/versions/`: what this program reads and writes."""
-OLDER_REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
+OLDER_REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006", "0007")
 """What this program brings up to the newest when it opens a ledger to write."""
 
 POSTGRES_SCHEMA = "mass_gov"
@@ -261,6 +261,13 @@ denials = Table(
     Column("count", _INT, nullable=False),  # refusals that no event has summed up yet
     Column("logged_at", Text, nullable=False),  # when an event last summed some up, or was about to
 )
+tally = Table(
+    "tally",
+    metadata,
+    Column("one", _INT, primary_key=True, autoincrement=False),  # 1: there is one row
+    Column("size", _INT, nullable=False),  # of the log when the rows of projections added up to it
+    Column("sealed", LargeBinary, nullable=False),  # the sum (`ledger.tally`)
+)
 
 LOG_TABLES = (log_events, log_nodes, log_checkpoints, artifacts)
 PROJECTIONS = (
@@ -280,5 +287,6 @@ PROJECTIONS = (
     incidents,
     incident_updates,
 )
-COUNTERS = (denials, replies)
-"""Neither log nor projection: what is counted goes into the log later, and an answer is given again for a day."""
+BESIDE = (denials, replies, tally)
+"""Neither log nor projection: what is counted goes into the log later, an answer is given again for a day, and a sum
+spares whoever opens the ledger a replay."""

@@ -18,6 +18,7 @@ from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.log_writer import EventRow, LogEnd, log_writer
 from mass_gov.ledger.marks import Tail
 from mass_gov.ledger.schema import log_checkpoints, log_events
+from mass_gov.ledger.tally import Tally
 
 Result = TypeVar("Result")
 
@@ -31,12 +32,14 @@ class LogHead:
 
     Attributes:
         keys: which keys sign the next event, key id by purpose; None where the log has to be asked.
+        tally: what the rows of projections add up to; None where nobody knows.
     """
 
     frontier: Frontier
     root: bytes
     tail: Tail = field(default_factory=Tail)
     keys: dict[str, str] | None = None
+    tally: Tally | None = None
 
     @property
     def size(self) -> int:
@@ -123,12 +126,17 @@ def insert_event(connection: Connection, entry: Entry, head: LogHead) -> None:
 
 
 def insert_events(
-    connection: Connection, entries: Sequence[Entry], head: LogHead, sign: Callable[[], bytes] | None = None
+    connection: Connection,
+    entries: Sequence[Entry],
+    head: LogHead,
+    sign: Callable[[], bytes] | None = None,
+    seal: Callable[[], bytes | None] | None = None,
 ) -> bytes:
     """Write events in their order, the tree nodes and the stretches that they complete, and move `head` behind them.
 
     Arguments:
         sign: signs the head once it has moved; its note is written along, and returned.
+        seal: gives the tally as it is stored, once everything has been counted; it is written along.
     """
     rows: list[EventRow] = []
     nodes: list[Node] = []
@@ -138,7 +146,8 @@ def insert_events(
         rows.append((entry.index, entry.leaf, before, head.root))
         head.tail.add(connection, entry)
     note = sign() if sign is not None else b""
-    log_writer(connection).events(connection, rows, nodes, (head.size, note) if sign is not None else None)
+    sealed = seal() if seal is not None else None
+    log_writer(connection).events(connection, rows, nodes, (head.size, note) if sign is not None else None, sealed)
     return note
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import select
 from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.sql import ColumnElement
 
@@ -24,6 +24,7 @@ from mass_gov.errors import PermissionRefusedError, RefusedError, StaleChangeErr
 from mass_gov.evidence.keystore import SYSTEM_SUBJECT
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import move_row
+from mass_gov.ledger.rows import alter, put
 from mass_gov.ledger.schema import changes, pointer_moves, subjects
 from mass_gov.records.events import SubjectErased, SubjectHeld, SubjectReleased
 
@@ -42,7 +43,7 @@ def hold(connection: Connection, entry: Entry, body: SubjectHeld) -> None:
     if row["erased_index"] is not None or row["held_index"] is not None:
         why = "was erased" if row["erased_index"] is not None else "is held already"
         raise RefusedError(f"The subject {body.subject} {why}. `mass-gov subjects list` shows where each stands.")
-    _set(connection, body.subject, held_index=entry.index)
+    alter(connection, subjects, row, {"held_index": entry.index})
 
 
 def release(connection: Connection, entry: Entry, body: SubjectReleased) -> None:
@@ -53,9 +54,10 @@ def release(connection: Connection, entry: Entry, body: SubjectReleased) -> None
         RefusedError: there is none.
     """
     _check_actor(entry)
-    if _row(connection, body.subject)["held_index"] is None:
+    row = _row(connection, body.subject)
+    if row["held_index"] is None:
         raise RefusedError(f"There is no legal hold on {body.subject}. `mass-gov subjects list` shows them.")
-    _set(connection, body.subject, held_index=None)
+    alter(connection, subjects, row, {"held_index": None})
 
 
 def erase(connection: Connection, entry: Entry, body: SubjectErased) -> None:
@@ -91,7 +93,7 @@ def erase(connection: Connection, entry: Entry, body: SubjectErased) -> None:
             f"The erasure of {body.subject} counts {body.deltas} deltas and {body.rolled_back} rolled back, and there "
             f"are {counted[0]} and {counted[1]}. Run it again."
         )
-    _set(connection, body.subject, erased_index=entry.index)
+    alter(connection, subjects, row, {"erased_index": entry.index})
 
 
 def refuse_erased(connection: Connection, subject: str, what: str) -> None:
@@ -189,10 +191,6 @@ def _row(connection: Connection, subject: str) -> RowMapping:
         raise RefusedError(f"{subject} is the system's own subject and nobody's data. Name another subject.")
     row = subject_row(connection, subject)
     if row is None:
-        connection.execute(insert(subjects), {"subject": subject})
+        put(connection, subjects, {"subject": subject})
         return _row(connection, subject)
     return row
-
-
-def _set(connection: Connection, subject: str, **values: int | None) -> None:
-    connection.execute(update(subjects).where(subjects.c.subject == subject).values(values))

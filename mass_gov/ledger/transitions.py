@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, insert, update
 from sqlalchemy.engine import Connection, RowMapping
 
 from mass_gov.errors import DependentsError, IntegrityError, RefusedError, StaleChangeError
@@ -30,6 +29,7 @@ from mass_gov.ledger.control_rules import refuse_frozen
 from mass_gov.ledger.entries import Entry
 from mass_gov.ledger.lookups import affected_responses, approvers, change_row, later_active, move_row, pointer_row
 from mass_gov.ledger.pointer_rules import settle_regressions
+from mass_gov.ledger.rows import alter, drop, put
 from mass_gov.ledger.schema import approvals, changes, pointer_moves, pointers
 from mass_gov.records.change import Identity
 from mass_gov.records.events import (
@@ -66,8 +66,9 @@ def approve(connection: Connection, entry: Entry, body: ChangeApproved) -> None:
     principal_rules.check_approval(connection, entry, body)
     approver = entry.predicate.actor.principal
     _check_count(row, body, approver, approvers(connection, body.change_id, body.meaning))
-    connection.execute(
-        insert(approvals),
+    put(
+        connection,
+        approvals,
         {
             "index": entry.index,
             "change_id": body.change_id,
@@ -102,7 +103,8 @@ def activate(connection: Connection, entry: Entry, body: ChangeActivated) -> Non
     _check_not_stale(row, pointer)
     _check_swap(row, pointer, body, to_state=row["state"])
     before = pointer["change_id"] if pointer else None
-    _move(connection, entry, body, row, body.cause, before, row["change_id"] if row["delta"] else before)
+    after = row["change_id"] if row["delta"] else before
+    _move(connection, entry, body, row, pointer, body.cause, before, after)
     _set(connection, row, status="active", activation_index=entry.index)
 
 
@@ -220,7 +222,7 @@ def _row_of(connection: Connection, entry: Entry, change_id: str) -> RowMapping:
 
 
 def _set(connection: Connection, row: RowMapping, **values: str | int) -> None:
-    connection.execute(update(changes).where(changes.c.change_id == row["change_id"]).values(**values))
+    alter(connection, changes, row, values)
     marks.restate(connection, row["index"], row["status"], str(values["status"]))
 
 
@@ -303,8 +305,9 @@ def _move_back(connection: Connection, entry: Entry, body: ChangeRolledBack, row
     activation = move_row(connection, row["activation_index"])
     if activation is None:
         raise IntegrityError(f"The activation of {row['change_id']} is missing. Run `mass-gov verify`.")
-    _check_swap(row, pointer_row(connection, row["tenant"], row["deployment"]), body, activation["from_state"])
-    _move(connection, entry, body, row, "rollback", activation["to_change"], activation["from_change"])
+    pointer = pointer_row(connection, row["tenant"], row["deployment"])
+    _check_swap(row, pointer, body, activation["from_state"])
+    _move(connection, entry, body, row, pointer, "rollback", activation["to_change"], activation["from_change"])
 
 
 def _move(
@@ -312,6 +315,7 @@ def _move(
     entry: Entry,
     body: ChangeActivated | ChangeRolledBack,
     row: RowMapping,
+    pointer: RowMapping | None,
     cause: str,
     from_change: str | None,
     to_change: str | None,
@@ -328,16 +332,16 @@ def _move(
         "to_change": to_change,
         "base_model": row["base_model"],
     }
-    connection.execute(insert(pointer_moves), place | moved)
-    wanted = (pointers.c.tenant == row["tenant"]) & (pointers.c.deployment == row["deployment"])
-    connection.execute(delete(pointers).where(wanted))
+    put(connection, pointer_moves, place | moved)
+    if pointer is not None:
+        drop(connection, pointers, pointer)
     now = {
         "state": body.to_state,
         "change_id": to_change,
         "head_index": entry.index,
         "base_model": row["base_model"],
     }
-    connection.execute(insert(pointers), place | now)
+    put(connection, pointers, place | now)
 
 
 def _head(index: int | None) -> str:

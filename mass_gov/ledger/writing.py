@@ -33,13 +33,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from mass_gov.errors import StaleChangeError
 from mass_gov.evidence.checkpoint import Checkpoint, sign_checkpoint
 from mass_gov.evidence.keystore import KeyStore
-from mass_gov.evidence.sealing import Binding, Reference, seal
+from mass_gov.evidence.sealing import Binding, Reference
+from mass_gov.evidence.sealing import seal as seal_artifact
 from mass_gov.ledger import projector, transitions
 from mass_gov.ledger.entries import Entry, make_entry
 from mass_gov.ledger.key_use import bring_signers_up, event_signers, head_signers, refuse_after_rotation
 from mass_gov.ledger.log_writer import log_writer
 from mass_gov.ledger.sequencer import Turn
 from mass_gov.ledger.store import LogHead, insert_artifact, insert_events, keys_in_use
+from mass_gov.ledger.tally import Tallies, followed, following
 from mass_gov.records.artifacts import ArtifactRef
 from mass_gov.records.base import timestamp
 from mass_gov.records.drafts import ArtifactDraft, EventDraft
@@ -64,6 +66,7 @@ class Writer:
 
     keys: KeyStore
     origin: str
+    tallies: Tallies
     clock: Callable[[], dt.datetime]
     trip: Callable[[str], None]
 
@@ -76,6 +79,10 @@ class Writer:
             MassGovError: the first turn is refused: the caller rolls back, and no other turn was taken.
             SQLAlchemyError: the database failed, and the caller rolls everything back.
         """
+        with following(connection, head.tally):
+            return self._write(connection, head, turns)
+
+    def _write(self, connection: Connection, head: LogHead, turns: Iterable[Turn]) -> bytes:
         signing = bring_signers_up(keys_in_use(connection, head), self.keys)
         written: list[Entry] = []
         marked = False
@@ -95,14 +102,18 @@ class Writer:
         def sign() -> bytes:
             return sign_checkpoint(Checkpoint(self.origin, head.size, head.root), *signers)
 
-        note = insert_events(connection, written, head, sign)
+        def seal() -> bytes | None:
+            return self.tallies.sealed(head.tally, head.size, head.root) if head.tally is not None else None
+
+        note = insert_events(connection, written, head, sign, seal)
         self.trip("events")
         self.trip("checkpoint")
         return note
 
     def _join(self, connection: Connection, start: int, turn: Turn, again: bool) -> None:
         """Write another turn into the same transaction; what a rule refuses to it is undone alone."""
-        log = log_writer(connection)
+        log, tally = log_writer(connection), followed(connection)
+        before = tally.total if tally is not None else 0
         log.mark(connection, again)
         try:
             turn.entries = self._entries(connection, start, turn.drafts)
@@ -110,6 +121,8 @@ class Writer:
             raise  # no rule said so: whether the others can still be written is not known
         except Exception as error:  # whatever is wrong with one caller's drafts is nobody else's
             log.undo(connection)
+            if tally is not None:
+                tally.total = before
             turn.refuse(error)
 
     def _entries(self, connection: Connection, start: int, drafts: Sequence[EventDraft]) -> list[Entry]:
@@ -157,7 +170,7 @@ class Writer:
         older = artifact.older
         reference = Reference(older.change_id, older.stored, older.plaintext) if older is not None else None
         binding = Binding(draft.tenant, bound_to, artifact.role, artifact.index)
-        sealed = seal(artifact.plaintext, key, binding, reference)
+        sealed = seal_artifact(artifact.plaintext, key, binding, reference)
         insert_artifact(connection, sealed.digest, sealed.stored)
         return ArtifactRef(
             role=artifact.role,

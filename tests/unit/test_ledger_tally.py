@@ -1,0 +1,209 @@
+"""Opening: the log is replayed where the rows do not add up to what was stored with the last event, and only there."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mass_gov.errors import IntegrityError, RefusedError
+from mass_gov.evidence.keystore import KeyStore
+from mass_gov.flows.log_export import export_log
+from mass_gov.flows.restore import bring_up_to_date
+from mass_gov.ledger import Ledger, derived, marks
+from mass_gov.ledger.schema import PROJECTIONS
+from mass_gov.records.events import Actor, ModelRegistered, SuiteRegistered
+from tests.fakes.engines import address_of, copy_home, copy_ledger
+from tests.fakes.every_table import fill_every_table
+from tests.fakes.ledger_world import BOB, BOTH_SCOPES, SUITE, TEMPLATE, LedgerWorld, digest
+from tests.fakes.tamper import editing, tampering
+
+pytestmark = pytest.mark.both_engines
+
+ROOT = Actor(principal="root", role="admin")
+"""Whom a filled ledger knows."""
+
+
+@pytest.fixture(autouse=True)
+def short_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a few events have bits."""
+    monkeypatch.setattr(marks, "STRETCH", 2)
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One item for each replay of a log by whoever opens a ledger."""
+    seen: list[str] = []
+    replay = derived._replay
+
+    def noted(*arguments: Any) -> None:
+        seen.append("replayed")
+        replay(*arguments)
+
+    monkeypatch.setattr(derived, "_replay", noted)
+    return seen
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """A closed home with a row in every table."""
+    world = LedgerWorld.make(tmp_path / "made", BOTH_SCOPES)
+    fill_every_table(world)
+    world.close()
+    yield tmp_path / "made"
+
+
+def reopen(home: Path, **options: Any) -> Ledger:
+    keys = KeyStore.open(home / "keys")
+    return Ledger.open(address_of(home), keys=keys, checkpoints=home / "checkpoints", **options)
+
+
+def model(world: LedgerWorld, name: str, actor: Actor = BOB) -> Any:
+    return world.draft(ModelRegistered(model=digest(name), prompt_template=TEMPLATE, parameters="1"), actor)
+
+
+def test_what_was_written_with_the_keys_is_not_replayed(home: Path, replays: list[str]) -> None:
+    with editing(home) as connection:
+        for table in PROJECTIONS:
+            assert connection.execute(f"SELECT count(*) FROM {table.name}").fetchone()[0] > 0, table.name
+    reopen(home).close()
+    assert replays == []
+
+
+def test_a_row_that_somebody_edited_has_the_log_replayed_and_is_named(home: Path, replays: list[str]) -> None:
+    for edit, named in (
+        ("UPDATE changes SET status = 'applied' WHERE status = 'rejected'", "changes row"),
+        ("UPDATE principals SET roles = 'admin' WHERE principal = 'zoe'", "principals row zoe"),
+        ("DELETE FROM controls", "controls row"),
+        ("INSERT INTO subjects VALUES ('s-ffffffffffffffffffffffffffffffff', NULL, NULL)", "subjects row"),
+    ):
+        copy = copy_home(home, home.parent / f"edited-{len(replays)}")
+        with tampering(copy) as connection:
+            connection.execute(edit)
+        with pytest.raises(IntegrityError, match=named):
+            reopen(copy)
+        assert replays.pop() == "replayed"
+        replays.append("counted")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "DELETE FROM tally",
+        "UPDATE tally SET size = size - 1",
+        "UPDATE tally SET sealed = ?",
+    ],
+)
+def test_a_sum_that_is_not_believed_costs_a_replay_and_is_stored_anew(
+    home: Path, replays: list[str], edit: str
+) -> None:
+    with editing(home) as connection:
+        connection.execute(edit, (bytes(60),) if "?" in edit else ())
+    lost = edit.startswith("DELETE")
+    reopen(home).close()
+    reopen(home).close()
+    assert len(replays) == (2 if lost else 1)  # a lost row has no place to be stored in; it makes nothing wrong
+
+
+def test_a_sum_is_of_one_log_at_one_end(home: Path, replays: list[str]) -> None:
+    """The sum of an older end does not vouch for rows that were put back to what they were then."""
+    with editing(home) as connection:
+        older = connection.execute("SELECT sealed FROM tally").fetchone()[0]
+    with reopen(home) as ledger:
+        world = LedgerWorld(home, ledger, KeyStore.open(home / "keys"), BOTH_SCOPES)
+        ledger.append([model(world, "one", ROOT)])
+        size = ledger.size
+    with editing(home) as connection:
+        connection.execute("DELETE FROM registrations WHERE digest = ?", (digest("one"),))
+        connection.execute("UPDATE tally SET sealed = ?, size = ?", (older, size))
+    with pytest.raises(IntegrityError, match=r"registrations row|marks row|events row"):
+        reopen(home)
+    assert replays == ["replayed"]
+
+
+def test_writers_that_take_turns_keep_the_sum(tmp_path: Path, replays: list[str]) -> None:
+    first = LedgerWorld.make(tmp_path / "home")
+    with reopen(tmp_path / "home") as other:
+        second = LedgerWorld(first.folder, other, first.keys, first.policy)
+        for number in range(4):
+            (first if number % 2 else second).record(f"task {number}")
+    first.close()
+    reopen(tmp_path / "home").close()
+    assert replays == []
+
+
+def test_what_is_refused_within_a_group_is_not_counted(tmp_path: Path, replays: list[str]) -> None:
+    reached, go = threading.Event(), threading.Event()
+
+    def trip(step: str) -> None:
+        if step == "begin" and armed:
+            armed.clear()
+            reached.set()
+            assert go.wait(30)
+
+    armed: list[int] = []
+    lies = SuiteRegistered(suite=SUITE, name="another", cases=1)
+    world = LedgerWorld.make(tmp_path / "home", trip=trip)
+    armed.append(1)
+    with ThreadPoolExecutor(9) as pool:
+        leader = pool.submit(world.ledger.append, [model(world, "leader")])
+        assert reached.wait(30)
+        # Of each pair the second is refused, after its first event was projected.
+        pairs = [[model(world, f"m{n}")] for n in range(4)]
+        pairs += [[model(world, f"x{n}"), world.draft(lies, BOB, ("suite", b"x"))] for n in range(4)]
+        jobs = [pool.submit(world.ledger.append, drafts) for drafts in pairs]
+        pause = threading.Event()
+        while len(world.ledger._sequencer._waiting) < len(pairs):
+            pause.wait(0.01)
+        go.set()
+        leader.result()
+        outcomes = [job.exception() for job in jobs]
+    assert outcomes[:4] == [None] * 4
+    assert all(outcomes[4:]), outcomes
+    world.close()
+    reopen(tmp_path / "home").close()
+    assert replays == []
+
+
+def test_a_failed_append_is_not_counted(tmp_path: Path, replays: list[str]) -> None:
+    world = LedgerWorld.make(tmp_path / "home")
+    change = world.record("held", step_norm=0.7)
+    world.ledger.append([world.rejection(change)])
+    with pytest.raises(RefusedError):
+        world.ledger.append([model(world, "alone"), world.rejection(change)])
+    world.record("after")
+    world.close()
+    reopen(tmp_path / "home").close()
+    assert replays == []
+
+
+def test_rows_that_were_derived_again_add_up(home: Path, replays: list[str]) -> None:
+    with tampering(home) as connection:
+        connection.execute("DELETE FROM controls")
+    with reopen(home, rebuild_first=True) as ledger:
+        world = LedgerWorld(home, ledger, KeyStore.open(home / "keys"), BOTH_SCOPES)
+        ledger.append([model(world, "after", ROOT)])
+    reopen(home).close()
+    assert replays == []
+
+
+def test_a_restored_ledger_is_replayed_once(tmp_path: Path, replays: list[str]) -> None:
+    home = tmp_path / "home"
+    world = LedgerWorld.make(home)
+    world.record("before")
+    world.close()
+    copy_ledger(home, tmp_path / "older")
+    world = LedgerWorld.make(home)
+    world.record("missing")
+    export_log(world.ledger, tmp_path / "log.ndjson", artifacts=True)
+    world.close()
+    copy_ledger(tmp_path / "older", home)
+    keys = KeyStore.open(home / "keys")
+    bring_up_to_date(address_of(home), keys, home / "checkpoints", tmp_path / "log.ndjson")
+    assert replays == ["replayed"]  # by what looks at the whole of it when all is back
+    reopen(home).close()
+    assert replays == ["replayed"]
