@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from mass_gov.evidence.checkpoint import Checkpoint, sign_checkpoint
 from mass_gov.ledger import Ledger, marks
+from mass_gov.ledger.derived import Counted
 from mass_gov.ledger.schema import changes, events, log_checkpoints, responses
 from mass_gov.ledger.schema import marks as table
 from mass_gov.ledger.store import insert_events, last_root, load_head
@@ -116,12 +117,12 @@ class Bulk:
 
 
 def add_up(ledger: Ledger) -> None:
-    """Store what all rows add up to, so that whoever opens the ledger need not replay its log."""
-    tallies = ledger._tallies()
+    """Find out what all rows add up to; the ledger stores it with its next event."""
+    tally = ledger._tallies().begin()
     with ledger._database.write() as connection:
-        tally = tallies.begin()
         tally.add_stored(connection)
-        tallies.store(connection, tally, *last_root(connection))
+        ledger._counted = Counted(*last_root(connection), tally)
+    ledger._head = None
 
 
 def _put(connection: Connection, into: Any, rows: Sequence[dict[str, Any]]) -> None:

@@ -79,8 +79,8 @@ def seed_ledger(folder: Path, events: int, seed: int, engine: str = "sqlite", cr
                 print(f"{done:>9,} of {events:,} events, {rate:,.0f}/s", file=sys.stderr)
             seconds = time.perf_counter() - before
             clock.append(dt.datetime.now(dt.UTC))
-            _let_in(world, folder, crowd)
             add_up(world.ledger)
+            _let_in(world, folder, crowd)
         finally:
             world.close()
             (folder / "ledger.url").unlink(missing_ok=True)

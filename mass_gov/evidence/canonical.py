@@ -78,7 +78,9 @@ def _quick_bytes(value: object) -> bytes | None:
     nothing was taken off that was not a number's.
     """
     try:
-        text = _WHOLE.sub(r"\1", _WRITER.encode(value))
+        text = _WRITER.encode(value)
+        if ".0" in text:
+            text = _WHOLE.sub(r"\1", text)
         if _READER.decode(text) != value or not (text.isascii() or max(text) <= "\uffff"):
             return None
         return text.encode("utf-8")

@@ -28,27 +28,24 @@ from mass_gov.records.events import Predicate
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """What was found to be in order.
-
-    Attributes:
-        size: events of the log.
-        root: its root.
-        tally: what the rows of projections add up to, where that has still to be stored.
-    """
+class Counted:
+    """What the rows of projections add up to at one end of the log."""
 
     size: int
     root: bytes
-    tally: Tally | None
+    tally: Tally
 
 
 def check_derived(
     connection: Connection, origin: str, keys: KeyRing, tallies: Tallies | None, *, rows: bool = True
-) -> Checked:
+) -> Counted | None:
     """Check the schema, the newest signed head over all leaves, and unless `rows` is false every projection.
 
     Arguments:
         tallies: how rows are added up; None for whoever has no keys, and replays the log.
+
+    Returns:
+        What they add up to, where the log was replayed and nothing stored says so yet.
 
     Raises:
         IntegrityError: the first thing that is not as it should be.
@@ -58,16 +55,16 @@ def check_derived(
         _check_schema(connection, replica)
         size, root = _check_head(connection, origin, keys)
         if not rows:
-            return Checked(size, root, None)
-        stored = tallies.load(connection, size, root) if tallies is not None else None
+            return None
         found = tallies.begin() if tallies is not None else None
-        if found is not None:
+        if tallies is not None and found is not None:
             found.add_stored(connection)
-        if found is not None and stored is not None and stored.total == found.total:
-            return Checked(size, root, None)
+            stored = tallies.load(connection, size, root)
+            if stored is not None and stored.total == found.total:
+                return None
         _replay(connection, replica, keys)
         _check_rows(connection, replica)
-        return Checked(size, root, found)
+        return Counted(size, root, found) if found is not None else None
     finally:
         replica.close()
 

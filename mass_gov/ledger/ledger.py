@@ -28,7 +28,6 @@ import datetime as dt
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -47,7 +46,7 @@ from mass_gov.ledger import projector
 from mass_gov.ledger.address import Address
 from mass_gov.ledger.database import DEFAULT_TIMEOUT, Database
 from mass_gov.ledger.denials import DenialCounter, Denied
-from mass_gov.ledger.derived import check_derived
+from mass_gov.ledger.derived import Counted, check_derived
 from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.entries import Entry, claimed_log_key, learn, read_entry
 from mass_gov.ledger.keyrings import bring_up, scan
@@ -59,7 +58,7 @@ from mass_gov.ledger.schema import OLDER_REVISIONS, PROJECTIONS, log_events
 from mass_gov.ledger.search import SearchReader
 from mass_gov.ledger.sequencer import Sequencer, Turn
 from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed, load_head, log_end, over_nodes
-from mass_gov.ledger.tally import Tallies, following
+from mass_gov.ledger.tally import Tallies, Tally, following
 from mass_gov.ledger.writing import Writer
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, LogOpened, Predecessor
@@ -95,6 +94,8 @@ class Ledger(SearchReader):
         self._head: LogHead | None = None
         """Where this process left the log; compared with what stands there before it is used."""
         self._sums: Tallies | None = None
+        self._counted: Counted | None = None
+        """What rows add up to that were compared with a replay, or made by one; it is stored with the next event."""
         self._predecessor: Predecessor | None = None
         self._opened = False
         """Whether it may be written."""
@@ -235,7 +236,7 @@ class Ledger(SearchReader):
                     projector.apply(connection, entry)
                     tail.add(connection, entry)
             size, root = last_root(connection)
-            self._tallies().store(connection, tally, size, root)
+            self._counted = Counted(size, root, tally)
             return size
 
     def close(self) -> None:
@@ -331,7 +332,7 @@ class Ledger(SearchReader):
                 self._trip("begin")
                 head = current_head(connection, known, log_end(connection))
                 if head is not known:
-                    head.tally = self._tallies().load(connection, head.size, head.root)
+                    head.tally = self._tally_at(connection, head.size, head.root)
                 if head.size < self._seen:
                     raise self._older(self._seen, head.size)
                 note = self._write(connection, head, turns)
@@ -412,14 +413,17 @@ class Ledger(SearchReader):
     def _check_derived(self, rebuild_first: bool) -> None:
         tallies = self._tallies() if self.keys is not None else None
         with self._database.read() as connection:
-            checked = check_derived(connection, self.origin, self._trusted(connection), tallies, rows=not rebuild_first)
+            trusted = self._trusted(connection)
+            self._counted = check_derived(connection, self.origin, trusted, tallies, rows=not rebuild_first)
         if rebuild_first:
             self.rebuild()
-        elif tallies is not None and checked.tally is not None:
-            # What cannot be stored just now is found out again by whoever opens the ledger next.
-            with suppress(LedgerUnavailableError), self._database.write() as connection:
-                if last_root(connection) == (checked.size, checked.root):
-                    tallies.store(connection, checked.tally, checked.size, checked.root)
+
+    def _tally_at(self, connection: Connection, size: int, root: bytes) -> Tally | None:
+        """What the rows add up to, as the log's end says it, or as this process found out when it opened the ledger."""
+        if (stored := self._tallies().load(connection, size, root)) is not None:
+            return stored
+        known = self._counted
+        return known.tally.copy() if known is not None and (known.size, known.root) == (size, root) else None
 
     def _tallies(self) -> Tallies:
         if self._sums is None:

@@ -24,8 +24,8 @@ from mass_gov.ledger.schema import artifacts, log_checkpoints
 
 EventRow = tuple[int, bytes, bytes, bytes]
 """(index, leaf, prev_root, root)."""
-HeadRow = tuple[int, bytes]
-"""(size, note)."""
+HeadRow = tuple[int, bytes, bytes | None]
+"""(size, note, what the rows of projections add up to)."""
 
 
 LogEnd = tuple[int, bytes]
@@ -59,10 +59,8 @@ class LogWriter(Protocol):
         events: Sequence[EventRow],
         nodes: Sequence[Node],
         head: HeadRow | None = None,
-        tally: bytes | None = None,
     ) -> None:
-        """Write events with consecutive indices, the tree nodes that they complete, the signed head over them, and
-        what the rows of projections add up to with them (`tally`)."""
+        """Write events with consecutive indices, the tree nodes that they complete, and the signed head over them."""
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:
         """Write a signed head."""
@@ -105,8 +103,7 @@ class _Rows(_Common):
 
     _event = 'INSERT INTO log_events ("index", leaf, prev_root, root) VALUES (?, ?, ?, ?)'
     _node = "INSERT INTO log_nodes (level, position, hash) VALUES (?, ?, ?)"
-    _head = "INSERT INTO log_checkpoints (size, note) VALUES (?, ?)"
-    _tally = "UPDATE tally SET size = ?, sealed = ?"
+    _head = "INSERT INTO log_checkpoints (size, note, tally) VALUES (?, ?, ?)"
     # Made once: building a statement takes longer than running it.
     _checkpoint, _artifact = insert(log_checkpoints), insert(artifacts)
 
@@ -133,15 +130,12 @@ class _Rows(_Common):
         events: Sequence[EventRow],
         nodes: Sequence[Node],
         head: HeadRow | None = None,
-        tally: bytes | None = None,
     ) -> None:
         driver = _driver(connection)
         driver.executemany(self._event, events)
         driver.executemany(self._node, nodes)
         if head is not None:
             driver.execute(self._head, head)
-        if tally is not None:
-            driver.execute(self._tally, (events[-1][0] + 1, tally))
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:
         connection.execute(self._checkpoint, {"size": size, "note": note})
@@ -151,12 +145,11 @@ _ARRAYS: dict[str, ARRAY[Any]] = {
     **dict.fromkeys(("digests", "stored", "leaves", "prev_roots", "roots", "hashes"), ARRAY(LargeBinary)),
     **dict.fromkeys(("levels", "positions"), ARRAY(BigInteger)),
 }
-_NOTHING: dict[str, Any] = {name: [] for name in _ARRAYS} | {"first": None, "size": None, "note": None}
+_NOTHING: dict[str, Any] = {name: [] for name in _ARRAYS} | dict.fromkeys(("first", "size", "note", "tally"))
 _EVENTS = (
     "SELECT append('{}', '{}', %s, %s::bytea[], %s::bytea[], %s::bytea[], %s::bigint[], %s::bigint[], %s::bytea[], "
-    "%s, %s)"
+    "%s, %s, %s)"
 )
-_TALLIED = f"WITH kept AS (UPDATE tally SET size = %s, sealed = %s) {_EVENTS}"  # noqa: S608 - a constant
 # LIMIT 1 keeps each a look-up by the primary key: left to plan a join, a server without statistics reads whole levels.
 _NODES = (
     'SELECT wanted.level, wanted."position", n.hash '
@@ -196,12 +189,13 @@ class _Calls(_Common):
 
     _append = text(
         "SELECT append(:digests, :stored, :first, :leaves, :prev_roots, :roots, :levels, :positions, :hashes, "
-        ":size, :note)"
+        ":size, :note, :tally)"
     ).bindparams(
         *(bindparam(name, type_=kind) for name, kind in _ARRAYS.items()),
         bindparam("first", type_=BigInteger()),
         bindparam("size", type_=BigInteger()),
         bindparam("note", type_=LargeBinary()),
+        bindparam("tally", type_=LargeBinary()),
     )
 
     def artifact(self, connection: Connection, digest: bytes, stored: bytes) -> None:
@@ -213,16 +207,12 @@ class _Calls(_Common):
         events: Sequence[EventRow],
         nodes: Sequence[Node],
         head: HeadRow | None = None,
-        tally: bytes | None = None,
     ) -> None:
-        size, note = head if head is not None else (None, None)
+        size, note, tally = head if head is not None else (None, None, None)
         indices, leaves, prev_roots, roots = (list(column) for column in zip(*events, strict=True))
         levels, positions, hashes = (list(column) for column in zip(*nodes, strict=True))
         arrays = (*map(_bytea, (leaves, prev_roots, roots)), _bigint(levels), _bigint(positions), _bytea(hashes))
-        if tally is None:
-            cursor_of(connection).execute(_EVENTS, (indices[0], *arrays, size, note))
-        else:  # along with the others: one round trip
-            cursor_of(connection).execute(_TALLIED, (indices[-1] + 1, tally, indices[0], *arrays, size, note))
+        cursor_of(connection).execute(_EVENTS, (indices[0], *arrays, size, note, tally))
         connection.info[LAST] = (indices[-1], roots[-1])  # what a commit is known by, should its answer be lost
 
     def checkpoint(self, connection: Connection, size: int, note: bytes) -> None:

@@ -27,7 +27,7 @@ from mass_gov.ledger.tally import followed
 from mass_gov.ledger.views import Status
 from mass_gov.policy.measures import KINDS
 from mass_gov.records.change import ChangeBody
-from mass_gov.records.events import ChangeRecorded, Predicate, ReplayPerformed, ResponseServed
+from mass_gov.records.events import Body, ChangeRecorded, Predicate, ReplayPerformed, ResponseServed
 
 BLOCK = 4096
 """Events to a row of `marks`."""
@@ -190,8 +190,7 @@ def _change_of(predicate: Predicate) -> str | None:
         return body.change.identity.change_id
     if isinstance(body, ReplayPerformed):
         return None  # its target may be a response too
-    found: str | None = getattr(body, "change_id", None)
-    return found
+    return _said(body, "change_id")
 
 
 def _terms_beside(predicate: Predicate) -> Iterable[str]:
@@ -204,8 +203,14 @@ def _terms_beside(predicate: Predicate) -> Iterable[str]:
         yield f"state={body.state}"
         if body.unadapted is not None:
             yield f"subject={body.unadapted.subject}"
-    elif subject := getattr(body, "subject", None):
+    elif subject := _said(body, "subject"):
         yield f"subject={subject}"
+
+
+def _said(body: Body, name: str) -> str | None:
+    """What a body says under a name; None where it has no such name, which pydantic takes long to find out."""
+    found: str | None = getattr(body, name) if name in type(body).model_fields else None
+    return found
 
 
 def _fold(connection: Connection, start: int, rows: list[EventRow]) -> None:

@@ -10,16 +10,16 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.engine import Connection
 
-from mass_gov.ledger.schema import BESIDE, LOG_TABLES, POSTGRES_SCHEMA, PROJECTIONS
+from mass_gov.ledger.schema import COUNTERS, LOG_TABLES, POSTGRES_SCHEMA, PROJECTIONS
 
 APPEND = (
-    "append(bytea[], bytea[], bigint, bytea[], bytea[], bytea[], bigint[], bigint[], bytea[], bigint, bytea)",
+    "append(bytea[], bytea[], bigint, bytea[], bytea[], bytea[], bigint[], bigint[], bytea[], bigint, bytea, bytea)",
     "lock_head()",
 )
 """The functions that the application may call."""
 READ_ONLY = frozenset({"alembic_version", *(table.name for table in LOG_TABLES)})
 """Tables that nobody but the owner writes."""
-ORDINARY = frozenset(table.name for table in (*PROJECTIONS, *BESIDE))
+ORDINARY = frozenset(table.name for table in (*PROJECTIONS, *COUNTERS))
 """Tables with ordinary privileges."""
 ORDINARY_PRIVILEGES = ("SELECT", "INSERT", "UPDATE", "DELETE")
 

@@ -4,8 +4,8 @@ Two kinds of table, and the difference is the whole design:
 
 - **the log** (`log_events log_nodes log_checkpoints artifacts`): append-only by trigger, proven by signatures and
   hashes, never rebuilt. Whatever is not in these four tables and the key store can be lost without loss, but for
-  refusals that were counted and not logged yet (`denials`), answers that could be given again (`replies`) and what the
-  projections add up to (`tally`), which are neither of the two kinds.
+  refusals that were counted and not logged yet (`denials`) and answers that could be given again (`replies`), which
+  are neither of the two kinds.
 - **projections** (the rest): what readers query. Every column is derived from the log by `projector`, so they can be
   dropped and rebuilt, and `verify` compares them row by row.
 
@@ -50,6 +50,7 @@ log_checkpoints = Table(
     metadata,
     Column("size", _INT, primary_key=True, autoincrement=False),
     Column("note", LargeBinary, nullable=False),
+    Column("tally", LargeBinary),  # what the rows of projections added up to then (`ledger.tally`); proves nothing
 )
 artifacts = Table(
     "artifacts",
@@ -261,14 +262,6 @@ denials = Table(
     Column("count", _INT, nullable=False),  # refusals that no event has summed up yet
     Column("logged_at", Text, nullable=False),  # when an event last summed some up, or was about to
 )
-tally = Table(
-    "tally",
-    metadata,
-    Column("one", _INT, primary_key=True, autoincrement=False),  # 1: there is one row
-    Column("size", _INT, nullable=False),  # of the log when the rows of projections added up to it
-    Column("sealed", LargeBinary, nullable=False),  # the sum (`ledger.tally`)
-)
-
 LOG_TABLES = (log_events, log_nodes, log_checkpoints, artifacts)
 PROJECTIONS = (
     registrations,
@@ -287,6 +280,5 @@ PROJECTIONS = (
     incidents,
     incident_updates,
 )
-BESIDE = (denials, replies, tally)
-"""Neither log nor projection: what is counted goes into the log later, an answer is given again for a day, and a sum
-spares whoever opens the ledger a replay."""
+COUNTERS = (denials, replies)
+"""Neither log nor projection: what is counted goes into the log later, and an answer is given again for a day."""

@@ -147,7 +147,7 @@ def insert_events(
         head.tail.add(connection, entry)
     note = sign() if sign is not None else b""
     sealed = seal() if seal is not None else None
-    log_writer(connection).events(connection, rows, nodes, (head.size, note) if sign is not None else None, sealed)
+    log_writer(connection).events(connection, rows, nodes, (head.size, note, sealed) if sign is not None else None)
     return note
 
 

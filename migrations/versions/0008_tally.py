@@ -1,7 +1,7 @@
-"""Tally: what the rows of all projections add up to, so that opening a ledger need not replay its log.
+"""Tally: what the rows of all projections add up to, beside each signed head, so that opening need not replay the log.
 
-One row, of a size that no log has until somebody who holds the keys has found the projections to follow from the log
-(`mass_gov.ledger.tally`). Neither log nor projection, and safe to lose.
+A column that proves nothing to anybody without the keys (`mass_gov.ledger.tally`), NULL under older heads. On
+PostgreSQL `append` takes it with the head; everything else about the function is as in 0003.
 
 Never edit this file once it was released: what is recorded here has been run.
 """
@@ -16,19 +16,37 @@ down_revision = "0007"
 branch_labels = None
 depends_on = None
 
-_INT = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_SCHEMA = "mass_gov"
+_OLD = "bytea[], bytea[], bigint, bytea[], bytea[], bytea[], bigint[], bigint[], bytea[], bigint, bytea"
 
 
 def upgrade() -> None:
-    """Make the table and its row."""
-    table = op.create_table(
-        "tally",
-        sa.Column("one", _INT, primary_key=True, autoincrement=False),
-        sa.Column("size", _INT, nullable=False),
-        sa.Column("sealed", sa.LargeBinary, nullable=False),
-        sqlite_strict=True,
+    """Add the column, and let the application write it."""
+    op.add_column("log_checkpoints", sa.Column("tally", sa.LargeBinary))
+    if op.get_bind().dialect.name == "sqlite":
+        return
+    op.execute(f"DROP FUNCTION {_SCHEMA}.append({_OLD})")
+    op.execute(
+        f"""CREATE FUNCTION {_SCHEMA}.append(
+    new_digests bytea[], new_stored bytea[],
+    new_first bigint, new_leaves bytea[], new_prev_roots bytea[], new_roots bytea[],
+    new_levels bigint[], new_positions bigint[], new_hashes bytea[],
+    new_size bigint, new_note bytea, new_tally bytea DEFAULT NULL
+) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, {_SCHEMA}, pg_temp AS $$
+BEGIN
+    PERFORM mass_gov.lock_head();
+    INSERT INTO mass_gov.artifacts (digest, stored) SELECT * FROM unnest(new_digests, new_stored);
+    INSERT INTO mass_gov.log_events ("index", leaf, prev_root, root)
+        SELECT new_first + e.n - 1, e.leaf, e.prev_root, e.root
+        FROM unnest(new_leaves, new_prev_roots, new_roots) WITH ORDINALITY AS e (leaf, prev_root, root, n) ORDER BY e.n;
+    INSERT INTO mass_gov.log_nodes (level, "position", hash)
+        SELECT * FROM unnest(new_levels, new_positions, new_hashes);
+    IF new_size IS NOT NULL OR new_note IS NOT NULL THEN
+        INSERT INTO mass_gov.log_checkpoints (size, note, tally) VALUES (new_size, new_note, new_tally);
+    END IF;
+END $$"""  # noqa: S608 - names from the constants above
     )
-    op.bulk_insert(table, [{"one": 1, "size": 0, "sealed": b""}])
+    op.execute(f"REVOKE ALL ON ALL FUNCTIONS IN SCHEMA {_SCHEMA} FROM PUBLIC")
 
 
 def downgrade() -> None:

@@ -92,7 +92,7 @@ def test_the_world_without_a_flip_verifies(home: Path) -> None:
 def test_every_column_of_every_table_is_tried(home: Path) -> None:
     tried = {(cell.table, cell.column) for cell in cells(home / "ledger.db")}
     # What rows add up to says nothing to an auditor: `test_ledger_tally` has what a false sum does.
-    assert {(table, column) for table, column in tried if table != "tally"} == set(COLUMNS)
+    assert tried - {("log_checkpoints", "tally")} == set(COLUMNS)
 
 
 @pytest.mark.parametrize(("table", "column"), COLUMNS)

@@ -77,7 +77,7 @@ def test_an_event_continues_from_the_last_root_only(database: sqlite3.Connection
 
 def test_a_value_of_another_type_is_refused(database: sqlite3.Connection) -> None:
     with pytest.raises(sqlite3.IntegrityError, match="cannot store TEXT value in BLOB column"):
-        database.execute("INSERT INTO log_checkpoints VALUES (99, 'text')")
+        database.execute("INSERT INTO log_checkpoints (size, note) VALUES (99, 'text')")
 
 
 def test_queries_and_migrations_mean_the_same_tables() -> None:

@@ -77,7 +77,11 @@ def test_progress_is_told_step_by_step(world: LedgerWorld) -> None:
         (["INSERT INTO log_nodes VALUES (0, 99, zeroblob(32))"], 4, "this subtree is not complete"),
         (["INSERT INTO log_nodes VALUES (9, 0, zeroblob(32))"], 4, "log_nodes level 9"),
         (["DELETE FROM log_checkpoints WHERE size = 10"], 5, "no signed head"),
-        (["INSERT INTO log_checkpoints SELECT 11, note FROM log_checkpoints LIMIT 1"], 5, "log_checkpoints row 11"),
+        (
+            ["INSERT INTO log_checkpoints (size, note) SELECT 11, note FROM log_checkpoints LIMIT 1"],
+            5,
+            "log_checkpoints row 11",
+        ),
         (
             ["UPDATE log_checkpoints SET note = (SELECT note FROM log_checkpoints WHERE size = 4) WHERE size = 6"],
             5,

@@ -13,7 +13,7 @@ from mass_gov.config_data import data_folder
 from mass_gov.flows.audit import verify
 from mass_gov.ledger import catalogue
 from mass_gov.ledger.engines import open_database
-from mass_gov.ledger.schema import BESIDE, LOG_TABLES, PROJECTIONS
+from mass_gov.ledger.schema import COUNTERS, LOG_TABLES, PROJECTIONS
 from tests.fakes import engines
 from tests.fakes.ledger_world import LedgerWorld
 from tests.fakes.tamper import editing
@@ -157,7 +157,7 @@ def test_what_the_server_says_of_a_fresh_schema_is_what_is_recorded(world: Ledge
     database.close()
     assert found == json.loads((data_folder("migrations") / catalogue.RECORD).read_text("utf-8"))
     tables = {name.removeprefix("table ") for name in found if name.startswith("table ")}
-    assert tables == {table.name for table in (*LOG_TABLES, *PROJECTIONS, *BESIDE)} | {"alembic_version", "log_head"}
+    assert tables == {table.name for table in (*LOG_TABLES, *PROJECTIONS, *COUNTERS)} | {"alembic_version", "log_head"}
     texts = [what for name, what in found.items() if name.startswith("table ") and "alembic" not in name]
     assert all(" text " not in what.replace(" text collate C", "") for what in texts), "texts compare by bytes"
 
