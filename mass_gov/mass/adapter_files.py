@@ -15,7 +15,8 @@ from collections.abc import Mapping
 import rfc8785
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.numpy import save
+from safetensors.torch import load
 from torch import Tensor
 
 from mass_gov.errors import ModelError, SettingsError
@@ -45,7 +46,8 @@ def write_adapter(adapter: Adapter) -> dict[str, bytes]:
         "r": settings.rank,
         "target_modules": list(settings.targets),
     }
-    tensors = {name: tensor.contiguous() for name, tensor in adapter.tensors.items()}
+    # The same file as by torch's own `save`, which takes three times as long to look at so many small tensors.
+    tensors = {name: tensor.contiguous().numpy() for name, tensor in adapter.tensors.items()}
     return {CONFIG_FILE: rfc8785.dumps(config), TENSOR_FILE: save(tensors, metadata={"format": "pt"})}
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -37,7 +38,8 @@ class Core:
     """What meta-training learned besides the model's own weights, and the settings that it was learned for.
 
     adapter: phi_0, its targets spelled out; step_sizes: alpha by dotted module name, one for every adapted module;
-    scorer: the head's four tensors, or None; steps: K; samples: m. Raises SettingsError for what does not fit together.
+    scorer: the head's four tensors, or None; steps: K; samples: m. Immutable by contract, as an adapter is, so that its
+    digests are computed once. Raises SettingsError for what does not fit together.
     """
 
     adapter: Adapter
@@ -62,12 +64,12 @@ class Core:
             object.__setattr__(self, "scorer", MappingProxyType(frozen))
         self.settings()  # refuses numbers that nothing can use
 
-    @property
+    @cached_property
     def lora(self) -> LoraSettings:
         """The settings that `Learner.initial_adapter` gives phi_0 for."""
         return replace(self.adapter.settings, seed=0, initial=initial_digest(self.adapter))
 
-    @property
+    @cached_property
     def scorer_digest(self) -> str | None:
         """What names the head in a change's leaf; None where there is no head."""
         return scorer.head_digest(self.scorer) if self.scorer is not None else None

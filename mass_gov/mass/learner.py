@@ -534,7 +534,8 @@ class Learner:
 
     def _check_written(self, prompt: Tokens, tokens: Tokens) -> None:
         self._text.check_room(prompt, len(tokens))
-        if not all(0 <= token < self._vocabulary for token in tokens):
+        vocabulary = self._vocabulary
+        if not all(0 <= token < vocabulary for token in tokens):
             raise TaskError("a sample holds a token that this model does not have. Use the model that wrote it.")
 
     def _has_ended(self, row: list[int]) -> bool:

@@ -66,6 +66,7 @@ class LoraModel:
         self._peft: Any = None
         self._settings: LoraSettings | None = None
         self.layers: dict[str, LoraLayer] = {}
+        self._slots: dict[str, nn.Parameter] = {}
 
     def resolve(self, settings: LoraSettings) -> LoraSettings:
         """The same settings with the targets spelled out, sorted."""
@@ -89,6 +90,7 @@ class LoraModel:
         self.model = self._peft.get_base_model().requires_grad_(False).eval()
         self._settings = settings
         self.layers = {n: m for n, m in self.model.named_modules() if isinstance(m, LoraLayer)}
+        self._slots = self._found_slots()
 
     def detach(self) -> nn.Module:
         """The model without any slots, as it was opened."""
@@ -98,7 +100,7 @@ class LoraModel:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Tensor name in a file -> shape, of the slots as attached."""
-        return {name: tuple(slot.shape) for name, slot in self._slots().items()}
+        return {name: tuple(slot.shape) for name, slot in self._slots.items()}
 
     def initial(self, settings: LoraSettings) -> Adapter:
         """A ~ U(-1/sqrt(in), 1/sqrt(in)) (PEFT's default law) from a generator keyed by seed and name; B = 0."""
@@ -141,12 +143,11 @@ class LoraModel:
 
     def _fill(self, adapter: Adapter) -> None:
         self.attach(adapter.settings)
-        slots = self._slots()
         with torch.no_grad():
             for name, tensor in adapter.tensors.items():
-                slots[name].copy_(tensor)
+                self._slots[name].copy_(tensor)
 
-    def _slots(self) -> dict[str, nn.Parameter]:
+    def _found_slots(self) -> dict[str, nn.Parameter]:
         slots: dict[str, Any] = {}
         for module, layer in self.layers.items():
             first, second = tensor_names(module)

@@ -21,7 +21,7 @@ BATCHING = "padded-right, one batch, logits from the shortest prompt on, v1"
 Forward = Callable[..., Tensor]  # the model's keyword arguments -> logits (batch, kept positions, vocabulary)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SolutionBatch:
     """Prompts with solutions, padded on the right.
 

@@ -14,7 +14,9 @@ A base norm is computed once per model. Does not know limits or what to do about
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,7 +28,8 @@ from mass_gov.mass.values import Adapter, ModuleNorms, UpdateOutcome, UpdateResu
 
 _HALVINGS = 40  # 2^-40 is finer than a float32 step can be scaled
 
-Norm = Callable[[Tensor, Tensor], float]
+Product = tuple[Tensor, Tensor]
+"""A change of weights as left (out, k) times right (k, in)."""
 
 
 class BaseNorms:
@@ -66,16 +69,23 @@ def update_norms(parent: Adapter, new: Adapter, base: BaseNorms, *, spectral: bo
     Spectral ones only where they are asked for.
     """
     scale = new.settings.alpha / new.settings.rank
-    found = []
+    modules, steps, states = list[str](), list[Product](), list[Product]()
     for (module, *old), (_, *moved) in zip(pairs(parent), pairs(new), strict=True):
-        step, state = _step(old, moved), (moved[1].double(), moved[0].double())
+        modules.append(module)
+        steps.append(_step(old, moved))
+        states.append((moved[1].double(), moved[0].double()))
+    found = []
+    for module, step, state in zip(modules, steps, states, strict=True):
         unit = scale / base.frobenius(module)
-        norms = ModuleNorms(module, unit * _frobenius(*step), unit * _frobenius(*state))
-        if spectral:
-            unit = scale / base.spectral(module)
-            norms = ModuleNorms(module, norms.step, norms.cumulative, unit * _spectral(*step), unit * _spectral(*state))
-        found.append(norms)
-    return tuple(found)
+        found.append(ModuleNorms(module, unit * _frobenius(*step), unit * _frobenius(*state)))
+    if not spectral:
+        return tuple(found)
+    largest = zip(found, _spectral(steps), _spectral(states), strict=True)
+    units = [scale / base.spectral(module) for module in modules]
+    return tuple(
+        replace(norms, step_spectral=unit * step, cumulative_spectral=unit * state)
+        for unit, (norms, step, state) in zip(units, largest, strict=True)
+    )
 
 
 def project(
@@ -147,7 +157,29 @@ def _frobenius(left: Tensor, right: Tensor) -> float:
     return math.sqrt(max(float(squared), 0.0))
 
 
-def _spectral(left: Tensor, right: Tensor) -> float:
-    """‖left · right‖_2 for float64 left (out, k) and right (k, in)."""
-    core = torch.linalg.qr(left, mode="r").R @ torch.linalg.qr(right.T, mode="r").R.T
-    return float(torch.linalg.matrix_norm(core, 2))
+def _spectral(products: Sequence[Product]) -> list[float]:
+    """‖left · right‖_2 of each, for float64 left (out, k) and right (k, in)."""
+    factors = _of_each(_triangle, [matrix for left, right in products for matrix in (left, right.T)])
+    cores = [r @ s.T for r, s in zip(factors[::2], factors[1::2], strict=True)]
+    return [float(norm) for norm in _of_each(_largest_singular_value, cores)]
+
+
+def _triangle(matrices: Tensor) -> Tensor:
+    triangles: Tensor = torch.linalg.qr(matrices, mode="r").R
+    return triangles
+
+
+def _largest_singular_value(matrices: Tensor) -> Tensor:
+    norms: Tensor = torch.linalg.matrix_norm(matrices, 2)
+    return norms
+
+
+def _of_each(work: Callable[[Tensor], Tensor], matrices: Sequence[Tensor]) -> list[Tensor]:
+    """What `work` makes of each, those of one shape by one call: LAPACK goes from one to the next, to the same bits."""
+    places = defaultdict[torch.Size, list[int]](list)
+    for place, matrix in enumerate(matrices):
+        places[matrix.shape].append(place)
+    found: dict[int, Tensor] = {}
+    for alike in places.values():
+        found |= zip(alike, work(torch.stack([matrices[place] for place in alike])), strict=True)
+    return [found[place] for place in range(len(matrices))]

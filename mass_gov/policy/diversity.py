@@ -35,10 +35,10 @@ def sample_measures(judged: Sequence[SampleContent], names: Collection[str]) -> 
     if not wanted:
         return ()
     kept = [sample for sample in judged if not sample.dropped_by]
-    questions = [sample.question or "" for sample in kept if not sample.real]
+    read = [tokens(sample.question or "") for sample in kept if not sample.real]
     found = {
-        "update.distinct_2": (distinct_2(questions), len(questions)),
-        "update.self_bleu": (self_bleu(questions), len(questions)),
+        "update.distinct_2": (_distinct_2(read), len(read)),
+        "update.self_bleu": (_self_bleu(read), len(read)),
         "update.real_share": (real_share_of(judged), len(kept)),
     }
     return tuple(Measure(name=name, value=found[name][0], n=found[name][1]) for name in wanted)
@@ -51,15 +51,23 @@ def tokens(text: str) -> list[str]:
 
 def distinct_2(texts: Sequence[str]) -> float | None:
     """Different bigrams over all bigrams of the texts, in (0, 1]; None where there is none."""
-    pairs = [pair for text in map(tokens, texts) for pair in pairwise(text)]
+    return _distinct_2([tokens(text) for text in texts])
+
+
+def _distinct_2(texts: Sequence[Sequence[str]]) -> float | None:
+    pairs = [pair for text in texts for pair in pairwise(text)]
     return len(set(pairs)) / len(pairs) if pairs else None
 
 
 def self_bleu(texts: Sequence[str]) -> float | None:
     """Mean BLEU of each text with the others as references, in [0, 1]; None for fewer than two texts."""
+    return _self_bleu([tokens(text) for text in texts])
+
+
+def _self_bleu(texts: Sequence[Sequence[str]]) -> float | None:
     if len(texts) < 2:
         return None
-    counted = [_Counted.of(tokens(text)) for text in texts]
+    counted = list(map(_Counted.of, texts))
     largest = [_two_largest([one.orders[place] for one in counted]) for place in range(ORDER)]
     lengths = Counter(one.length for one in counted)
     values = [
@@ -78,8 +86,8 @@ class _Counted:
 
     @classmethod
     def of(cls, text: Sequence[str]) -> _Counted:
-        grams = ((tuple(text[i : i + n]) for i in range(len(text) - n + 1)) for n in range(1, ORDER + 1))
-        return cls(len(text), tuple(Counter(order) for order in grams))
+        grams = (zip(*(text[i:] for i in range(n)), strict=False) for n in range(1, ORDER + 1))
+        return cls(len(text), tuple(map(Counter, grams)))
 
 
 def _bleu(length: int, matches: Sequence[int], lengths: Collection[int]) -> float:
@@ -103,6 +111,7 @@ def _bleu(length: int, matches: Sequence[int], lengths: Collection[int]) -> floa
 
 
 Two = dict[tuple[str, ...], tuple[int, int]]
+_NEITHER = (0, 0)
 
 
 def _two_largest(texts: Sequence[Counter[tuple[str, ...]]]) -> Two:
@@ -110,16 +119,22 @@ def _two_largest(texts: Sequence[Counter[tuple[str, ...]]]) -> Two:
     found: Two = {}
     for text in texts:
         for gram, count in text.items():
-            first, second = found.get(gram, (0, 0))
-            found[gram] = (count, first) if count > first else (first, max(second, count))
+            first, second = found.get(gram, _NEITHER)
+            if count > first:
+                found[gram] = (count, first)
+            elif count > second:
+                found[gram] = (first, count)
     return found
 
 
 def _matched_beside(mine: Counter[tuple[str, ...]], largest: Two) -> int:
     """How many of a text's n-grams stand in another of those that `largest` is of, each as often as in the one that has
     it most."""
-    return sum(
-        min(count, first if count < first else second)
-        for gram, count in mine.items()
-        for first, second in (largest[gram],)
-    )
+    matched = 0
+    for gram, count in mine.items():
+        first, second = largest[gram]
+        if count < first:
+            matched += count
+        elif second:  # this text has it most, so the next one has it at most as often
+            matched += second
+    return matched

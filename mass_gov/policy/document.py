@@ -157,7 +157,24 @@ class PolicyDocument(Part):
 
     def gates_for(self, scope: Scope) -> Gates:
         """The gates as a change of this scope meets them: what is not for it is unused."""
-        return self.gates.for_scope(scope)
+        return _met(self.gates, scope)
+
+
+_MET: dict[tuple[int, Scope], tuple[Gates, Gates]] = {}
+_MOST_MET = 64
+
+
+def _met(gates: Gates, scope: Scope) -> Gates:
+    """`gates.for_scope(scope)`, which every step of a change asks for, made once for the same object.
+
+    By identity: what has its own settings is another object, and one that is kept here cannot hand its identity on.
+    """
+    known = _MET.get((id(gates), scope))
+    if known is None or known[0] is not gates:
+        if len(_MET) >= _MOST_MET:
+            _MET.clear()
+        known = _MET[id(gates), scope] = (gates, gates.for_scope(scope))
+    return known[1]
 
 
 class Policy(Part):

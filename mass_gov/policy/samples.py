@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from mass_gov.policy.document import Policy
 from mass_gov.policy.gate_settings import LATER_GATES, Gates
@@ -106,7 +107,9 @@ def _judge(sample: SampleContent, about: About) -> list[SampleGateContent]:
     return results
 
 
+@lru_cache(maxsize=1024)
 def _result(name: str, finding: Finding) -> SampleGateContent:
+    """As it is recorded. Most findings are one of few, and what is recorded of them is checked once."""
     return SampleGateContent(
         gate=name, value=finding.value, verdict="pass" if finding.holds else "fail", detail=finding.detail
     )

@@ -77,8 +77,9 @@ def log_measures(standing: Standing, flops: int, names: Collection[str]) -> tupl
 def spent_before(at: str, newest_first: Iterable[Spent]) -> tuple[int, int]:
     """Changes and FLOPs of the run of definition 3, of a tenant's changes from the newest back."""
     changes = flops = 0
+    now, hour = dt.datetime.fromisoformat(at), dt.timedelta(seconds=HOUR)
     for spent in newest_first:
-        if seconds(spent.recorded_at, at) > HOUR:
+        if now - dt.datetime.fromisoformat(spent.recorded_at) > hour:
             break
         changes, flops = changes + 1, flops + spent.flops
     return changes, flops

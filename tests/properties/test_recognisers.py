@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import string
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -249,3 +250,28 @@ def test_any_text_is_read_and_every_hit_lies_in_it(text: str) -> None:
     read = recognising.as_read(text)
     for hit in hits(text, ALL):
         assert 0 <= hit.start < hit.end <= len(read)
+
+
+PIECES = st.one_of(
+    st.sampled_from([text for _, text in KNOWN]),
+    st.text(alphabet="0123456789+-.:@()/ ", max_size=18),
+    st.text(alphabet="ABXYZabfx0123456789_", max_size=34),
+    st.text(max_size=6),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(PIECES, max_size=5).map("".join))
+def test_no_text_is_passed_over_in_which_anything_stands(text: str) -> None:
+    read = recognising.as_read(text)
+    for one in ALL:
+        assert one.may_find(read) or one.pattern.search(read) is None, one.kind
+    thorough = [replace(one, least=0, needs="") for one in ALL]
+    assert hits(text, ALL) == hits(text, thorough)
+
+
+@pytest.mark.parametrize("one", [one for one in ALL if one.needs], ids=lambda one: one.kind)
+def test_without_what_it_needs_a_recogniser_finds_nothing(one: Recogniser) -> None:
+    finds = [text for kind, text in KNOWN if kind == one.kind]
+    assert any(one.pattern.search(text) for text in finds)
+    assert not any(one.pattern.search(text.translate(dict.fromkeys(map(ord, one.needs), " "))) for text in finds)

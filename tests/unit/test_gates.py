@@ -11,6 +11,7 @@ from mass_gov.policy.sample_weights import weigh
 from mass_gov.policy.samples import judge_samples
 from mass_gov.policy.similarity import normalise, similarity
 from mass_gov.records.artifacts import SampleContent, SampleGateContent, SamplesContent
+from mass_gov.records.change import SCOPES
 from mass_gov.stages.gates import gate_samples
 from tests.fakes.policies import lean_source
 
@@ -42,6 +43,18 @@ def sample(index: int, question: str | None) -> SampleContent:
         gates=(),
         dropped_by=(),
     )
+
+
+def test_gates_are_those_of_the_document_that_is_asked_whoever_was_asked_before(policy: Policy) -> None:
+    document, changed = policy.document, policy.document.gates.model_copy(update={"sample_secrets": "unused"})
+    other = document.model_copy(update={"gates": changed})
+    for _ in range(2):
+        for one in (document, other):
+            assert all(one.gates_for(scope) == one.gates.for_scope(scope) for scope in SCOPES)
+    for number in range(200):  # each may get the place in memory of one before it
+        steps = document.gates.update_steps.model_copy(update={"limit": float(number)})
+        fresh = document.model_copy(update={"gates": document.gates.model_copy(update={"update_steps": steps})})
+        assert fresh.gates_for("instance").update_steps.limit == number
 
 
 def dropped(policy: Policy, *questions: str | None) -> list[tuple[str, ...]]:

@@ -62,3 +62,10 @@ def test_damaged_adapters_are_refused(learner: Learner, start: Adapter) -> None:
     for damaged in wrong:
         with pytest.raises(ModelError, match=r"this adapter cannot be used|adapter_model\.safetensors"):
             learner.read_adapter(damaged)
+
+
+def test_the_tensors_are_the_file_that_torchs_own_writer_makes(learner: Learner, start: Adapter) -> None:
+    from safetensors.torch import save
+
+    written = learner.write_adapter(start)["adapter_model.safetensors"]
+    assert written == save(dict(start.tensors), metadata={"format": "pt"})

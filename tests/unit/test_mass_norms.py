@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from mass_gov.mass import norms
 from mass_gov.mass.learner import Learner
 from mass_gov.mass.lora import pairs
 from mass_gov.mass.values import Adapter, LoraSettings, TrainingSample, UpdateOutcome, UpdateSettings
@@ -70,6 +71,18 @@ def test_a_spectral_norm_never_exceeds_the_frobenius_norm_it_belongs_to(learner:
         ratio = float(base[norm.module].norm() / torch.linalg.matrix_norm(base[norm.module], 2))
         assert norm.step_spectral is not None
         assert norm.step_spectral <= norm.step * ratio * (1 + 1e-9)
+
+
+def test_spectral_norms_have_the_bits_of_each_product_by_itself() -> None:
+    generator = torch.Generator().manual_seed(5)
+    shapes = [(out, k, into) for out in (3, 40, 96) for k in (4, 16) for into in (2, 40, 288)] * 2
+    products = [
+        tuple(torch.randn(shape, generator=generator, dtype=torch.float64) for shape in ((out, k), (k, into)))
+        for out, k, into in shapes
+    ]
+    for (left, right), found in zip(products, norms._spectral(products), strict=True):
+        core = torch.linalg.qr(left, mode="r").R @ torch.linalg.qr(right.T, mode="r").R.T
+        assert found == float(torch.linalg.matrix_norm(core, 2))
 
 
 def test_spectral_norms_cost_nothing_where_nobody_asks(learner: Learner, parent: Adapter) -> None:

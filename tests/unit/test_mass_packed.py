@@ -103,3 +103,28 @@ def test_what_texts_begin_with_alike_is_computed_once_to_the_same_bits(learner: 
     assert sources == [0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 0, 0, 1, 2, 6, 7, 0, 8, 9, 10, 8, 8, 8], "padding is its text's"
     ((one,), (other,)) = (read(learner, adapter, [batch], pack=pack) for pack in (True, False))
     assert torch.equal(one, other)
+
+
+def test_a_batch_that_is_read_again_has_the_bits_of_the_state_that_reads_it(learner: Learner, adapter: Adapter) -> None:
+    """Also where an adapter reaches what leads to the first attention, and beside whatever other batch."""
+    early = [name for name, module in learner._model.model.named_modules() if name.endswith(("q_proj", "c_attn", "v"))]
+    reached = learner.initial_adapter(LoraSettings(rank=4, alpha=8, targets=tuple(early) or adapter.settings.targets))
+    moved = learner.update(FORCED, reached, STEP).adapter
+    again, beside = learner._solutions(PAIRS[:4]), learner._solutions(PAIRS[3:])
+    for state in (None, adapter, moved, None, moved, adapter):
+        for batches in ([again], [beside, again]):
+            found = read(learner, state, batches, pack=True)
+            for one, other in zip(found, read(learner, state, batches, pack=False), strict=True):
+                assert torch.equal(one, other)
+
+
+def test_the_first_attention_of_a_batch_is_computed_once(
+    learner: Learner, adapter: Adapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch, counted = learner._solutions(PAIRS), list[int]()
+    spread = packed.Block.spread
+    monkeypatch.setattr(packed.Block, "spread", lambda self, one: counted.append(1) or spread(self, one))
+    read(learner, None, [batch], pack=True)
+    layers = len(counted) // 3
+    read(learner, adapter, [batch], pack=True)
+    assert len(counted) == 3 * (2 * layers - 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import statistics
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mass_gov.policy import Facts, Policy, decide, judge
-from mass_gov.policy.diversity import FROM_THE_SAMPLES
+from mass_gov.policy import Facts, Policy, decide, diversity, judge
+from mass_gov.policy.diversity import FROM_THE_SAMPLES, self_bleu, tokens
 from mass_gov.policy.measures import PARTS, STATISTICS
 from mass_gov.policy.metrics import metric_of
 from mass_gov.policy.standing import FROM_THE_LOG, HOUR, NEVER, Spent, Standing, log_measures, since, spent_before
@@ -249,3 +250,20 @@ def test_no_rollback_ever_is_a_number_that_every_cooldown_is_below() -> None:
     assert (found["update.budget.changes"].value, found["update.budget.flops"].value) == (3.0, 27.0)
     again = {m.name: m for m in log_measures(replace(standing, since_rollback=3.0, depth=4), 0, FROM_THE_LOG)}
     assert (again["update.cooldown"].value, again["update.generation_depth"].value) == (3.0, 5.0)
+
+
+@given(st.lists(st.text(alphabet="ab 1+?", max_size=24), min_size=2, max_size=8))
+def test_self_bleu_is_that_of_each_text_with_the_others_written_out(texts: list[str]) -> None:
+    """Word for word by its definition: no count is kept from one text to the next."""
+    read = [[tuple(t[i : i + n]) for i in range(len(t) - n + 1)] for t in map(tokens, texts) for n in (1, 2, 3, 4)]
+    grams = [list(map(Counter, read[place : place + 4])) for place in range(0, len(read), 4)]
+    lengths = [sum(orders[0].values()) for orders in grams]
+    values = []
+    for place, mine in enumerate(grams):
+        others = [orders for other, orders in enumerate(grams) if other != place]
+        matches = [
+            sum(min(count, max(orders[n][gram] for orders in others)) for gram, count in mine[n].items())
+            for n in range(4)
+        ]
+        values.append(diversity._bleu(lengths[place], matches, lengths[:place] + lengths[place + 1 :]))
+    assert self_bleu(texts) == round(math.fsum(values) / len(values), 12)

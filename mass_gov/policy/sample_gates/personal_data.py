@@ -102,35 +102,46 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     Recogniser(
         "e-mail address",
         re.compile(r"(?<![\w.%+-])[\w.%+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w-])"),
+        needs="@",
     ),
     Recogniser(
         "IBAN",
         re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d\d(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,3})?(?![A-Za-z0-9])"),
         lambda match: iban_holds(match.group()),
+        least=12,
     ),
-    Recogniser("payment card", re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d.,-]?\d)"), _card),
-    Recogniser("telephone number", re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]{0,2}\d){7,14}(?!\d)"), _phone),
+    Recogniser("payment card", re.compile(r"(?<![\d.,-])\d(?:[ -]?\d){12,18}(?![\d.,-]?\d)"), _card, least=13),
+    Recogniser("telephone number", re.compile(r"(?<![\w+])\+[1-9](?:[ ().-]{0,2}\d){7,14}(?!\d)"), _phone, 9, "+"),
     Recogniser(
         "telephone number",
         re.compile(r"(?<![\w+-])(?:\([2-9]\d\d\) ?|[2-9]\d\d[-. ])[2-9]\d\d[-.]\d{4}(?![\w-])"),
         lambda match: not arithmetic(match),
+        12,
+        "-.",
     ),
-    Recogniser("IP address", re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?:/\d\d?)?(?![\w.]\d|\w)"), _address),
+    Recogniser(
+        "IP address", re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?:/\d\d?)?(?![\w.]\d|\w)"), _address, 7, "."
+    ),
     Recogniser(
         "IP address",
         re.compile(r"(?<![\w:])(?:[0-9A-Fa-f]{1,4}:{1,2}){1,7}(?:[0-9A-Fa-f]{1,4})?(?:/\d{1,3})?(?![\w:])"),
         _address,
+        needs=":",
     ),
-    Recogniser("US social security number", re.compile(r"(?<![\w-])\d{3}-\d\d-\d{4}(?![\w-])"), _social_security),
+    Recogniser(
+        "US social security number", re.compile(r"(?<![\w-])\d{3}-\d\d-\d{4}(?![\w-])"), _social_security, 11, "-"
+    ),
     Recogniser(
         "UK national insurance number",
         re.compile(r"(?<!\w)(?!BG|GB|NK|KN|TN|NT|ZZ)[A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z](?: ?\d\d){3} ?[A-D](?!\w)"),
+        least=9,
     ),
-    Recogniser("Spanish identity number", re.compile(r"(?<!\w)(?:\d{8}|[XYZ][ -]?\d{7})[ -]?[A-Z](?!\w)"), _dni),
-    Recogniser("Brazilian taxpayer number", re.compile(r"(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d\d(?!\w)"), _cpf),
+    Recogniser("Spanish identity number", re.compile(r"(?<!\w)(?:\d{8}|[XYZ][ -]?\d{7})[ -]?[A-Z](?!\w)"), _dni, 9),
+    Recogniser("Brazilian taxpayer number", re.compile(r"(?<![\w.])\d{3}\.\d{3}\.\d{3}-\d\d(?!\w)"), _cpf, 14, "-"),
     Recogniser(
         "Italian tax code",
         re.compile(r"(?<!\w)[A-Za-z]{6}\d\d[A-Ta-t]\d\d[A-Za-z]\d{3}[A-Za-z](?!\w)"),
         _codice_fiscale,
+        16,
     ),
 )

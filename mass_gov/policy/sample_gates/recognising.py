@@ -29,6 +29,12 @@ class Recogniser:
     check: Check | None = None
     least: int = 0
     """Characters that a find has at least: a shorter text is not looked through. Most practice is short."""
+    needs: str = ""
+    """Characters of which every find has one: a text without any of them is not looked through either."""
+
+    def may_find(self, read: str) -> bool:
+        """Whether it is worth looking: it never finds anything where this says no."""
+        return len(read) >= self.least and (not self.needs or any(one in read for one in self.needs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ def hits(text: str, recognisers: Sequence[Recogniser]) -> list[Hit]:
     read, found = as_read(text), list[Hit]()
     taken = bytearray(len(read))
     for one in recognisers:
-        for match in one.pattern.finditer(read) if len(read) >= one.least else ():
+        for match in one.pattern.finditer(read) if one.may_find(read) else ():
             start, end = match.span()
             if not any(taken[start:end]) and (one.check is None or one.check(match)):
                 taken[start:end] = b"\1" * (end - start)
