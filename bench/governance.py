@@ -1,6 +1,6 @@
 """What governing an adaptation costs: ratios within one run, on the shipped model.
 
-    python bench/governance.py [--tasks 24] [--rounds 2] [--json]
+    python bench/governance.py [--tasks 24] [--rounds 4] [--json]
 
 For each of N held-out tasks, after a warm-up and in turns, so that a busy machine slows all alike:
 
@@ -338,7 +338,7 @@ def main() -> int:
     """Print one table, or one JSON object."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tasks", type=int, default=24)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     found = measure(options.tasks, options.rounds)
