@@ -5,8 +5,8 @@
 
 On both engines (PostgreSQL is embedded, and skipped with a line where it is not installed): appends by 1 producer
 beside a baseline that does the same number of fsyncs and signatures, and by 64 producers and in batches of 256 beside
-1; then verification of the tree and of every signature, an inclusion proof at 1,000,000 events, and the memory of
-verification and export at two sizes, one ten times the other, each in a process of its own. Rates of what needs no
+1; then opening, verification of the tree and of every signature, an inclusion proof at 1,000,000 events, and the memory
+of verification and export at two sizes, one ten times the other, each in a process of its own. Rates of what needs no
 disk are per second of processor time, so that other work on the machine does not count; appends wait for the disk and
 are measured by the clock, in turns with what they are compared with. Prints what one fsync takes, one line per bar;
 exit status 1 if a bar fails.
@@ -160,7 +160,9 @@ def verifications(engine: Engine, small: Home, large: Home) -> list[Figure]:
     tree, alone = [grown("tree", small, large), grown("signatures", small, large)]
     cores = os.cpu_count() or 1
     rate = alone["signatures"] / alone["cpu"]
+    opening = grown("open", small, large)
     figures = [
+        Figure(engine.name, "opening to write", opening["events"] / opening["cpu"], "events/s of 1 core"),
         Figure(engine.name, "verify: hashes, order, tree", tree["events"] / tree["cpu"], "events/s of 1 core", 50_000),
         Figure(engine.name, "bare Ed25519 verification", alone["raw_per_s"], "/s of 1 core"),
         Figure(engine.name, "verify: every signature / bare", rate / alone["raw_per_s"], "x", 0.8),

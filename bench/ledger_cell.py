@@ -1,6 +1,6 @@
 """One figure of `bench/ledger.py` in a process of its own, so that its memory and its processor time are its own.
 
-    python bench/ledger_cell.py verify|tree|signatures|export FOLDER ADDRESS [--processes N]
+    python bench/ledger_cell.py verify|tree|signatures|export|open FOLDER ADDRESS [--processes N]
 
 Prints one JSON object: events, signatures, seconds (wall), cpu (seconds of this process and those that it started),
 rss_mib (peak of this process) and, with `signatures`, raw_per_s: Ed25519 verifications a second of processor time, over
@@ -63,10 +63,16 @@ def exported(folder: Path, address: str, keys: KeyStore) -> dict[str, Any]:
     return {"events": closing.count, "signatures": 0}
 
 
+def opened(folder: Path, address: str, keys: KeyStore) -> dict[str, Any]:
+    """An opening to write."""
+    with Ledger.open(address, keys=keys, checkpoints=folder / "checkpoints") as ledger:
+        return {"events": ledger.size, "signatures": 0}
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("verify", "tree", "signatures", "export"))
+    parser.add_argument("what", choices=("verify", "tree", "signatures", "export", "open"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("address")
     parser.add_argument("--processes", type=int, default=1)
@@ -74,8 +80,8 @@ def main() -> None:
     keys = KeyStore.open(asked.folder / "keys")
     rates = [raw_rate(asked.address, keys)] if asked.what == "signatures" else []
     started, used = time.perf_counter(), cpu()
-    if asked.what == "export":
-        found = exported(asked.folder, asked.address, keys)
+    if asked.what in ("export", "open"):
+        found = (exported if asked.what == "export" else opened)(asked.folder, asked.address, keys)
     else:
         found = checked(asked.what, asked.folder, asked.address, keys, asked.processes)
     found |= {"seconds": time.perf_counter() - started, "cpu": cpu() - used}
