@@ -3,8 +3,8 @@
     python bench/api_server.py FOLDER
 
 The app, the server and its settings are those of `mass-gov serve`, without its limits to how often somebody may ask.
-The ledger is opened for reading, because whoever opens it to write has every row compared with the log first, which
-takes longer than all that is measured here. Prints its address, and serves until its input ends.
+The ledger is opened for reading, because whoever opens it to write reads every row and every event first. Prints its
+address, and serves until its input ends.
 """
 
 from __future__ import annotations

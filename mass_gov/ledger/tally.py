@@ -1,6 +1,6 @@
 """What the rows of all projections add up to, under a key of the key store: whether they are those that were written.
 
-Replaying a log to find out whether its projections follow from it takes some milliseconds an event. Once that is known,
+Replaying a log to find out whether its projections follow from it takes about a millisecond an event. Once that is known,
 every append adds the rows that it writes to a sum and takes away those that it replaces (`rows`), and stores the sum
 beside its signed head. Whoever opens the ledger next adds up what lies there, which is forty times cheaper, and replays
 the log only where the two differ or no sum stands at the log's end.
