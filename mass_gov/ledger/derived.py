@@ -45,7 +45,7 @@ def check_derived(
         tallies: how rows are added up; None for whoever has no keys, and replays the log.
 
     Returns:
-        What they add up to, where the log was replayed and nothing stored says so yet.
+        What they add up to, where the log was replayed.
 
     Raises:
         IntegrityError: the first thing that is not as it should be.
@@ -56,14 +56,11 @@ def check_derived(
         size, root = _check_head(connection, origin, keys)
         if not rows:
             return None
-        found = tallies.begin() if tallies is not None else None
-        if tallies is not None and found is not None:
-            found.add_stored(connection)
-            stored = tallies.load(connection, size, root)
-            if stored is not None and stored.total == found.total:
-                return None
+        if tallies is not None and _add_up(connection, tallies, size, root):
+            return None
         _replay(connection, replica, keys)
-        _check_rows(connection, replica)
+        found = tallies.begin() if tallies is not None else None
+        _check_rows(connection, replica, found)
         return Counted(size, root, found) if found is not None else None
     finally:
         replica.close()
@@ -114,7 +111,14 @@ def _predicate(index: int, leaf: bytes, keys: KeyRing) -> Predicate:
         return read_entry(index, leaf, keys).predicate  # which says what is wrong with it, or that it is newer
 
 
-def _check_rows(connection: Connection, replica: Replica) -> None:
+def _add_up(connection: Connection, tallies: Tallies, size: int, root: bytes) -> bool:
+    """Whether rows add up to what is stored at the log's end, and each stands in its place."""
+    stored, found = tallies.load(connection, size, root), tallies.begin()
+    return stored is not None and found.add_stored(connection) and stored.total == found.total
+
+
+def _check_rows(connection: Connection, replica: Replica, tally: Tally | None) -> None:
+    """Compare every row, and count those of the replay: what lies in a file may be another when it is read again."""
     for table in PROJECTIONS:
         stored = (tuple(row) for row in connection.execute(in_order(table)))
         for found, wanted in zip_longest(stored, replica.rows(table)):
@@ -125,3 +129,5 @@ def _check_rows(connection: Connection, replica: Replica) -> None:
                     f"The ledger does not say what its log says: {table.name} row {key} does not follow from it. "
                     "Somebody changed the database: run `mass-gov verify`, then `mass-gov log rebuild`."
                 )
+            if tally is not None and wanted is not None:
+                tally.add_values(table, wanted)

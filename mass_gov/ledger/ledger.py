@@ -10,8 +10,8 @@ Opening, in this order:
         before; to write, the key store holds the private keys that the log then says are in use
     (4) the newest checkpoint outside verifies, and the log holds it: as long as it, with the same root
     (5) to write: the schema is what the migrations make, and every row of every projection is what the log gives, so
-        that nobody's edited row decides what is signed or served: they add up to what they did when the last event was
-        written (`tally`), or the log is replayed; `rebuild_first` derives the rows again instead
+        that no row which somebody edited meanwhile decides what is signed or served: they add up to what they did when
+        the last event was written (`tally`), or the log is replayed; `rebuild_first` derives the rows again instead
     (6) to write: the newest signed head stands outside, whatever a crash left there
     (7) to write: no key of an erased subject is in the key store, whatever a back-up of the keys brought back
     (8) to write: a rotation of keys that was broken off is finished or undone, as the log says
@@ -419,11 +419,11 @@ class Ledger(SearchReader):
             self.rebuild()
 
     def _tally_at(self, connection: Connection, size: int, root: bytes) -> Tally | None:
-        """What the rows add up to, as the log's end says it, or as this process found out when it opened the ledger."""
-        if (stored := self._tallies().load(connection, size, root)) is not None:
-            return stored
+        """What the rows add up to, as this process found out by a replay, or as the log's end says it."""
         known = self._counted
-        return known.tally.copy() if known is not None and (known.size, known.root) == (size, root) else None
+        if known is not None and (known.size, known.root) == (size, root):
+            return known.tally.copy()
+        return self._tallies().load(connection, size, root)
 
     def _tallies(self) -> Tallies:
         if self._sums is None:

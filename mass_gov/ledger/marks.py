@@ -234,7 +234,8 @@ def _write(connection: Connection, block: int, added: Mapping[str, int], taken: 
     stored = {str(term): bytes(bits) for term, bits in rows}
     there = {term: int.from_bytes(bits, "little") for term, bits in stored.items()}
     now = {term: there.get(term, 0) & ~taken.get(term, 0) | added.get(term, 0) for term in terms}
-    made = [{"term": term, "block": block, "bits": to_bytes(now[term])} for term in terms if term not in there]
+    new = [term for term in terms if term not in there and now[term]]
+    made = [{"term": term, "block": block, "bits": to_bytes(now[term])} for term in new]
     changed = [{"of": term, "at": block, "now": to_bytes(now[term])} for term in there if now[term]]
     gone = [{"of": term, "at": block} for term in there if not now[term]]
     for statement, values in ((insert(marks), made), (_CHANGED, changed), (_GONE, gone)):

@@ -1,15 +1,17 @@
 """What the rows of all projections add up to, under a key of the key store: whether they are those that were written.
 
-Replaying a log to find out whether its projections follow from it takes about a millisecond an event. Once that is known,
-every append adds the rows that it writes to a sum and takes away those that it replaces (`rows`), and stores the sum
-beside its signed head. Whoever opens the ledger next adds up what lies there, which is forty times cheaper, and replays
-the log only where the two differ or no sum stands at the log's end.
+Replaying a log to find out whether its projections follow from it takes about a millisecond an event. Once that is
+known, every append adds the rows that it writes to a sum and takes away those that it replaces (`rows`), and stores the
+sum beside its signed head. Whoever opens the ledger next adds up what lies there, which is thirty times cheaper, and
+replays the log only where the two differ or no sum stands at the log's end.
 
 Rules: a row counts as BLAKE2b of its table's name and its values, under a key that follows from the master key, and the
 sum is modulo 2^256 (MSet-Add-Hash of Clarke, Devadas, van Dijk, Gassend and Suh, ASIACRYPT 2003). It is stored under
 AES-256-GCM, bound to the log's origin, size and root: who could see sums would learn what single rows count, and could
-put others in their place that add up to the same (Wagner, CRYPTO 2002). So whoever can write the database and has no
-key can at most bring about a replay of the log. The sum says nothing to an auditor: `verify` replays.
+put others in their place that add up to the same (Wagner, CRYPTO 2002). A row out of the order of its index counts as
+a difference: look-ups do not find it. What the sum cannot see is an edit that a running process believed and that was
+undone before the next opening: the event that it led to breaks a rule of the log, and `verify`, which replays and needs
+no sum, names it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter, lt
 from typing import Any
 
 from cryptography.exceptions import InvalidTag
@@ -59,14 +62,32 @@ class Tally:
         """Count a row no longer; it has every column."""
         self.total = (self.total - self._worth(of.name, tuple(row[name] for name in _COLUMNS[of.name]))) % _MODULUS
 
-    def add_stored(self, connection: Connection) -> None:
-        """Count every row of every projection as it lies there."""
+    def add_values(self, of: Table, values: Sequence[Any]) -> None:
+        """Count a row as it was read: every column, in its place."""
+        self.total = (self.total + self._worth(of.name, tuple(values))) % _MODULUS
+
+    def add_stored(self, connection: Connection) -> bool:
+        """Count every row of every projection as it lies there, by the index that look-ups use.
+
+        Returns:
+            Whether each stands behind the one before: a row out of its place is counted, and no look-up finds it.
+        """
+        if connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
+            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        in_place = True
         for one in PROJECTIONS:
             name, worth, total = one.name, self._worth, 0
-            rows = connection.execute(select(one), execution_options={"yield_per": _AT_A_TIME})
-            for some in rows.partitions():
+            key = itemgetter(*(_COLUMNS[name].index(column.name) for column in one.primary_key.columns))
+            last: list[Any] = []
+            query = select(one).order_by(*one.primary_key.columns)
+            for some in connection.execute(query, execution_options={"yield_per": _AT_A_TIME}).partitions():
                 total += sum(worth(name, tuple(row)) for row in some)
+                keys = last + [key(row) for row in some]
+                in_place = in_place and all(map(lt, keys, keys[1:]))
+                last = keys[-1:]
             self.total = (self.total + total) % _MODULUS
+        return in_place
 
     def _worth(self, name: str, values: Sequence[Any]) -> int:
         # `ascii` of text, numbers, bytes and None is never that of others, nor another in a later Python.
@@ -110,7 +131,9 @@ class Tallies:
         """What the rows added up to when the log got this end; None where nothing believable says so."""
         if not size:
             return self.begin()
-        sealed = bytes(connection.execute(_STORED, {"of": size}).scalar() or b"")
+        sealed = connection.execute(_STORED, {"of": size}).scalar()
+        if not isinstance(sealed, bytes):  # none, or what somebody put there
+            return None
         try:
             plain = self._cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], self._bound(size, root))
         except (InvalidTag, ValueError):

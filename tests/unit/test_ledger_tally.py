@@ -13,7 +13,9 @@ import pytest
 
 from mass_gov.errors import IntegrityError, RefusedError
 from mass_gov.evidence.keystore import KeyStore
+from mass_gov.flows.audit import verify
 from mass_gov.flows.log_export import export_log
+from mass_gov.flows.principals import register
 from mass_gov.flows.restore import bring_up_to_date
 from mass_gov.ledger import Ledger, derived, marks
 from mass_gov.ledger.schema import PROJECTIONS
@@ -98,7 +100,7 @@ def test_a_row_that_somebody_edited_has_the_log_replayed_and_is_named(home: Path
         replays.append("counted")
 
 
-@pytest.mark.parametrize("stored", [None, b"", bytes(60)])
+@pytest.mark.parametrize("stored", [None, b"", bytes(60), bytes(1000)])
 def test_a_sum_that_is_not_believed_costs_a_replay_and_is_stored_with_the_next_event(
     home: Path, replays: list[str], stored: bytes | None
 ) -> None:
@@ -212,3 +214,57 @@ def test_a_restored_ledger_is_replayed_until_its_next_event(tmp_path: Path, repl
     assert len(replays) == 2
     reopen(home).close()
     assert len(replays) == 2
+
+
+def test_a_false_sum_is_mended_by_the_next_event(tmp_path: Path, replays: list[str]) -> None:
+    """A row that was edited while a process ran, and that an event then wrote anew: right again, and counted wrong."""
+    home = tmp_path / "home"
+    world = LedgerWorld.make(home)
+    register(world.ledger, "root", ROOT, roles=["admin"], scopes=[])
+    register(world.ledger, "zoe", ROOT, roles=["operator"], scopes=[])
+    with tampering(home) as connection:
+        connection.execute("UPDATE principals SET scopes = 'instance' WHERE principal = 'zoe'")
+    register(world.ledger, "zoe", ROOT, roles=["auditor"], scopes=[])
+    world.close()
+    with reopen(home) as ledger:
+        register(ledger, "mia", ROOT, roles=["auditor"], scopes=[])
+    assert replays == ["replayed"]
+    reopen(home).close()
+    assert replays == ["replayed"]
+
+
+@pytest.mark.sqlite_only("it writes into a page of the file")
+def test_a_row_that_no_look_up_finds_is_no_row(tmp_path: Path, replays: list[str]) -> None:
+    home = tmp_path / "home"
+    world = LedgerWorld.make(home, BOTH_SCOPES)
+    for deployment in ("alpha", "tutor"):
+        world.deployment = deployment
+        world.record(deployment, scope="deployment")
+    world.close()
+    with editing(home) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'pointers'").fetchone()[0]
+        size = connection.execute("PRAGMA page_size").fetchone()[0]
+    raw = bytearray((home / "ledger.db").read_bytes())
+    at = (page - 1) * size + 8  # the cell pointers of a leaf page: both rows are there, in the wrong order
+    assert raw[at - 8] == 0x0A
+    raw[at : at + 4] = raw[at + 2 : at + 4] + raw[at : at + 2]
+    (home / "ledger.db").write_bytes(raw)
+    with pytest.raises(IntegrityError, match="pointers row acme, alpha"):
+        reopen(home)
+    assert replays == ["replayed"]
+
+
+def test_an_edit_that_a_process_believed_is_found_by_verify_even_when_it_was_undone(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    world = LedgerWorld.make(home)
+    register(world.ledger, "root", ROOT, roles=["admin"], scopes=[])
+    added = "SELECT 'mallory', \"index\", roles, scopes FROM principals"
+    with tampering(home) as connection:
+        connection.execute(f'INSERT INTO principals (principal, "index", roles, scopes) {added}')
+    register(world.ledger, "mole", Actor(principal="mallory", role="admin"), roles=["admin"], scopes=[])
+    with tampering(home) as connection:
+        connection.execute("DELETE FROM principals WHERE principal = 'mallory'")
+    world.close()
+    report = verify(address_of(home), keys=world.keys, checkpoints=home / "checkpoints")
+    assert not report.ok and "mallory is not registered as admin" in str(report.first_wrong)
