@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from alembic import command as alembic
+from alembic.config import Config
 
 from mass_gov.cli import examination
 from mass_gov.cli.main import run
+from mass_gov.config_data import data_folder
 from mass_gov.errors import LedgerUnavailableError, MissingExtraError, SettingsError
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.ledger import Address, Ledger
+from mass_gov.ledger.engines import open_database
 from mass_gov.ledger.postgres import check_server
+from mass_gov.ledger.privileges import APPEND
 from tests.fakes import engines
 from tests.fakes.ledger_world import LedgerWorld
 from tests.fakes.tamper import editing
@@ -215,3 +220,24 @@ def test_a_commit_is_never_asynchronous_whatever_the_role_is_set_to(server: Any,
     server.execute(f"ALTER DATABASE {database} SET synchronous_commit = off")
     with opened(server.url(database), tmp_path, owner=server.owner_url(database)) as ledger:
         assert not any("synchronous_commit" in fault for fault in ledger.durability_faults())
+
+
+def test_an_owner_who_brings_a_schema_up_leaves_the_application_its_right_to_append(
+    server: Any, database: str, tmp_path: Path
+) -> None:
+    """Also without naming the application: any command that writes does it, where the owner runs it."""
+    owner = open_database(server.owner_url(database))
+    with owner.write() as connection:
+        connection.exec_driver_sql("CREATE SCHEMA mass_gov")
+        config = Config()
+        config.set_main_option("script_location", str(data_folder("migrations")))
+        config.attributes["connection"] = connection
+        alembic.upgrade(config, "0007")
+        older = f"append({', '.join(APPEND[0].removeprefix('append(').rstrip(')').split(', ')[:-1])})"
+        connection.exec_driver_sql(f"GRANT EXECUTE ON FUNCTION mass_gov.{older} TO {server.role}")
+    owner.close()
+    opened(server.owner_url(database), tmp_path / "home").close()
+    with editing(Address.of(server.owner_url(database))) as thief:
+        may = "SELECT has_function_privilege(?, ?, 'execute')"
+        assert thief.execute(may, (server.role, f"mass_gov.{APPEND[0]}")).fetchone()[0]
+        assert not thief.execute(may, ("public", f"mass_gov.{APPEND[0]}")).fetchone()[0]
