@@ -100,6 +100,7 @@ def test_votes_spend_what_mass_spends(rows: dict[str, Row]) -> None:
         assert 0.5 < rows[name].flops / rows["mass-gold"].flops < 1.5, name
 
 
+@pytest.mark.slow
 def test_gold_answers_reach_nothing_but_the_grading(folder: Path, rows: dict[str, Row]) -> None:
     """The threat: a label that leaks into samples, weights, deltas or answers."""
     asked = [name for name in rows if name != "base"]

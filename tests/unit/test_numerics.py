@@ -82,6 +82,7 @@ def test_another_kind_of_cpu_is_refused(machine: str, monkeypatch: pytest.Monkey
         numerics.require(1)
 
 
+@pytest.mark.slow
 def test_a_library_on_which_the_variables_have_no_effect_is_refused() -> None:
     code = BEGIN + OPEN + "numerics._PROBED = '0x0p+0'; Learner.open(Path(sys.argv[1]), numerics='portable')"
     ran = python(code, "nowhere", **numerics.environment(os.environ))

@@ -115,6 +115,7 @@ def test_a_suite_with_a_header_covers_the_same_and_has_a_few_critical_cases_in_e
     assert all(case.split == "easy" for case in critical) and len(critical) <= len(suite.cases) // 40
 
 
+@pytest.mark.slow
 def test_the_instance_suite_is_built_again_from_its_seed_and_the_shipped_models() -> None:
     made = planned_suite(PLANS["instance-v1"], (reference_folder(), trained_folder()))
     assert made == (FOLDER / "instance-v1.jsonl").read_bytes()
