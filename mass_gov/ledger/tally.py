@@ -84,7 +84,7 @@ class Tally:
             for some in connection.execute(query, execution_options={"yield_per": _AT_A_TIME}).partitions():
                 total += sum(worth(name, tuple(row)) for row in some)
                 keys = last + [key(row) for row in some]
-                in_place = in_place and all(map(lt, keys, keys[1:]))
+                in_place = in_place and _ascending(keys)
                 last = keys[-1:]
             self.total = (self.total + total) % _MODULUS
         return in_place
@@ -96,6 +96,13 @@ class Tally:
 
     def __repr__(self) -> str:
         return "Tally()"
+
+
+def _ascending(keys: Sequence[Any]) -> bool:
+    try:
+        return all(map(lt, keys, keys[1:]))
+    except TypeError:  # values of other types than the schema lets in
+        return False
 
 
 def followed(connection: Connection) -> Tally | None:
