@@ -17,7 +17,7 @@ from mass_gov.flows.audit import verify
 from mass_gov.flows.log_export import export_log
 from mass_gov.flows.principals import register
 from mass_gov.flows.restore import bring_up_to_date
-from mass_gov.ledger import Ledger, derived, marks
+from mass_gov.ledger import Ledger, derived, marks, tally
 from mass_gov.ledger.schema import PROJECTIONS
 from mass_gov.records.events import Actor, ModelRegistered, SuiteRegistered
 from tests.fakes.engines import address_of, copy_home, copy_ledger
@@ -231,6 +231,11 @@ def test_a_false_sum_is_mended_by_the_next_event(tmp_path: Path, replays: list[s
     assert replays == ["replayed"]
     reopen(home).close()
     assert replays == ["replayed"]
+
+
+@pytest.mark.parametrize(("keys", "in_order"), [([1, 2], True), ([2, 1], False), ([1, 1], False), ([1, "2"], False)])
+def test_keys_have_to_ascend_and_to_be_of_one_type(keys: list[Any], in_order: bool) -> None:
+    assert tally._ascending(keys) is in_order
 
 
 @pytest.mark.sqlite_only("it writes into a page of the file")
