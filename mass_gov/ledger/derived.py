@@ -29,23 +29,23 @@ from mass_gov.records.events import Predicate
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What the rows of projections add up to at one end of the log."""
+    """An end of the log that a signed head stands over, and what rows add up to there where the log was replayed."""
 
     size: int
     root: bytes
-    tally: Tally
+    tally: Tally | None = None
 
 
 def check_derived(
     connection: Connection, origin: str, keys: KeyRing, tallies: Tallies | None, *, rows: bool = True
-) -> Counted | None:
+) -> Counted:
     """Check the schema, the newest signed head over all leaves, and unless `rows` is false every projection.
 
     Arguments:
         tallies: how rows are added up; None for whoever has no keys, and replays the log.
 
     Returns:
-        What they add up to, where the log was replayed.
+        The log's end, and what rows add up to where the log was replayed.
 
     Raises:
         IntegrityError: the first thing that is not as it should be.
@@ -54,14 +54,12 @@ def check_derived(
     try:
         _check_schema(connection, replica)
         size, root = _check_head(connection, origin, keys)
-        if not rows:
-            return None
-        if tallies is not None and _add_up(connection, tallies, size, root):
-            return None
+        if not rows or (tallies is not None and _add_up(connection, tallies, size, root)):
+            return Counted(size, root)
         _replay(connection, replica, keys)
         found = tallies.begin() if tallies is not None else None
         _check_rows(connection, replica, found)
-        return Counted(size, root, found) if found is not None else None
+        return Counted(size, root, found)
     finally:
         replica.close()
 

@@ -16,9 +16,9 @@ Opening, in this order:
     (7) to write: no key of an erased subject is in the key store, whatever a back-up of the keys brought back
     (8) to write: a rotation of keys that was broken off is finished or undone, as the log says
 
-Nothing is signed before all of them hold. (5) reads the whole log: see decision 0037 for what that costs. A process
-that has seen a longer log than the one it finds at an append refuses too. Nothing here
-knows which engine it is: `Database` does.
+Nothing is signed before all of them hold. (5) reads the whole log: see decision 0037 for what that costs. An append
+asks again whether the log goes on from what was seen of it (`continuity`). Nothing here knows which engine it is:
+`Database` does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ import datetime as dt
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -38,12 +37,12 @@ from sqlalchemy.engine import Connection
 
 from mass_gov import __version__
 from mass_gov.errors import IntegrityError, KeyUnavailableError, LedgerUnavailableError, MassGovError
-from mass_gov.evidence.keyring import KeyRing, Purpose, verify_head
+from mass_gov.evidence.keyring import KeyRing, Purpose
 from mass_gov.evidence.keystore import KeyStore
-from mass_gov.evidence.merkle import root_at
 from mass_gov.evidence.signing_keys import PURPOSES
 from mass_gov.ledger import projector
 from mass_gov.ledger.address import Address
+from mass_gov.ledger.continuity import Continuity
 from mass_gov.ledger.database import DEFAULT_TIMEOUT, Database
 from mass_gov.ledger.denials import DenialCounter, Denied
 from mass_gov.ledger.derived import Counted, check_derived
@@ -57,7 +56,7 @@ from mass_gov.ledger.replies import Replies
 from mass_gov.ledger.schema import OLDER_REVISIONS, PROJECTIONS, log_events
 from mass_gov.ledger.search import SearchReader
 from mass_gov.ledger.sequencer import Sequencer, Turn
-from mass_gov.ledger.store import LogHead, current_head, last_root, last_signed, load_head, log_end, over_nodes
+from mass_gov.ledger.store import LogHead, current_head, last_root, load_head, log_end
 from mass_gov.ledger.tally import Tallies, Tally, following
 from mass_gov.ledger.writing import Writer
 from mass_gov.records.drafts import EventDraft
@@ -90,12 +89,12 @@ class Ledger(SearchReader):
         self._outside = outside
         self._clock = clock
         self._trip = trip
-        self._seen = 0
+        self._continuity = Continuity(database.address, outside)
         self._head: LogHead | None = None
         """Where this process left the log; compared with what stands there before it is used."""
         self._sums: Tallies | None = None
         self._counted: Counted | None = None
-        """What rows add up to that were compared with a replay, or made by one; it is stored with the next event."""
+        """The end that was checked, and what the rows of a replay add up to, which is stored with the next event."""
         self._predecessor: Predecessor | None = None
         self._opened = False
         """Whether it may be written."""
@@ -301,14 +300,14 @@ class Ledger(SearchReader):
             if last_root(connection)[0] > 0:
                 return
             if sizes := self._outside.sizes():  # (2)
-                raise self._older(sizes[-1], 0)
+                raise self._continuity.older(sizes[-1], 0)
             self.origin = f"mass-gov.local/{secrets.token_hex(8)}"
             turn = Turn([self._opening()])
             head = load_head(connection)
             head.tally = self._tallies().begin()
             note = self._write(connection, head, iter([turn]))
             turn.outcome()
-        self._written(1, note)
+        self._written(head, note)
 
     def _opening(self) -> EventDraft:
         keys = self._required_keys()
@@ -332,21 +331,21 @@ class Ledger(SearchReader):
                 self._trip("begin")
                 head = current_head(connection, known, log_end(connection))
                 if head is not known:
+                    self._continuity.after_others(connection, head.size, head.root, self.origin, self._trusted)
                     head.tally = self._tally_at(connection, head.size, head.root)
-                if head.size < self._seen:
-                    raise self._older(self._seen, head.size)
+                self._continuity.before_signing(connection, head.size, self.origin, self._trusted)
                 note = self._write(connection, head, turns)
             self._head = head
-            self._written(head.size, note)
+            self._written(head, note)
 
     def _write(self, connection: Connection, head: LogHead, turns: Iterator[Turn]) -> bytes:
         writer = Writer(self._required_keys(), self.origin, self._tallies(), self._clock, self._trip)
         return writer.write(connection, head, turns)
 
-    def _written(self, size: int, note: bytes) -> None:
+    def _written(self, head: LogHead, note: bytes) -> None:
         self._trip("committed")
-        self._seen = size
-        self._outside.offer(size, note)
+        self._continuity.saw(head.size, head.root)
+        self._outside.offer(head.size, note)
         self._trip("done")
 
     def _stands(self, entry: Entry) -> bool:
@@ -378,33 +377,8 @@ class Ledger(SearchReader):
         self.origin = opened.predicate.origin
 
     def _check_outside(self) -> None:
-        sizes = self._outside.sizes()
         with self._database.read() as connection:
-            size, _ = last_root(connection)
-            if (signed := last_signed(connection)) > size:
-                raise IntegrityError(
-                    f"The database {self.address} has {size} events and a signed head of {signed}: events were taken "
-                    "away. Restore the missing events; nothing is signed before."
-                )
-            for note in self._outside.notes(sizes[-1]) if sizes else ():
-                self._check_head(connection, note, sizes[-1], size)
-        self._seen = size if sizes else self._seen
-
-    def _check_head(self, connection: Connection, note: bytes, stated: int, size: int) -> None:
-        """The log of `size` events holds the head that a note says it had at `stated`."""
-        try:
-            checkpoint = verify_head(note, self.origin, self._trusted(connection))
-        except IntegrityError as error:
-            if stated > size:  # it may be signed by a key that one of the missing events names
-                raise self._older(stated, size) from error
-            raise
-        if size < checkpoint.size or checkpoint.size != stated:
-            raise self._older(stated, size)
-        if over_nodes(connection, partial(root_at, checkpoint.size)) != checkpoint.root:
-            raise IntegrityError(
-                f"The log in {self.address} is another than the one whose head of size {checkpoint.size} stands in "
-                f"{self.checkpoints}. Restore the genuine database; `mass-gov verify` names the first difference."
-            )
+            self._continuity.at_opening(connection, self.origin, self._trusted)
 
     def _keys_in_use(self) -> dict[Purpose, str]:
         ring = self.key_ring
@@ -415,13 +389,14 @@ class Ledger(SearchReader):
         with self._database.read() as connection:
             trusted = self._trusted(connection)
             self._counted = check_derived(connection, self.origin, trusted, tallies, rows=not rebuild_first)
+        self._continuity.saw(self._counted.size, self._counted.root)
         if rebuild_first:
             self.rebuild()
 
     def _tally_at(self, connection: Connection, size: int, root: bytes) -> Tally | None:
         """What the rows add up to, as this process found out by a replay, or as the log's end says it."""
         known = self._counted
-        if known is not None and (known.size, known.root) == (size, root):
+        if known is not None and known.tally is not None and (known.size, known.root) == (size, root):
             return known.tally.copy()
         return self._tallies().load(connection, size, root)
 
@@ -436,12 +411,6 @@ class Ledger(SearchReader):
         if head.size > max(self._outside.sizes(), default=0):
             self._outside.offer(head.size, head.note)
             self._outside.flush()
-
-    def _older(self, outside: int, here: int) -> IntegrityError:
-        return IntegrityError(
-            f"The database {self.address} is older than the checkpoint of size {outside} in {self.checkpoints}: it has "
-            f"{here} events. Restore the missing events; nothing is signed before."
-        )
 
     def _required_keys(self) -> KeyStore:
         if self.keys is None:

@@ -3,8 +3,9 @@
 One file per size, `<20 digits>.checkpoint`, the C2SP note as it was signed; and `<20 digits>.cosigned`, the same note
 with the cosignatures of witnesses. Rules: written whole or not at all (a temporary file, fsync, rename, fsync of the
 folder); at most one plain note a second, and one at every clean stop; of plain notes only the newest few are kept,
-because a log that extends the newest extends every older one as well. Cosigned notes are all kept, and only ever gain
-lines: they are evidence against whoever holds the database, so this is where they live.
+because a log that extends the newest extends every older one as well (`continuity` sees to that), and none is replaced
+by another. Cosigned notes are all kept, and only ever gain lines: they are evidence against whoever holds the database,
+so this is where they live.
 
 The folder belongs on another disk, or where the database's writer may add and not delete.
 """
@@ -21,7 +22,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from mass_gov.errors import LedgerUnavailableError
+from mass_gov.errors import IntegrityError, LedgerUnavailableError
 from mass_gov.evidence.checkpoint import open_note
 from mass_gov.evidence.cosignature import with_lines
 
@@ -30,6 +31,9 @@ SECONDS_BETWEEN = 1.0
 
 _LOOKS = 8
 """How often to look again when files vanish while they are read: each look needs a full turn of pruning to fail."""
+
+_TICK = 50_000_000
+"""Nanoseconds, more than a file system's clock takes for a step: what changes twice in one has the same time twice."""
 
 _NAME = re.compile(r"([0-9]{20})\.(checkpoint|cosigned)")
 
@@ -46,6 +50,7 @@ class OutsideCheckpoints:
         self._last_time = float("-inf")
         self._pending: tuple[int, bytes] | None = None
         self._notes: dict[tuple[int, _Kind], bytes] = {}
+        self._stamp: int | None = None
 
     def sizes(self) -> list[int]:
         """Sizes that have a checkpoint here, plain or cosigned, ascending; empty when there is no folder yet.
@@ -57,7 +62,32 @@ class OutsideCheckpoints:
             self._notes = {place: note for place in listed if (note := self._read(*place)) is not None}
             if len(self._notes) == len(listed):
                 return sorted({size for size, _ in listed})
-        raise self._unusable(FileNotFoundError(0, "its files vanish while they are read"))
+        raise self._vanish()
+
+    def changed(self) -> bool:
+        """Whether files may have come or gone since this was last asked.
+
+        Raises:
+            LedgerUnavailableError: the folder cannot be read.
+        """
+        try:
+            stamp = os.stat(self.folder).st_mtime_ns  # noqa: PTH116 - once an append: a Path's own takes twice as long
+        except OSError as error:
+            raise self._unusable(error) from error
+        known, self._stamp = self._stamp, stamp if abs(time.time_ns() - stamp) > _TICK else None
+        return known is None or known != stamp
+
+    def newest(self) -> tuple[int, tuple[bytes, ...]]:
+        """The largest size that has a checkpoint here and its notes, plain and cosigned, read now; (0, ()) for none."""
+        for _ in range(_LOOKS):
+            listed = self._listed()
+            if not listed:
+                return 0, ()
+            size = listed[-1][0]
+            read = (self._read(size, kind) for of, kind in listed[-2:] if of == size)
+            if notes := tuple(note for note in read if note is not None):
+                return size, notes
+        raise self._vanish()
 
     def notes(self, size: int) -> tuple[bytes, ...]:
         """The checkpoints of a size, plain and cosigned, as they were when `sizes` looked."""
@@ -105,9 +135,16 @@ class OutsideCheckpoints:
 
         Raises:
             LedgerUnavailableError: the folder cannot be written; what waits goes on waiting.
+            IntegrityError: another head of the same size stands there.
         """
         if self._pending is not None:
-            self._write(*self._pending, "checkpoint")
+            size, note = self._pending
+            if self._read(size, "checkpoint") not in (None, note):
+                raise IntegrityError(
+                    f"In {self.folder} stands another head of size {size} than the one that was signed last: there are "
+                    "two logs of one name. Stop whoever writes one of them, and run `mass-gov verify`."
+                )
+            self._write(size, note, "checkpoint")
             self._pending = None
             self._last_time = time.monotonic()
 
@@ -193,6 +230,9 @@ class OutsideCheckpoints:
 
     def _path(self, size: int, kind: _Kind) -> Path:
         return self.folder / f"{size:020d}.{kind}"
+
+    def _vanish(self) -> LedgerUnavailableError:
+        return self._unusable(FileNotFoundError(0, "its files vanish while they are read"))
 
     def _unusable(self, error: OSError) -> LedgerUnavailableError:
         return LedgerUnavailableError(

@@ -18,22 +18,40 @@ def quiet(step: str) -> None:
 
 
 def test_an_append_is_not_denied_when_the_folder_fails_after_it_and_the_next_one_is(tmp_path: Path) -> None:
-    world = LedgerWorld.make(tmp_path / "home")
-    world.close()
-    world = LedgerWorld.make(tmp_path / "home")
-    folder = world.ledger.checkpoints
-    folder.rename(tmp_path / "gone")
-    folder.write_text("a file where the folder was")
+    home, gone = tmp_path / "home", tmp_path / "gone"
+    LedgerWorld.make(home).close()
+    folder = home / "checkpoints"
+    failing: list[Path] = []
+
+    def trip(step: str) -> None:
+        if step == "committed" and failing:
+            failing.pop().rename(gone)
+            folder.write_text("a file where the folder was")
+
+    world = LedgerWorld.make(home, trip=trip)
+    failing.append(folder)
     change = world.record("durable")  # its checkpoint cannot be kept, and it is recorded all the same
     before = world.ledger.size
     with pytest.raises(LedgerUnavailableError, match="checkpoint folder"):
         world.record("next")
     assert world.ledger.size == before
     folder.unlink()
-    (tmp_path / "gone").rename(folder)
+    gone.rename(folder)
     assert world.record("next").index > change.index
     world.close()
-    assert OutsideCheckpoints(folder, quiet).sizes()[-1] == world_size(tmp_path / "home")
+    assert OutsideCheckpoints(folder, quiet).sizes()[-1] == world_size(home)
+
+
+def test_nothing_is_signed_while_the_folder_cannot_be_read(tmp_path: Path) -> None:
+    world = LedgerWorld.make(tmp_path / "home")
+    folder, before = world.ledger.checkpoints, world.ledger.size
+    folder.rename(tmp_path / "gone")
+    with pytest.raises(LedgerUnavailableError, match="checkpoint folder"):
+        world.record("without it")
+    assert world.ledger.size == before
+    (tmp_path / "gone").rename(folder)
+    world.record("with it")
+    world.close()
 
 
 def world_size(home: Path) -> int:
