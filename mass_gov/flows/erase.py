@@ -79,11 +79,13 @@ def erase(
         NotFoundError: nothing is recorded for this handle.
         KeyUnavailableError: the key store is not here, or the key cannot be removed.
         StaleChangeError: others wrote faster than this could look, several times; run it again.
+        IntegrityError: the database says that it was erased already, and the log does not.
     """
     keys = _allowed(ledger, handle, actor)
     with keys.deciding_about_subjects():
         subject = ledger.subject(handle)  # (a)
         if subject.erased_index is not None:
+            ledger.insist_erased(handle, subject.erased_index)
             keys.finish_erasure(handle)
             return Erased(trace(ledger, handle), (), (), subject.erased_index, already=True)
         refuse_held(ledger, subject)

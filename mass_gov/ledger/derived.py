@@ -1,11 +1,12 @@
 """Whether what readers query follows from the log: asked before anything is signed or served.
 
-Rules: the schema is what the migrations make (a trigger of somebody else's could rewrite rows as they are written), and
-every row of every projection is what a replay of the log gives: because the rows add up to what they did when the last
-event was written (`tally`), or, where no such sum stands, because the log was replayed. One snapshot. Events are
-believed because the newest signed head stands over exactly these leaves; checking each signature of its own would take
-twice as long and prove no more. The whole log is read, so this takes time in proportion to it (decisions 0003 and
-0037). `verify` does much more, and names every fault; this stops at the first.
+Rules: the schema is what the migrations make (a trigger of somebody else's could rewrite rows as they are written),
+indexes lead to exactly the rows of their tables (a file's; a server's are its superuser's), and every row of every
+projection is what a replay of the log gives: because the rows add up to what they did when the last event was written
+(`tally`), or, where no such sum stands, because the log was replayed. One snapshot. Events are believed because the
+newest signed head stands over exactly these leaves; checking each signature of its own would take twice as long and
+prove no more. The whole log is read, so this takes time in proportion to it (decisions 0003 and 0037). `verify` does
+much more, and names every fault; this stops at the first.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mass_gov.evidence.merkle import Frontier, leaf_hash
 from mass_gov.ledger.entries import Entry, predicate_in, read_entry
 from mass_gov.ledger.raw import Replica, in_order, schema_of, wanted_schema
 from mass_gov.ledger.schema import PROJECTIONS, log_checkpoints, log_events
+from mass_gov.ledger.storage import check_indexes
 from mass_gov.ledger.tally import Tallies, Tally
 from mass_gov.records.events import Predicate
 
@@ -53,6 +55,7 @@ def check_derived(
     replica = Replica()
     try:
         _check_schema(connection, replica)
+        _check_indexes(connection)
         size, root = _check_head(connection, origin, keys)
         if not rows or (tallies is not None and _add_up(connection, tallies, size, root)):
             return Counted(size, root)
@@ -72,6 +75,14 @@ def _check_schema(connection: Connection, replica: Replica) -> None:
                 f"The ledger's schema is not what this program makes: {name} is missing, extra or altered. Nothing is "
                 "signed in it; run `mass-gov verify`, and restore the schema from a back-up."
             )
+
+
+def _check_indexes(connection: Connection) -> None:
+    for fault in check_indexes(connection, [table.name for table in PROJECTIONS]):
+        raise IntegrityError(
+            f"The ledger's indexes do not lead to its rows: {fault}. Look-ups would miss some; nothing is signed. Run "
+            "`mass-gov verify`, and restore the database from a back-up."
+        )
 
 
 def _leaves(connection: Connection) -> Iterator[tuple[int, bytes]]:

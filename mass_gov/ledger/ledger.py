@@ -13,7 +13,8 @@ Opening, in this order:
         that no row which somebody edited meanwhile decides what is signed or served: they add up to what they did when
         the last event was written (`tally`), or the log is replayed; `rebuild_first` derives the rows again instead
     (6) to write: the newest signed head stands outside, whatever a crash left there
-    (7) to write: no key of an erased subject is in the key store, whatever a back-up of the keys brought back
+    (7) to write: no key of an erased subject is in the key store, whatever a back-up of the keys brought back; that it
+        was erased is read from the log's own event, since a key is destroyed for good
     (8) to write: a rotation of keys that was broken off is finished or undone, as the log says
 
 Nothing is signed before all of them hold. (5) reads the whole log: see decision 0037 for what that costs. An append

@@ -12,11 +12,12 @@ from typing import Literal
 from sqlalchemy import func, literal, select, union_all
 from sqlalchemy.engine import RowMapping
 
-from mass_gov.errors import NotFoundError
+from mass_gov.errors import IntegrityError, NotFoundError
 from mass_gov.ledger import subject_rules
 from mass_gov.ledger.control_reader import ControlReader
 from mass_gov.ledger.schema import changes, responses, subjects
 from mass_gov.ledger.views import ChangeView
+from mass_gov.records.events import SubjectErased
 
 Standing = Literal["held", "erased"]
 
@@ -97,9 +98,31 @@ class SubjectReader(ControlReader):
         return sum(ref.subject == handle for ref in refs)
 
     def erased_subjects(self) -> dict[str, int]:
-        """Every erased subject, and the index of the event that says so."""
+        """Every erased subject, and the index of the event that says so.
+
+        Raises:
+            IntegrityError: as `insist_erased`.
+        """
         with self._database.read() as connection:
-            return subject_rules.erased_handles(connection)
+            found = subject_rules.erased_handles(connection)
+        for handle, index in found.items():
+            self.insist_erased(handle, index)
+        return found
+
+    def insist_erased(self, handle: str, index: int) -> None:
+        """Ask the signed log whether a subject was erased by the event at `index`: a key is destroyed for good.
+
+        Raises:
+            IntegrityError: that event does not say so, whatever the projections say.
+        """
+        for entry in self.entries(index, index + 1):
+            body = entry.predicate.body
+            if isinstance(body, SubjectErased) and body.subject == handle:
+                return
+        raise IntegrityError(
+            f"The ledger says that event {index} erased the subject {handle}, and that event does not say so. Its key "
+            "stays. Somebody changed the database: run `mass-gov verify`, then `mass-gov log rebuild`."
+        )
 
 
 def _view(row: RowMapping) -> SubjectView:

@@ -13,6 +13,7 @@ from uuid6 import uuid7
 
 from mass_gov.errors import (
     InputError,
+    IntegrityError,
     NotFoundError,
     NotRetainedError,
     PermissionRefusedError,
@@ -33,6 +34,7 @@ from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, ChangeRolledBack, ModelRegistered, ResponseServed, SubjectErased
 from tests.fakes.engines import address_of, copy_home
 from tests.fakes.ledger_world import ADA, BOB, BOTH_SCOPES, REASON, TEMPLATE, LedgerWorld, digest
+from tests.fakes.tamper import editing
 from tests.flows.test_ledger_crash import in_child, kill_at
 from tests.unit.test_change_states import base_move
 
@@ -373,3 +375,37 @@ def test_an_undoing_says_that_an_erasure_caused_it(world: LedgerWorld) -> None:
     causes = {body.change_id: body.cause for body in undone if isinstance(body, ChangeRolledBack)}
     assert len(causes) == 2 and causes[own.change_id] == "erasure"
     assert {cause for change_id, cause in causes.items() if change_id != own.change_id} <= {None, "person"}
+
+
+def test_a_row_that_says_erased_destroys_no_key_that_the_log_does_not_name(tmp_path: Path) -> None:
+    """Neither while the ledger is opened, after its rows were compared, nor when somebody asks for an erasure."""
+    home = tmp_path / "home"
+    world = LedgerWorld.make(home, BOTH_SCOPES)
+    lived_in(world)
+    world.close()
+    index = 3
+
+    def plant(step: str) -> None:
+        if step == "outside:renamed":  # the newest head is brought outside between comparing and erasing
+            with editing(home) as connection:
+                connection.execute("INSERT INTO subjects VALUES (?, NULL, ?)", (PERSON, index))
+
+    for note in (home / "checkpoints").iterdir():
+        note.unlink()
+    with pytest.raises(IntegrityError, match=f"event {index} erased the subject {PERSON}"):
+        LedgerWorld.make(home, BOTH_SCOPES, trip=plant)
+    keys = KeyStore.open(home / "keys")
+    assert keys.holds_key(PERSON)
+    assert not keys.is_destroyed(PERSON)
+    with editing(home) as connection:
+        connection.execute("DELETE FROM subjects")
+    world = LedgerWorld.make(home, BOTH_SCOPES)
+    with editing(home) as connection:
+        connection.execute("INSERT INTO subjects VALUES (?, NULL, ?)", (PERSON, index))
+    with pytest.raises(IntegrityError, match="does not say so"):
+        erase(world.ledger, PERSON, BOB, "asked")
+    assert keys.holds_key(PERSON)
+    with editing(home) as connection:
+        connection.execute("DELETE FROM subjects")
+    assert not erase(world.ledger, PERSON, BOB, "asked").already
+    world.close()

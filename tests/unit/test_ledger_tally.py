@@ -273,3 +273,19 @@ def test_an_edit_that_a_process_believed_is_found_by_verify_even_when_it_was_und
     world.close()
     report = verify(address_of(home), keys=world.keys, checkpoints=home / "checkpoints")
     assert not report.ok and "mallory is not registered as admin" in str(report.first_wrong)
+
+
+@pytest.mark.sqlite_only("a server's catalogue is its superuser's")
+def test_an_index_that_leads_to_no_row_is_found_though_all_rows_add_up(home: Path, replays: list[str]) -> None:
+    """It was made for no row, and says that it was made for all."""
+    with editing(home) as connection:
+        (made,) = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'changes_by_task'").fetchone()
+        connection.execute("DROP INDEX changes_by_task")
+        connection.execute(f"{made} WHERE 0")
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("UPDATE sqlite_master SET sql = ? WHERE name = 'changes_by_task'", (made,))
+    with pytest.raises(IntegrityError, match="missing from index changes_by_task"):
+        reopen(home)
+    with pytest.raises(IntegrityError, match="Look-ups would miss some"):
+        reopen(home, rebuild_first=True)
+    assert replays == []
