@@ -102,7 +102,7 @@ class Ledger(SearchReader):
         self._lock = threading.Lock()
         self._sequencer = Sequencer(self._commit, self._stands)
         self._denials = DenialCounter(database, self.append, clock)
-        self.replies = Replies(database)
+        self.replies = Replies(database, keys)
         """Answers that are given again."""
 
     @classmethod
@@ -284,6 +284,7 @@ class Ledger(SearchReader):
             self.keys.settle(self._keys_in_use)  # (8)
             for handle in self.erased_subjects():
                 self.keys.finish_erasure(handle)  # (7)
+            self.replies.forget(self._clock())
             self._opened = True
 
     def _bring_up(self) -> None:

@@ -15,11 +15,12 @@ Rules:
 - a connection that is lost before COMMIT was sent wrote nothing. One that is lost while COMMIT is under way may have
   written everything: the answer is then looked for in the log itself, under the head row's lock, which the old
   transaction holds until it has ended one way or the other. If it stands there, it is acknowledged; if it does not, it
-  is denied; and if the server cannot be asked any more, the error says that nobody knows
+  is denied; and if the server cannot be asked any more, or no event was written by which it would show, the error says
+  that nobody knows
 
 This module knows one table, `log_events`, because the last root of the log is what identifies a commit. Who writes
-events leaves it on the connection (`LAST`); where nobody did, it is read. Where the log ends is asked in the same round
-trip as the lock, in a statement after it, which therefore sees what was committed while the lock was waited for.
+events leaves it on the connection (`LAST`). Where the log ends is asked in the same round trip as the lock, in a
+statement after it, which therefore sees what was committed while the lock was waited for.
 """
 
 from __future__ import annotations
@@ -64,7 +65,6 @@ _LOCK = "SELECT lock_head(), set_config('idle_in_transaction_session_timeout', '
 _BEGIN = "BEGIN ISOLATION LEVEL READ COMMITTED; "
 _SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _ADVISORY = text("SELECT pg_advisory_xact_lock(:key)")
-_LAST = text('SELECT "index", root FROM log_events ORDER BY "index" DESC LIMIT 1')
 _STANDS = text('SELECT root FROM log_events WHERE "index" = :index')
 _DURABILITY = text(
     "SELECT name, setting FROM pg_settings WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit')"
@@ -116,11 +116,11 @@ class PostgresDatabase(Database):
         with self.translated(), self._writers.lend(self._begun(self._writers, self._lock)) as connection:
             try:
                 yield connection
-                last = self._last(connection)
             except BaseException:
                 with suppress(SQLAlchemyError):  # the connection may be gone, and its transaction with it
                     connection.rollback()
                 raise
+            last = connection.info.get(LAST)  # asked now: a connection that is lost has none any more
             try:
                 connection.commit()
             except SQLAlchemyError as error:
@@ -233,18 +233,11 @@ class PostgresDatabase(Database):
         connection.info[END] = cursor.fetchone() or (0, EMPTY_ROOT)
         return connection
 
-    def _last(self, connection: Connection) -> tuple[int, bytes] | None:
-        """(index, root) of the last event, before the commit; None where nothing of the log would show it."""
-        if not self._has_lock:
-            return None
-        written: tuple[int, bytes] | None = connection.info.get(LAST)
-        if written is not None:
-            return written
-        row = connection.execute(_LAST).first()
-        return None if row is None else (int(row[0]), bytes(row[1]))
-
     def _settle(self, last: tuple[int, bytes] | None, lost: SQLAlchemyError) -> None:
         """Learn what became of a commit whose answer was lost; returns if it came through.
+
+        Arguments:
+            last: (index, root) of the last event that it wrote; None where it wrote none, and nothing would show it.
 
         Raises:
             LedgerUnavailableError: it did not, or nobody can be asked.

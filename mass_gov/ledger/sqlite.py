@@ -52,6 +52,8 @@ class SqliteDatabase(Database):
     ) -> None:
         self.path = path = address.file
         self._timeout = timeout
+        self._lay: tuple[int, int, int] | None = None
+        """How the file lay when it was first opened as one that nobody writes; None where SQLite keeps watch itself."""
         if create:
             _make_file(path)
         elif not path.is_file():
@@ -70,7 +72,10 @@ class SqliteDatabase(Database):
     @contextmanager
     def _begin_read(self) -> Iterator[Connection]:
         with self.translated(), self._engine.connect() as connection:
-            yield connection
+            try:
+                yield connection
+            finally:
+                self._insist_it_lay_still()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -90,6 +95,8 @@ class SqliteDatabase(Database):
         # Without a log to replay, an unwritable medium is read as it lies; SQLite would want to make files beside it.
         unwritable = not os.access(self.path.parent, os.W_OK) and not wal.exists()
         still = "&immutable=1" if not self.writable and unwritable else ""
+        if still and self._lay is None:
+            self._lay = self._state()
         connection = sqlite3.connect(
             f"file:{quote(str(self.path))}?mode={mode}{still}",
             uri=True,
@@ -103,6 +110,25 @@ class SqliteDatabase(Database):
         if self.writable:
             self._use_wal(connection)
         return connection
+
+    def _insist_it_lay_still(self) -> None:
+        """Whoever may write the folder can fold a log into the file, and nothing then keeps a reader from half of it.
+
+        Raises:
+            LedgerUnavailableError: somebody did, so what was read is of two moments.
+        """
+        if self._lay is not None and self._lay != self._state():
+            raise LedgerUnavailableError(
+                f"The ledger {self.path} was written while it was read as it lies, because you may not write its "
+                "folder. Try again, or read a copy that was made while nothing wrote."
+            )
+
+    def _state(self) -> tuple[int, int, int]:
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            raise LedgerUnavailableError(f"The ledger {self.path} cannot be read: {error.strerror}.") from error
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         """Switch to WAL once. SQLite does not wait for other connections here, so this does."""

@@ -163,6 +163,18 @@ def test_a_commit_that_nobody_can_be_asked_about_is_neither_acknowledged_nor_den
     assert check(home) == before + 2
 
 
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_lost_commit_without_an_event_is_not_said_to_have_come_through(line: tuple, moment: str) -> None:  # type: ignore[type-arg]
+    """The event that stood there before says nothing about it."""
+    world, broken = line
+    now = world.ledger.now()
+    broken.break_next(moment)
+    with pytest.raises(LedgerUnavailableError, match="not known"):
+        world.ledger.replies.claim("bob", "k", "digest", now)
+    again = world.ledger.replies.claim("bob", "k", "digest", now)
+    assert again == ("claimed" if moment == "before" else "under way")
+
+
 def test_a_server_that_crashes_in_the_middle_of_an_append_recovers_without_it(home: Path) -> None:
     from tests.fakes.postgres_server import server
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mass_gov.flows.audit import verify
+from mass_gov.ledger.replies import Reply
+from mass_gov.records.base import timestamp
 from tests.fakes.api_world import ApiWorld, api_world
-from tests.fakes.ledger_world import BOTH_SCOPES
+from tests.fakes.ledger_world import BOTH_SCOPES, LedgerWorld
+from tests.fakes.tamper import editing
 
 TYPE = "urn:mass-gov:problem:"
 WHY = {"reason": "It was looked at."}
@@ -111,12 +115,49 @@ def test_a_key_outlives_the_server(api: ApiWorld) -> None:
 
 
 def test_a_claim_that_a_crash_left_behind_is_free_after_a_minute(api: ApiWorld) -> None:
-    import datetime as dt
-
     replies, now = api.world.ledger.replies, api.world.ledger.now()
     assert replies.claim("bob", "k", "digest", now) == "claimed"
     assert replies.claim("bob", "k", "digest", now) == "under way"
     assert replies.claim("bob", "k", "digest", now + dt.timedelta(minutes=2)) == "claimed"
+
+
+def test_an_answer_that_nobody_gave_is_given_to_nobody(api: ApiWorld) -> None:
+    """Whoever writes the database plants an answer, moves one, or brings one back after its day."""
+    ledger = api.world.ledger
+    replies, now = ledger.replies, ledger.now()
+    planted, done = Reply(200, None, '{"frozen": true}'), Reply(200, '"7"', '{"frozen": "secret words"}')
+    with editing(ledger.address) as connection:
+        for number, asked in enumerate(("digest", "hmac-sha256:digest")):
+            row = ("bob", f"planted-{number}", asked, timestamp(now), planted.status, None, planted.body)
+            connection.execute("INSERT INTO replies VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+    assert replies.claim("bob", "planted-0", "digest", now) == "claimed"  # as older releases kept them
+    assert replies.claim("bob", "planted-1", "digest", now) == "other"
+
+    for key in ("k", "l"):
+        assert replies.claim("bob", key, "digest", now) == "claimed"
+    replies.settle("bob", "k", done)
+    assert replies.claim("bob", "k", "digest", now) == done
+    with editing(ledger.address) as connection:
+        kept = connection.execute("SELECT * FROM replies WHERE key = 'k'").fetchone()
+        assert not any("secret words" in str(value) or value == "digest" for value in kept)
+        connection.execute("UPDATE replies SET status = 200, body = ? WHERE key = 'l'", (kept[-1],))
+    assert replies.claim("bob", "l", "digest", now) == "claimed"  # what was kept for another key is none of this one
+
+    later = now + dt.timedelta(days=2)
+    assert replies.claim("bob", "k", "digest", later) == "claimed"
+    with editing(ledger.address) as connection:
+        connection.execute("UPDATE replies SET status = 200, body = ? WHERE key = 'k'", (kept[-1],))
+    assert replies.claim("bob", "k", "digest", later) == "claimed"
+
+
+def test_what_is_older_than_a_day_goes_when_the_ledger_is_opened(api: ApiWorld) -> None:
+    ledger = api.world.ledger
+    for key, ago in (("old", dt.timedelta(hours=25)), ("young", dt.timedelta(hours=23))):
+        ledger.replies.claim("bob", key, "digest", ledger.now() - ago)
+        ledger.replies.settle("bob", key, Reply(200, None, "{}"))
+    LedgerWorld.make(api.world.folder).close()
+    with editing(ledger.address) as connection:
+        assert connection.execute("SELECT key FROM replies").fetchall() == [("young",)]
 
 
 @pytest.mark.parametrize("reason", ["", "   ", "a\x00b", "x" * 2001, None, 7])

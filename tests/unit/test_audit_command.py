@@ -129,3 +129,33 @@ def test_a_home_whose_first_use_was_killed_is_no_tampered_ledger(tmp_path: Path)
     path.touch()
     with pytest.raises(LedgerUnavailableError, match="holds no ledger yet"):
         verify(path, checkpoints=tmp_path / "checkpoints")
+
+
+@pytest.mark.sqlite_only("about a file")
+def test_nobody_is_accused_where_a_file_was_written_while_it_was_read_as_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An account that may not write the folder reads the file without SQLite's own watch."""
+    home = tmp_path / "home"
+    world = LedgerWorld.make(home)
+    world.record("one")
+    world.close()
+    path, may, writing = address_of(home).file, os.access, [False]
+
+    def access(where: str | Path, mode: int) -> bool:
+        return may(where, mode) and (writing[0] or Path(where) != path.parent)
+
+    def progress(step: str, done: int, total: int) -> None:
+        if step == "events" and not writing[0]:
+            writing[0] = True
+            LedgerWorld.make(home).close()
+            other = LedgerWorld.make(home)
+            other.record("two")
+            other.close()
+            writing[0] = False
+
+    monkeypatch.setattr(os, "access", access)
+    assert verify(path, keys=world.keys, checkpoints=home / "checkpoints").ok
+    with pytest.raises(LedgerUnavailableError, match="written while it was read as it lies"):
+        verify(path, keys=world.keys, checkpoints=home / "checkpoints", progress=progress)
+    assert verify(path, keys=world.keys, checkpoints=home / "checkpoints").ok
