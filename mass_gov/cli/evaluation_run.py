@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,10 +16,10 @@ from mass_gov.cli.options import settings
 from mass_gov.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
-    from mass_gov.flows.evaluation.governed import Governed
     from mass_gov.flows.evaluation.problems import Evaluation
     from mass_gov.flows.evaluation.run import Request, Row
     from mass_gov.flows.evaluation.weights import Weights
+    from mass_gov.flows.workbench import Workbench
     from mass_gov.mass.rivals.values import Surroundings
 
 VALIDATION_SEED = 950_000
@@ -70,6 +69,7 @@ def compare(asked: Asked, console: Console) -> dict[str, Any]:
         MissingExtraError: the learner is not installed.
     """
     _need_the_learner()
+    from mass_gov.flows.evaluation.governed import evaluate_governed
     from mass_gov.flows.evaluation.report import document
     from mass_gov.flows.evaluation.run import evaluate
 
@@ -77,6 +77,7 @@ def compare(asked: Asked, console: Console) -> dict[str, Any]:
     with ExitStack() as stack:
         evaluation, surroundings = _problems(asked, stack)
         request, weights = _request(asked), _weights(asked)
+        bench = _scratch(asked, asked.governed, weights, stack) if asked.governed is not None else None
         progress = stack.enter_context(_bar(console))
         tasks: dict[str, Any] = {}
 
@@ -86,7 +87,7 @@ def compare(asked: Asked, console: Console) -> dict[str, Any]:
             progress.update(tasks[method], completed=done)
 
         rows = evaluate(request, evaluation, surroundings, weights, show)
-        governed = _governed(asked, asked.governed, evaluation, stack, show) if asked.governed is not None else None
+        governed = evaluate_governed(bench, _served(weights).name, evaluation, asked.seed, show) if bench else None
         if governed is not None:
             rows[governed.row.name] = governed.row
         report = document(request, evaluation, rows)
@@ -99,16 +100,14 @@ def compare(asked: Asked, console: Console) -> dict[str, Any]:
     return report
 
 
-def _governed(
-    asked: Asked, policy: str, evaluation: Evaluation, stack: ExitStack, show: Callable[[str, int, int], None]
-) -> Governed:
-    """Serve every task under the policy, in a home of its own that is gone afterwards."""
-    from mass_gov.flows.evaluation.governed import evaluate_governed
-    from mass_gov.wiring import initialise, model_folder, open_workbench, recommended_spec
+def _scratch(asked: Asked, policy: str, weights: Weights, stack: ExitStack) -> Workbench:
+    """What serves every task under the policy, in a home of its own that is gone afterwards."""
+    from mass_gov.wiring import initialise, open_workbench, recommended_spec
 
     home = Path(stack.enter_context(TemporaryDirectory(prefix="mass-gov-governed-")))
     own = {"home": home, "checkpoints": home / "checkpoints", "keys": home / "keys", "database_url": None}
-    chosen = settings(model=asked.model).model_copy(update=own | {"passphrase": None, "threads": asked.threads})
+    rest = {"passphrase": None, "threads": asked.threads}
+    chosen = settings(model=_served(weights)).model_copy(update=own | rest)
     ledger, _ = initialise(chosen, policy)
     ledger.close()
     spec = recommended_spec(chosen)
@@ -116,7 +115,14 @@ def _governed(
     answer = spec.answer.model_copy(update={"max_new_tokens": asked.answer_tokens})
     bench = open_workbench(chosen, spec.model_copy(update={"sampling": sampling, "answer": answer}))
     stack.callback(bench.ledger.close)
-    return evaluate_governed(bench, model_folder(chosen).name, evaluation, asked.seed, show)
+    return bench
+
+
+def _served(weights: Weights) -> Path:
+    """The folder of what is governed: the core that `mass-gold` is, or where there is none the base."""
+    from mass_gov.mass.rivals.catalogue import BASE, GOLD
+
+    return weights.of(GOLD if weights.has(GOLD) else BASE)
 
 
 def _need_the_learner() -> None:

@@ -5,25 +5,36 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from mass_gov import wiring
 from mass_gov.cli.main import run
+from mass_gov.config import Settings
+from mass_gov.flows.evaluation import governed
+from mass_gov.flows.evaluation import run as run_module
 from mass_gov.flows.evaluation.engines import Engines
 from mass_gov.flows.evaluation.figures import Sizes, figures
 from mass_gov.flows.evaluation.plots import draw
-from mass_gov.flows.evaluation.problems import from_tasks, held_out
+from mass_gov.flows.evaluation.problems import from_benchmark, from_tasks, held_out
 from mass_gov.flows.evaluation.report import document, task_rows
 from mass_gov.flows.evaluation.run import Request, Row, evaluate
 from mass_gov.flows.evaluation.surroundings import DomainSurroundings
 from mass_gov.flows.evaluation.weights import Weights
+from mass_gov.flows.exchange import Answered
 from mass_gov.mass.reference_model import reference_folder
 from mass_gov.mass.rivals.values import Setup
+from mass_gov.records.artifacts import AnswerContent, AnswerText
+from mass_gov.tasks.grading import BenchmarkGrader
+from mass_gov.tasks.readers import BenchmarkTask
 from mass_gov.tasks.registry import DOMAINS, sample_tasks
+from tests.fakes.policies import lean_source
 from tests.fakes.small_core import make_core, with_core
 
 N = 6
 SETUP = Setup(samples=3, answer_tokens=40, practice_tokens=40)
+BUDGET = {"changes_per_hour": 1, "flops_per_hour": 1e14, "on_fail": "hold"}
 PARTS = ("no-adaptation", "uniform", "other-task-delta", "random-delta", "corrupted-answers", "accumulated", "k=2")
 
 
@@ -69,9 +80,75 @@ def test_the_governed_row_counts_only_what_was_served(capsys: pytest.CaptureFixt
     assert row["flops_per_task"] > report["methods"]["base"]["flops_per_task"]
 
 
-def test_a_policy_that_nobody_has_is_refused_before_anything_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_policy_that_nobody_has_is_refused_before_anything_is_answered(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "evaluate", lambda *_: pytest.fail("the methods ran first"))
     assert run(["evaluate", "--methods", "base", "--n", "2", "--governed", "nobodys"]) == 2
     assert "there is no policy 'nobodys'" in capsys.readouterr().err
+
+
+def test_what_is_governed_is_the_core_that_was_given(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--weights DIR` holds a core that moves nowhere: what the shipped one would gain is nobody's then."""
+    core = replace(make_core(reference_folder(), step_size=0.0, scale=0.0), samples=2)
+    folder = with_core(reference_folder(), tmp_path / "weights" / "mass-gold", core)
+    opened: list[Path | None] = []
+    open_model = wiring.open_model
+
+    def watched(settings: Settings) -> Any:
+        opened.append(settings.model)
+        return open_model(settings)
+
+    monkeypatch.setattr(wiring, "open_model", watched)
+    given = ["--weights", str(tmp_path / "weights"), "--methods", "base,mass-gold", "--n", "6", "--tune", "0"]
+    assert run(["evaluate", *given, "--governed", "default", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert opened == [folder]
+    assert report["methods"]["governed"]["weights"] == report["methods"]["mass-gold"]["weights"] == "mass-gold"
+    assert report["governed"]["right"]["adapted"] == report["governed"]["right"]["base"]
+    assert report["governed"]["changes"] == 6
+
+
+def test_a_spent_budget_and_a_question_that_cannot_be_read_cost_no_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = tmp_path / "one-an-hour.yaml"
+    policy.write_bytes(lean_source({"update.budget": BUDGET}, base="default"))
+    data = tmp_path / "problems.jsonl"
+    lines = [{"question": question, "answer": "#### 1"} for question in ("1 + 0", "1 * 1", "x" * 5000)]
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given = ["--data", str(data), "--methods", "base", "--answer-tokens", "12", "--samples", "2"]
+    assert run(["evaluate", *given, "--governed", str(policy), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    found, row = report["governed"], report["methods"]["governed"]
+    assert (report["n"], found["changes"], found["unadapted"]) == (3, 1, 1)
+    assert sum(one["n"] for one in found["by_verdict"].values()) == 1
+    assert row["right"] + row["wrong"] + row["unparseable"] == 3
+    assert row["flops_per_task"] > 0
+
+
+def test_what_the_governed_would_have_been_worth_is_graded_from_the_whole_text() -> None:
+    """A file's answers are graded so, and an answer that was cut off is none, as for every other method."""
+
+    def said(text: str, answer: str | None, finished: bool = True) -> AnswerText:
+        return AnswerText(state="0" * 64, tokens=(), text=text, answer=answer, finished=finished)
+
+    right, wrong = said("1+1 is\n#### 2", "2"), said("#### 3", "3")
+    cut = said("#### 2", "2", finished=False)
+    with BenchmarkGrader() as grader:
+        evaluation = from_benchmark([BenchmarkTask("t", "1+1?", "2", "own.jsonl", 1)] * 3, grader)
+        answers = [
+            AnswerContent(adapted=right, parent=wrong, base=wrong),
+            AnswerContent(adapted=None, parent=right, base=right),
+            AnswerContent(adapted=cut, parent=wrong, base=right),
+        ]
+        pairs = [governed._would(Answered(cast(Any, None), one, None, "adapted", False)) for one in answers]
+        adapted, bases = (evaluation.grade(part) for part in zip(*pairs, strict=True))
+        assert adapted == ["right", "right", "right"]
+        assert bases == ["wrong", "right", "right"]
+        assert [one.key for one, _ in pairs] == ["2", "2", None]
 
 
 def test_ablations_change_what_they_say_and_nothing_else(rows: dict[str, Row]) -> None:
