@@ -326,7 +326,7 @@ class MetaTraining:
     def _move(self, measured: dict[str, float]) -> None:
         """One optimizer step, unless the gradient diverged."""
         s = self.settings
-        norm = self.weights.average(self._reduce)
+        norm = self.weights.average(self._reduce, finite=measured.get("finite", 1.0) == 1.0)
         spiked = self.running_norm is not None and norm > s.spike * self.running_norm
         measured["gradient_norm"] = norm if math.isfinite(norm) else -1.0
         if not math.isfinite(norm) or spiked:

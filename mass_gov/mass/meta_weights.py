@@ -75,8 +75,12 @@ class MetaWeights:
             | {f"scorer.{n}": t for n, t in self.head.items()}
         )
 
-    def average(self, reduce: Callable[[list[Tensor]], None]) -> float:
-        """Average the gradients over processes; the norm of all of them. What was not reached has gradient zero."""
+    def average(self, reduce: Callable[[list[Tensor]], None], *, finite: bool = True) -> float:
+        """Average the gradients over processes; the norm of all of them. What was not reached has gradient zero.
+
+        Arguments:
+            finite: whether this process's gradient was; if not, the norm is NaN, and so it is in every process.
+        """
         reached = [name for name, leaf in self._leaves.items() if leaf.grad is not None]
         torch.autograd.backward([self._sums[n] for n in reached], [self._leaves[n].grad for n in reached])
         gradients = []
@@ -84,6 +88,8 @@ class MetaWeights:
             if tensor.grad is None:
                 tensor.grad = torch.zeros_like(tensor)
             gradients.append(tensor.grad)
+        if not finite:  # what was handed on instead is zeros
+            gradients[0].fill_(torch.nan)
         reduce(gradients)
         return float(torch.stack([gradient.double().square().sum() for gradient in gradients]).sum().sqrt())
 

@@ -24,6 +24,7 @@ from mass_gov.flows.evaluation.surroundings import DomainSurroundings
 from mass_gov.flows.evaluation.weights import Weights
 from mass_gov.flows.exchange import Answered
 from mass_gov.mass.reference_model import reference_folder
+from mass_gov.mass.rivals.mass import accumulated
 from mass_gov.mass.rivals.values import Setup
 from mass_gov.records.artifacts import AnswerContent, AnswerText
 from mass_gov.tasks.grading import BenchmarkGrader
@@ -204,6 +205,18 @@ def test_a_stream_that_is_kept_reports_the_other_domains(rows: dict[str, Row]) -
     report = document(Request(()), evaluation, rows)["methods"]
     table = report["mass-gold/accumulated"]["forgetting"]
     assert table.keys() == set(DOMAINS) and all(row.keys() == set(DOMAINS) for row in table.values())
+
+
+def test_measuring_what_was_forgotten_costs_the_method_nothing(folder: Path, rows: dict[str, Row]) -> None:
+    engine = Engines(Weights(folder, reference_folder()), 1).open("mass-gold")
+    questions = held_out(N, 0).questions
+    setup = rows["mass-gold/accumulated"].fitted.setup
+    with engine.meter() as spent:
+        replies = accumulated(engine, questions, setup, 0, DomainSurroundings(list(DOMAINS)))
+    with engine.meter() as measuring:
+        assert replies.crossed().keys() == set(DOMAINS)
+    assert measuring.flops > 0
+    assert rows["mass-gold/accumulated"].flops == pytest.approx(spent.flops / N)
 
 
 def test_the_report_is_the_documented_json(rows: dict[str, Row]) -> None:

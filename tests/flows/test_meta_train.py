@@ -156,6 +156,31 @@ def test_every_recipe_takes_a_step_and_writes_a_folder_that_opens(base: Path, tm
     assert moved is (without_times(tmp_path)[0]["gradient_norm"] > 0)
 
 
+def test_a_step_whose_inner_loop_diverges_moves_nothing_and_is_counted(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep hands on zeros then: with a momentum, a step on zeros is a step, and a norm of zero a false measure."""
+    model, text = loading.load(base)
+    training = MetaTraining(model, text, find_recipe("mass-gold").settings(**SMALL))
+    source, losses = MetaSource(0, 2), training.network.sample_losses
+    training.step(source.step(0))  # so that there is a momentum
+    norm, before = training.running_norm, {name: one.detach().clone() for name, one in training.weights.named().items()}
+
+    def diverging(theta: Any, phi: Any, batch: Any, softening: float = 1.0) -> Any:
+        found = losses(theta, phi, batch, softening)
+        return found if phi is None or softening == 1.0 else found * float("inf")
+
+    monkeypatch.setattr(training.network, "sample_losses", diverging)
+    for number in (1, 2):
+        measured = training.step(source.step(number))
+        assert (measured["finite"], measured["skipped"], measured["gradient_norm"]) == (0.0, number, -1.0)
+    assert training.running_norm == norm
+    assert all(torch.equal(before[name], one) for name, one in training.weights.named().items())
+    monkeypatch.setattr(training.network, "sample_losses", losses)
+    assert training.step(source.step(3))["skipped"] == 2
+    assert not all(torch.equal(before[name], one) for name, one in training.weights.named().items())
+
+
 def test_other_settings_are_refused_with_what_differs(base: Path, tmp_path: Path) -> None:
     with pytest.raises(_KilledError):
         train_meta(tmp_path, settings(base), progress=kill_at(2))

@@ -206,3 +206,40 @@ def test_text_of_no_domain_is_recognised_as_none(text: str) -> None:
     assert recognise(text) is None
     with pytest.raises(TaskError, match="is no question of domain"):
         DOMAINS["nested"].read(text)
+
+
+def _steps(table: dict[str, str], chain: str) -> set[str]:
+    """What a chain looks up, asked of the text."""
+    if "F" in chain or "f" in chain:
+        value, found = chain[-1], set()
+        for _ in range(len(chain) - 1):
+            found.add(value)
+            for _ in range(3 if "F" in chain else 1):
+                value = table[value]
+        return found
+    first, *steps = re.findall(r"[&@]?[0-6]", chain)
+    found = set()
+    for operator, other in steps:
+        key = str(abs(int(first) - int(other)))
+        found.add(key)
+        first = table[key] if operator == "&" else table[table[key]]
+    return found
+
+
+@pytest.mark.parametrize("name", ["operator", "binary"])
+def test_practice_is_on_the_path_if_it_takes_any_step_of_the_task(name: str) -> None:
+    """A chain of practice that begins elsewhere and runs into the task's way teaches the task's own step."""
+    source, seen = domain(name), {True: 0, False: 0}
+    for task in sample_tasks(40, 3, name):
+        table = {pair[0]: pair[1] for pair in task.question.split(":")[0].split()}
+        chain = task.question.split(": ")[1]
+        operator = next(letter for letter in chain if letter in "Ff&@")
+        for text in (
+            [f"{operator}{x}" for x in range(7)] + [f"{operator * 2}{x}" for x in range(7)]
+            if name == "operator"
+            else [f"{x}{operator}{y}{operator}{z}" for x in range(7) for y in range(0, 7, 2) for z in range(0, 7, 3)]
+        ):
+            wanted = not _steps(table, text).isdisjoint(_steps(table, chain))
+            assert source.on_path(task, text) is wanted, (task.question, text)
+            seen[wanted] += 1
+    assert min(seen.values()) > 50

@@ -2,7 +2,7 @@
 
     parsed      share of samples that parse
     right       ... of the parsed ones that state another problem of the domain and answer it rightly
-    on_path     ... of the parsed ones that the task itself passes through
+    on_path     ... of the parsed ones that take a step which the task itself takes
     distinct    different questions / parsed samples, within a task
     copies      share of all samples that repeat the task
 

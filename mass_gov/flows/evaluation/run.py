@@ -136,7 +136,7 @@ def _run(
     seconds = time.perf_counter() - started
     progress(spec.name, done, len(questions))
     replies = _joined(parts)
-    crossed = {name: tuple(evaluation.grade(answers)) for name, answers in replies.crossed.items()}
+    crossed = {name: tuple(evaluation.grade(answers)) for name, answers in replies.crossed().items()}
     n = len(questions)
     outcomes = tuple(evaluation.grade(replies.answers))
     per_task = (cost.flops / n, cost.generated_tokens / n, seconds / n)
@@ -156,7 +156,7 @@ def _answered(
         _spread(found.answers, able, len(batch), none),
         _spread(found.samples, able, len(batch), ()) if found.samples else (),
         _spread(found.deltas, able, len(batch), "") if found.deltas else (),
-        {name: _spread(one, able, len(batch), none) for name, one in found.crossed.items()},
+        lambda: {name: _spread(one, able, len(batch), none) for name, one in found.crossed().items()},
     )
 
 

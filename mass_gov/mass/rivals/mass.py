@@ -8,7 +8,7 @@
     /other-task-delta     answered with the adapter that practice for another task of the same domain made
     /random-delta         the step goes in a random direction: per module, as long as the real one in the change of
                           weights that it makes (Frobenius norm of BA - B0A0)
-    /corrupted-answers    every sample's answer is replaced by a wrong one, working and weight stay
+    /corrupted-answers    every sample's answer is replaced by another one, working and weight stay
     /off-path             samples whose question the task itself passes through are dropped, the others weighed anew
     /accumulated          one adapter per domain is kept over the stream of its tasks instead of being reset
     /oracle-practice      m right sub-problems from the domain in place of the generator's: an upper bound
@@ -164,10 +164,13 @@ def accumulated(
         ):
             answers[row], record[row], deltas[row] = answer, used, delta
         current = _put(current, live, moved)
-    crossed = {
-        name: greedy(engine, questions, setup, pick(current, [place] * len(questions)))
-        for place, name in enumerate(names)
-    }
+
+    def crossed() -> dict[str, tuple[Answer, ...]]:
+        return {
+            name: greedy(engine, questions, setup, pick(current, [place] * len(questions)))
+            for place, name in enumerate(names)
+        }
+
     return Replies(tuple(answers), tuple(record), tuple(deltas), crossed)
 
 

@@ -91,7 +91,7 @@ class Surroundings(Protocol):
         """(question, answer) pairs that the text itself states; empty where it states none."""
 
     def on_path(self, question: str, practice: str) -> bool:
-        """Whether the practice question is a step that solving the question passes through."""
+        """Whether the practice question takes a step that solving the question takes too."""
 
     def oracle(self, question: str, seed: int, count: int) -> Sequence[Pair]:
         """The domain's own sub-problems with right solutions: an upper bound, not a method."""
@@ -140,13 +140,14 @@ class Replies:
     """One answer per question.
 
     samples: per question, what was practised on; deltas: per question, SHA-256 of the adapter that answered;
-    crossed: name of a stream -> answers to all questions by the adapter that the stream ended with.
+    crossed: gives, by name of a stream, the answers to all questions by the adapter that the stream ended with. It is
+    asked when costs have been counted: what a method has forgotten is measured, and not part of it.
     """
 
     answers: tuple[Answer, ...]
     samples: tuple[tuple[Written, ...], ...] = ()
     deltas: tuple[str, ...] = ()
-    crossed: Mapping[str, tuple[Answer, ...]] = field(default_factory=dict)
+    crossed: Callable[[], Mapping[str, tuple[Answer, ...]]] = field(default=dict, compare=False)
 
 
 Method = Callable[[Engine, Sequence[str], Setup, int, Surroundings], Replies]

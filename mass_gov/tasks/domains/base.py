@@ -94,7 +94,7 @@ class Domain(ABC, Generic[P]):
         return ""
 
     def visits(self, task: P, practice: P) -> bool:
-        """Whether solving `task` passes through `practice`."""
+        """Whether `practice` takes a step that solving `task` takes too."""
         return False
 
     def sample(self, seed: int, split: Split) -> Task:

@@ -88,7 +88,7 @@ class OperatorDomain(Domain[Chain]):
         return None if match is None else _chain(task.table, *match.groups())
 
     def visits(self, task: Chain, practice: Chain) -> bool:
-        return practice.operator == task.operator and practice.start in task.values()[:-1]
+        return practice.operator == task.operator and not {*practice.values()[:-1]}.isdisjoint(task.values()[:-1])
 
     def answer(self, problem: Chain) -> str:
         return str(problem.values()[-1])
