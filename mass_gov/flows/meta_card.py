@@ -98,9 +98,9 @@ def _validation(report: MetaTrainReport) -> str:
     )
     return f"""## Validation
 
-Percent solved un-adapted / adapted, greedy, on n = {report.validations[-1]["n"]} tasks of the `meta` split that no step
-draws, round-robin over the domains. It chose nothing but, under `--keep best`, which weights are kept. Figures on
-held-out tasks are `mass-gov evaluate`'s.
+Percent solved un-adapted / adapted, greedy, on n = {report.validations[-1]["n"]} tasks of the `meta` split, drawn with
+seeds of their own, round-robin over the domains; where a domain has few questions, some of them were a step's too. It
+chose nothing but, under `--keep best`, which weights are kept. Figures on held-out tasks are `mass-gov evaluate`'s.
 
 | step | all | {" | ".join(names)} |
 |---|---|{"---|" * len(names)}

@@ -57,7 +57,10 @@ class MetaSource:
 
 
 def validation_tasks(n: int) -> list[Task]:
-    """n tasks of the meta split that no step draws, round-robin over the domains."""
+    """n tasks of the meta split with seeds that no step draws, round-robin over the domains.
+
+    Where a domain has few questions, a step can draw the same one with another seed.
+    """
     domains = list(DOMAINS.values())
     return [domains[i % len(domains)].sample(VALIDATION_SEEDS + i, "meta") for i in range(n)]
 
