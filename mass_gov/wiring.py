@@ -225,7 +225,7 @@ def find_policy_file(name_or_path: str) -> tuple[Policy, Path]:
         source = read_at_most(path, MAX_BYTES + 1)
     except OSError as error:
         raise PolicyError(f"{path}: {error.strerror}; give a readable policy file.") from None
-    return load_policy(source, str(path)), path
+    return load_policy(source, str(path), new=True), path
 
 
 def shipped_policies() -> list[str]:

@@ -41,7 +41,7 @@ def canonical_bytes(value: object) -> bytes:
         if (quick := _quick_bytes(value)) is not None:
             return quick
         return rfc8785.dumps(value)  # type: ignore[arg-type]  # the point of the call is to refuse the rest
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise InputError(f"{_fault(value) or error}. Mend the value before it is recorded.") from error
 
 
@@ -57,7 +57,7 @@ def parse_canonical(data: bytes) -> Json:
         if _quick_bytes(value) == data:
             return value
         again = rfc8785.dumps(value)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:
         raise _not_canonical(str(error) or "nested too deeply") from error
     if again != data:
         raise _not_canonical(f"first differs at byte {_first_difference(again, data)}")
@@ -84,7 +84,7 @@ def _quick_bytes(value: object) -> bytes | None:
         if _READER.decode(text) != value or not (text.isascii() or max(text) <= "\uffff"):
             return None
         return text.encode("utf-8")
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
 
 

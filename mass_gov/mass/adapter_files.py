@@ -63,7 +63,7 @@ def read_settings(files: Mapping[str, bytes]) -> LoraSettings:
         if fixed != _FIXED or not typed or targets != sorted(set(targets)) or not targets:
             raise ValueError("its keys or values are not those of a delta")
         return LoraSettings(rank, alpha, tuple(targets))
-    except (ValueError, TypeError, KeyError, AttributeError, SettingsError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, SettingsError) as error:
         raise _unusable(f"{CONFIG_FILE}: {error}") from error
 
 

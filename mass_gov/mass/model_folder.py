@@ -1,8 +1,9 @@
 """A model folder is checked here before any library opens it.
 
 Rules: weights are safetensors whose header and length add up; a pickle is never opened; a folder that wants to run
-code of its own is refused; nothing is looked up outside the folder. No torch. Each refusal is a ModelError that says
-what to do next.
+code of its own is refused; nothing is looked up outside the folder; the weights that are checked, and that the digest
+covers, are the ones that a library would load: whatever could make it load others is refused. No torch. Each refusal
+is a ModelError that says what to do next.
 
 Does not know what the weights mean, or whether an architecture is supported: loading finds that out.
 """
@@ -24,6 +25,7 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
+OTHER_WEIGHTS = "transformers_weights"
 CORE_SETTINGS = "core.json"
 CORE_TENSORS = "core.safetensors"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
@@ -59,9 +61,9 @@ _LARGEST_HEADER = 100_000_000  # the format's own limit
 def check_model_folder(folder: Path) -> None:
     """Refuse a folder that cannot be loaded safely, for the first of these reasons that holds.
 
-    (1) it is not a folder with a readable config.json; (2) it is an adapter, not a model; (3) it brings code;
-    (4) it holds no safetensors; (5) a weight file is truncated or corrupt, or the index names what is not there;
-    (6) it holds no tokenizer.
+    (1) it is not a folder with a readable config.json; (2) it is an adapter, not a model; (3) it brings code, or names
+    other weights than those that lie there; (4) it holds no safetensors, or two sets of them; (5) a weight file is
+    truncated or corrupt, or the index names what is not there or no safetensors; (6) it holds no tokenizer.
     """
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -71,6 +73,7 @@ def check_model_folder(folder: Path) -> None:
     if not (folder / CONFIG).is_file():  # (1)
         raise ModelError(f"{folder} has no {CONFIG}. Give the folder that `save_pretrained` wrote.")
     _refuse_code(folder)  # (3)
+    _refuse_other_weights(folder)  # (3)
     _check_weights(folder)  # (4) (5)
     if not any(all((folder / name).is_file() for name in names) for names in _TOKENIZERS):  # (6)
         raise ModelError(f"{folder} has no tokenizer. Save the tokenizer into it (tokenizer.json).")
@@ -96,7 +99,7 @@ def check_safetensors(header: bytes, length: int, name: str) -> dict[str, dict[s
         entries: dict[str, Any] = json.loads(header[8 : 8 + announced])
         tensors = {key: entry for key, entry in entries.items() if key != "__metadata__"}
         end = _check_offsets(tensors)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelError(f"{name} has a corrupt header ({error}). Copy or download it again.") from error
     if 8 + announced + end != length:
         raise ModelError(
@@ -130,7 +133,27 @@ def _refuse_code(folder: Path) -> None:
             )
 
 
+def _refuse_other_weights(folder: Path) -> None:
+    """transformers follows this key before it looks for the usual names, out of the folder and to pickles too."""
+    if any(OTHER_WEIGHTS in part for part in _parts(read_json(folder / CONFIG))):
+        raise ModelError(
+            f"{folder / CONFIG} names other weights than those in the folder ({OTHER_WEIGHTS}). Load the model where "
+            "you trust it and `save_pretrained` it into a folder of its own."
+        )
+
+
+def _parts(config: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A config and those of its parts: a composite model has one for each."""
+    waiting = [config]
+    while waiting:
+        part = waiting.pop()
+        yield part
+        waiting += [value for value in part.values() if isinstance(value, dict)]
+
+
 def _check_weights(folder: Path) -> None:
+    if (folder / INDEX).is_file() and (folder / WEIGHTS).is_file():
+        raise ModelError(f"{folder} has both {WEIGHTS} and {INDEX}, and only one is loaded. Remove the other.")
     if (folder / INDEX).is_file():
         _check_shards(folder)
     elif (folder / WEIGHTS).is_file():
@@ -151,6 +174,8 @@ def _check_shards(folder: Path) -> None:
     for shard in sorted(set(map(str, weight_map.values()))):
         if Path(shard).name != shard or shard in ("..", "."):
             raise ModelError(f"{folder / INDEX} points outside its folder ({shard!r}). Do not use this model.")
+        if not shard.endswith(".safetensors"):
+            raise ModelError(f"{folder / INDEX} names a shard that is no safetensors ({shard!r}). Convert it first.")
         if not (folder / shard).is_file():
             raise ModelError(f"{folder} lacks the shard {shard} that its index names. Download it again.")
         held = _check_weight_file(folder / shard)
@@ -169,8 +194,12 @@ def _check_weight_file(path: Path) -> dict[str, dict[str, Any]]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file of the folder; ModelError if it is not one."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError) as error:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_HEADER + 1)
+        if len(content) > _LARGEST_HEADER:
+            raise ValueError(f"it has more than {_LARGEST_HEADER} bytes")
+        value = json.loads(content)
+    except (OSError, ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not readable JSON ({error}). Copy or download it again.") from error
     if not isinstance(value, dict):
         raise ModelError(f"{path} is not a JSON object. Copy or download it again.")

@@ -100,7 +100,7 @@ def read_template(folder: Path, *, chat: bool) -> PromptTemplate:
         return GENERIC_CHAT if chat else GENERIC_PLAIN
     try:
         return _template_from(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ModelError(f"{path} is not a prompt template: {error}. Mend or remove it.") from error
 
 

@@ -6,8 +6,9 @@ Rules:
      `+ - *`, `? :`, brackets, and the conversions `double(...)` and `int(...)`. No macro, no other function, no field,
      no map, no message: nothing that could run longer than the text is long
   2. at most 1,000 characters, 256 tokens and 16 levels of brackets. At most 8 multiplications, no division, no number
-     beyond 1e30: whatever the metrics are (each within 1e30 too), every intermediate result is finite, so that no NaN
-     can make a comparison or its negation come out true
+     beyond 1e30; in a policy that is new, none in quotes, which a conversion reads (`double('nan')`): whatever the
+     metrics are (each within 1e30 too), every intermediate result is finite, so that no NaN can make a comparison or
+     its negation come out true
   3. it is compiled and type-checked before it is used; its type is boolean
   4. it holds only where the library returns a value of type BOOL that is `True`. The library returns errors as truthy
      values (division by zero, no such overload, a metric that is not there), so the type is asked first
@@ -84,6 +85,19 @@ def compile_program(text: str) -> Program:
             f"it gives {compiled.return_type().name().lower()} and no yes or no; compare it with something"
         )
     return Program(text, names, compiled)
+
+
+def quoted_numbers(text: str) -> list[str]:
+    """Numbers in quotes, which a conversion would read past the bounds of rule 2: `'nan'`, `'inf'`, `'1e300'`."""
+    return [token for kind, token in _tokens(text) if kind == "text" and _is_number(token[1:-1])]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _bounded(text: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from mass_gov.errors import PolicyError
+from mass_gov.policy.cel import quoted_numbers
 from mass_gov.policy.gate_settings import LATER_GATES, Gates, Limit, Part, RelativeNorm, Share, Unused
 from mass_gov.policy.possible import impossible
 from mass_gov.policy.rules import Rule
@@ -190,13 +191,17 @@ class Policy(Part):
         return f"{self.document.name}/v{self.document.version}"
 
 
-def load_policy(source: bytes, where: str = "policy") -> Policy:
+def load_policy(source: bytes, where: str = "policy", *, new: bool = False) -> Policy:
     """Validate the bytes of one policy file.
+
+    Arguments:
+        new: whether it is a file that somebody gives, and not one that a log holds: then it may not say what two
+            readers understand differently, nor a number that the bounds of rules do not see.
 
     Raises:
         PolicyError: with `where`, the line, what is wrong, and what is accepted.
     """
-    data, lines = read_mapping(source, where)
+    data, lines = read_mapping(source, where, new=new)
     if data.get("format") == 1:
         _refuse_later(lines, where)
         data = _with_what_joined(data)
@@ -207,6 +212,12 @@ def load_policy(source: bytes, where: str = "policy") -> Policy:
     for path, what in impossible(document):
         dotted = " > ".join(path)
         raise PolicyError(f"{where}, line {_line(path, lines)}: {dotted}: {what} See docs/reference/policy.md.")
+    for index, rule in enumerate(document.rules if new else ()):
+        for number in quoted_numbers(rule.require):
+            line = _line(("rules", str(index), "require"), lines)
+            raise PolicyError(
+                f"{where}, line {line}: rules > {index} > require: {number} is a number; write it plainly."
+            )
     return Policy(document=document, digest=hashlib.sha256(source).hexdigest(), source=source)
 
 

@@ -1,6 +1,7 @@
 """YAML of which two readers cannot understand two things: one mapping of plain values, with the line of each.
 
-Rules: duplicate keys, anchors, aliases, tags and numbers that two readers read differently are refused. Anchors and
+Rules: duplicate keys, anchors, aliases, tags and numbers that two readers read differently are refused, and in a file
+that is new other words for true, false and null than these, which YAML 1.1 has and 1.2 reads as text. Anchors and
 depth are refused while the file is read, before anything that they stand for is built. This module does not know
 policies.
 """
@@ -19,18 +20,39 @@ MAX_DEPTH = 12
 """A policy has three levels, a mapping of clauses eleven."""
 _NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)(\.[0-9]*)?([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 """Numbers as everybody reads them: YAML 1.1 also has 010 (eight), 1_000, 0x1f and 1:30 (ninety)."""
+_WORDS = {"bool": ("true", "false"), "null": ("null",)}
 _PLAIN_TAGS = frozenset({"str", "int", "float", "bool", "null", "map", "seq"})
 
 
-def read_mapping(source: bytes, where: str) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
+def read_mapping(source: bytes, where: str, *, new: bool = True) -> tuple[dict[str, Any], dict[tuple[str, ...], int]]:
     """Return the mapping that a file holds, and the line of every path in it.
+
+    Arguments:
+        new: False for what a log holds: it has to be read as it was when it was written down.
 
     Raises:
         PolicyError: with `where`, the line, and what is wrong.
     """
     lines: dict[tuple[str, ...], int] = {}
-    data: dict[str, Any] = _plain(_compose(source, where), (), lines, where)
+    tree = _compose(source, where)
+    if new:
+        _refuse_other_words(tree, where)
+    data: dict[str, Any] = _plain(tree, (), lines, where)
     return data, lines
+
+
+def _refuse_other_words(node: yaml.Node, where: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            _refuse_other_words(key, where)
+            _refuse_other_words(value, where)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _refuse_other_words(item, where)
+    elif node.value not in (words := _WORDS.get(node.tag.removeprefix("tag:yaml.org,2002:"), (node.value,))):
+        line = node.start_mark.line + 1
+        wanted = " or ".join(words)
+        raise PolicyError(f"{where}, line {line}: {node.value!r} is text to some readers; write {wanted}, or quote it.")
 
 
 def _compose(source: bytes, where: str) -> yaml.Node:

@@ -20,7 +20,7 @@ from mass_gov.tasks.checking import Outcome, Verdict
 
 _WRAPPING: Final = re.compile(r"\\(?:text|textbf|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _LETTER: Final = re.compile(
-    r"(?:(?:the\s+)?(?:option|choice|letter|answer)\s*:?\s*)?(?:\(([A-Z])\)|([A-Z])(?=[.,:;)\]]|\s*$))(.*)",
+    r"(?:(?:the\s+)?(?:option|choice|letter|answer)\s*(?::\s*)?)?(?:\(([A-Z])\)|([A-Z])(?=[.,:;)\]]|\s*$))(.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _ANOTHER: Final = re.compile(r"\(([A-Z])\)|(?<![A-Za-z0-9'])([A-Z])(?=[.:;)\]](?:\s|$))|^[,;/&.\s]+([A-Z])\W*$")

@@ -116,3 +116,14 @@ def test_keys_are_ordered_by_utf16_and_numbers_written_as_ecmascript_does() -> N
 
 def test_sha256_is_lowercase_hex() -> None:
     assert sha256_hex(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("data", [b"1" + b"0" * 400, b'{"index":1' + b"0" * 400 + b"}", b"[-1" + b"0" * 4000 + b"]"])
+def test_a_number_that_no_float_holds_is_not_canonical(data: bytes) -> None:
+    with pytest.raises(IntegrityError):
+        parse_canonical(data)
+
+
+def test_a_number_that_no_float_holds_is_not_written() -> None:
+    with pytest.raises(InputError):
+        canonical_bytes({"n": 10**400})

@@ -75,3 +75,10 @@ def test_a_task_without_gold_cannot_be_graded(grader: BenchmarkGrader) -> None:
         grader.prepare([bare])
     with pytest.raises(TaskError, match="'bare' has no gold answer"):
         grader.check(bare, "2")
+
+
+def test_a_choice_is_read_in_time_that_grows_with_the_text() -> None:
+    """A model that is stuck on white space is no reason to wait: the pattern once took time by its square."""
+    assert chosen_letter("option" + " " * 300_000 + "!") is None
+    assert chosen_letter("option" + " " * 300_000 + "B") == "B"
+    assert chosen_letter("the answer" + " " * 300_000 + ":" + " " * 300_000 + "(C)") == "C"

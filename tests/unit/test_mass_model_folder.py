@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from mass_gov.errors import ModelError
+from mass_gov.mass.adapter_files import CONFIG_FILE, TENSOR_FILE, read_settings
 from mass_gov.mass.learner import Learner
-from mass_gov.mass.model_folder import base_digest, check_model_folder
+from mass_gov.mass.model_folder import OTHER_WEIGHTS, base_digest, check_model_folder, check_safetensors
+from mass_gov.mass.prompting import read_template
 from tests.fakes.tiny_models import make_model
 
 
@@ -159,3 +161,43 @@ def test_what_only_describes_and_checks_never_imports_torch() -> None:
     imports = "; ".join(f"import mass_gov.mass.{module}" for module in modules)
     check = f"import sys; {imports}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "part", [{OTHER_WEIGHTS: "sub/w.safetensors"}, {"text_config": {OTHER_WEIGHTS: "w.safetensors.index.json"}}]
+)
+def test_a_config_that_names_other_weights_is_refused(folder: Path, part: dict[str, object]) -> None:
+    """The library follows it: to weights that nobody checked or hashed, out of the folder, to a pickle."""
+    edit_json(folder / "config.json", **part)
+    with pytest.raises(ModelError, match="names other weights"):
+        check_model_folder(folder)
+
+
+def test_two_sets_of_weights_are_refused(folder: Path) -> None:
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}')
+    with pytest.raises(ModelError, match="only one is loaded"):
+        check_model_folder(folder)
+
+
+def test_a_shard_that_is_no_safetensors_is_refused(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "evil.bin")
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "evil.bin"}}')
+    with pytest.raises(ModelError, match="no safetensors"):
+        check_model_folder(folder)
+
+
+NESTED = '{"a":' + "[" * 100_000
+
+
+def test_what_is_nested_too_deeply_is_refused_like_anything_else(folder: Path) -> None:
+    (folder / "prompt_template.json").write_text(NESTED)
+    with pytest.raises(ModelError, match="prompt template"):
+        read_template(folder, chat=False)
+    (folder / "config.json").write_text(NESTED)
+    with pytest.raises(ModelError, match="not readable JSON"):
+        check_model_folder(folder)
+    header = NESTED.encode()
+    with pytest.raises(ModelError, match="corrupt header"):
+        check_safetensors(len(header).to_bytes(8, "little") + header, 8 + len(header), "deep.safetensors")
+    with pytest.raises(ModelError):
+        read_settings({CONFIG_FILE: header, TENSOR_FILE: b""})

@@ -13,6 +13,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mass_gov.config_data import data_folder
 from mass_gov.errors import IntegrityError, PolicyError
 from mass_gov.policy import Facts, Policy, consistent, decide, judge, load_policy, rederive
 from mass_gov.policy.approving import must_be_shown
@@ -380,3 +381,20 @@ def test_the_bound_lies_below_the_estimate_and_rises_with_gains(gained: int, los
     if same:
         assert paired_lower_bound(gained + 1, lost, n) >= bound
         assert paired_lower_bound(gained, lost + 1, n) <= bound
+
+
+@pytest.mark.parametrize(
+    ("plain", "other"),
+    [
+        (b"self_approval: true", b"self_approval: yes"),
+        (b"self_approval: true", b"self_approval: On"),
+        (b"max_authentication_age_seconds: null", b"max_authentication_age_seconds: ~"),
+    ],
+)
+def test_words_that_two_readers_understand_differently_are_no_new_policy(plain: bytes, other: bytes) -> None:
+    """YAML 1.1 reads `yes` as true, 1.2 as text; the digest is of the bytes."""
+    source = (data_folder("policies") / "solo" / "v1.yaml").read_bytes()
+    assert plain in source
+    with pytest.raises(PolicyError, match="is text to some readers"):
+        load_policy(source.replace(plain, other), new=True)
+    assert load_policy(source.replace(plain, other)).document == load_policy(source, new=True).document

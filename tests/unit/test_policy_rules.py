@@ -253,3 +253,21 @@ def test_rules_load_no_torch() -> None:
 
 def test_the_shipped_policies_still_load_without_rules() -> None:
     assert default().document.rules == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!(step_norm > double('nan'))",
+        "!(double('NaN') <= 1.0)",
+        "step_norm < double('inf')",
+        "double('1e300') * double('1e300') > 1.0",
+        'step_norm < double(true ? "infinity" : "x")',
+    ],
+)
+def test_a_number_in_quotes_is_no_way_past_the_bounds(text: str) -> None:
+    """A conversion reads it: NaN makes the negated comparison true of every change."""
+    source = lean_source(rules=[{"name": "limit", "require": text, "on_fail": "reject", "why": "too far"}])
+    with pytest.raises(PolicyError, match="is a number; write it plainly"):
+        load_policy(source, new=True)
+    assert load_policy(source).document.rules  # a log that holds one is still read
