@@ -6,7 +6,8 @@ Rules
 2. The file system is a new one in memory: Python's standard library and shared libraries, read-only, and a small
    scratch folder. `pivot_root` leaves nothing of the old one, so that no key, socket or device is there to be opened.
 3. No privilege remains: user and group `nobody`, no capability, no new privileges, not traceable.
-4. Limits are set in the process itself, hard and soft alike, and cannot be raised again.
+4. Limits are set in the process itself, hard and soft alike, and cannot be raised again; what they do not count is
+   closed by `_code_calls`.
 
 It does not know what will run inside. Standard library only: it runs under `python -I -S`.
 """

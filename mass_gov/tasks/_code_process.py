@@ -11,7 +11,8 @@ Rules
    suspect is still answering then.
 3. The judge is process 1 of its namespace: when it ends, for whatever reason, the kernel kills every other process
    there, whatever session or group it moved to.
-4. The judge runs the file's tests. Those are inside the same walls, since a benchmark file is not trusted either.
+4. The judge runs the file's tests. Those are inside the same walls, since a benchmark file is not trusted either. What
+   they could write into the verdict's pipe is a verdict at most: that the walls stand is said before, by `READY`.
 
 It does not know who asked. Standard library only: it runs under `python -I -S`.
 """
@@ -29,7 +30,10 @@ from typing import Any, Final, NoReturn
 
 from mass_gov.tasks import _code_isolation as isolation
 from mass_gov.tasks import _code_values as values
+from mass_gov.tasks._code_calls import forbid_calls
 
+READY: Final = b"ready"
+"""First line of the verdict's pipe once the walls stand; before it stands why they do not."""
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
 _DETAIL_CHARS: Final = 200
 _JUDGE_EXTRA_SECONDS: Final = 10
@@ -80,6 +84,7 @@ def _judge(verdicts: int, null: int, root: Path, settings: dict[str, int]) -> No
     except OSError as error:
         _report(verdicts, {"isolation": str(error)})
         os._exit(1)
+    os.write(verdicts, READY + b"\n")
     job = json.loads(sys.stdin.buffer.read())
     _set_alarm(verdicts, job["nonce"], float(job["seconds"]))
     outcome, detail = _try(job, suspect)
@@ -96,6 +101,7 @@ def _confine(settings: dict[str, int], extra_seconds: int) -> None:
         file_bytes=settings["file_bytes"],
         open_files=settings["open_files"],
     )
+    forbid_calls()
 
 
 def _set_alarm(verdicts: int, nonce: str, seconds: float) -> None:
@@ -116,9 +122,9 @@ def _try(job: dict[str, str], suspect: _Suspect) -> tuple[str, str]:
     try:
         hello = suspect.ask([job["program"], job["entry_point"]])
     except SuspectGoneError as error:
-        return "wrong", _shown(f"the program ended before its first test ({error})")
+        return "wrong", shown(f"the program ended before its first test ({error})")
     if hello != ["ready"]:
-        return ("unparseable" if hello[:1] == ["unparseable"] else "wrong"), _shown(str(hello[-1]))
+        return ("unparseable" if hello[:1] == ["unparseable"] else "wrong"), shown(str(hello[-1]))
     try:
         space: dict[str, Any] = {"__name__": "tests"}
         exec(job["helpers"], space)  # noqa: S102  (rule 4)
@@ -126,11 +132,12 @@ def _try(job: dict[str, str], suspect: _Suspect) -> tuple[str, str]:
         exec(job["test"], space)  # noqa: S102
         space["check"](suspect)
     except BaseException as error:  # a test may raise anything, SystemExit included
-        return "wrong", _shown(f"{type(error).__name__}: {error}")
-    return ("wrong", _shown(f"the program {suspect.gone}")) if suspect.gone else ("right", "all tests passed")
+        return "wrong", shown(f"{type(error).__name__}: {error}")
+    return ("wrong", shown(f"the program {suspect.gone}")) if suspect.gone else ("right", "all tests passed")
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A line that a terminal may be shown."""
     return "".join(c if c.isprintable() else " " for c in text)[:_DETAIL_CHARS].strip()
 
 

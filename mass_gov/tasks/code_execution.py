@@ -2,10 +2,13 @@
 
 Rules
 1. Nothing generated runs unless the caller passes `allow_code_execution=True`.
-2. The walls are `_code_isolation`'s: no network, no file of this machine but Python's libraries, no other process, no
-   environment, no privilege, limits on everything that can be used up. Where they can't be had, nothing runs: that is
-   an outage, with what to do about it, and there is no option to go without (decision 0011).
-3. Right needs a verdict from the process that tests, which the tested program cannot write to (`_code_process`).
+2. The walls are `_code_isolation`'s and `_code_calls`': no network, no file of this machine but Python's libraries, no
+   other process, no environment, no privilege, limits on what can be used up and no call that goes round them. Where
+   they can't be had, nothing runs: that is an outage, with what to do about it, and there is no option to go without
+   (decision 0011).
+3. Right needs a verdict from the process that tests, which the tested program cannot write to (`_code_process`). What
+   comes from there is read as from a stranger, since the file's own tests run there: a bounded number of bytes, and
+   whatever is not a verdict in its exact form is none.
 4. Right, wrong, unparseable (no program could be read from the text) and timeout are kept apart; none is an exception.
 
 It does not know how programs are read from text (`_code_answers`), nor what a model is.
@@ -18,21 +21,26 @@ import json
 import math
 import os
 import secrets
+import select
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import mass_gov
 from mass_gov.errors import OutageError, PermissionRefusedError, SettingsError
 from mass_gov.tasks._code_answers import program_of
+from mass_gov.tasks._code_process import READY, shown
 from mass_gov.tasks.checking import Outcome, Verdict
 from mass_gov.tasks.readers.values import CodeTests
 
 MAX_PROGRAM_CHARS: Final = 200_000
+_MOST_HEARD: Final = 8192
+"""Bytes of what the processes say; a verdict has some hundred."""
 _START_SECONDS: Final = 60.0  # starting Python on a busy machine; no part of a program's time
 _BOOT: Final = (
     "import sys; sys.path.insert(0, sys.argv.pop(1)); from mass_gov.tasks import _code_process; "
@@ -98,39 +106,76 @@ def _run(job: dict[str, str], limits: CodeLimits) -> Verdict:
     nonce = secrets.token_hex(16)
     request = json.dumps({**job, "nonce": nonce, "seconds": limits.seconds}).encode("ascii")
     with tempfile.TemporaryDirectory(prefix="mass-gov-code-") as root:
-        reply = _exchange(root, request, limits)
-    if reply is None:
+        heard = _exchange(root, request, limits)
+    if heard is None:
         return Verdict(Outcome.TIMEOUT, f"nothing heard within {limits.seconds + _START_SECONDS:g} s")
-    if "isolation" in reply:
+    first, _, rest = heard.partition(b"\n")
+    if first != READY and (why := _fields(first).get("isolation")) is not None:  # nothing of the file has run yet
         raise OutageError(
-            f"Generated code cannot be isolated here ({reply['isolation']}), so none was run. It needs Linux 5.12 and, "
-            "as root, CAP_SYS_ADMIN; as another user, unprivileged user namespaces (see docs/decisions/0011)."
+            f"Generated code cannot be isolated here ({why}), so none was run. It needs Linux 5.12, seccomp filters, and "
+            "as root CAP_SYS_ADMIN, as another user unprivileged user namespaces (see docs/decisions/0011)."
         )
-    if not secrets.compare_digest(reply.get("nonce", ""), nonce):
+    return _verdict(rest.partition(b"\n")[0], nonce)
+
+
+def _verdict(line: bytes, nonce: str) -> Verdict:
+    """What the judge says; whatever else stands there, the file's own tests wrote it."""
+    said = _fields(line)
+    if (
+        said.keys() != {"nonce", "outcome", "detail"}
+        or not secrets.compare_digest(said["nonce"].encode(errors="replace"), nonce.encode())
+        or said["outcome"] not in set(Outcome)
+    ):
         return Verdict(Outcome.WRONG, "the tests ended without a verdict")
-    return Verdict(Outcome(reply["outcome"]), reply["detail"])
+    return Verdict(Outcome(said["outcome"]), shown(said["detail"]))
 
 
-def _exchange(root: str, request: bytes, limits: CodeLimits) -> dict[str, str] | None:
-    """Start the processes, send the job, return the verdict; {} if they ended without one, None if they did not."""
-    process = _start(root, limits)
+def _fields(line: bytes) -> dict[str, str]:
+    """A JSON object of text; {} for anything else."""
     try:
-        output, _ = process.communicate(request, timeout=limits.seconds + _START_SECONDS)
-    except subprocess.TimeoutExpired:
-        return None
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        return {}
+    return found
+
+
+def _exchange(root: str, request: bytes, limits: CodeLimits) -> bytes | None:
+    """Start the processes with the job before them; the first two lines that they say, None if they go on and on."""
+    with tempfile.TemporaryFile(prefix="mass-gov-code-") as job:  # a file: writing it waits for nobody
+        job.write(request)
+        job.seek(0)
+        process = _start(root, job, limits)
+    try:
+        return _heard(process, limits.seconds + _START_SECONDS)
     finally:
         _kill(process)
-    line = output.partition(b"\n")[0]
-    return {str(key): str(value) for key, value in json.loads(line).items()} if line else {}
 
 
-def _start(root: str, limits: CodeLimits) -> subprocess.Popen[bytes]:
+def _heard(process: subprocess.Popen[bytes], seconds: float) -> bytes | None:
+    if process.stdout is None:
+        raise AssertionError("it was started with a pipe")
+    descriptor, deadline, heard = process.stdout.fileno(), time.monotonic() + seconds, b""
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    while heard.count(b"\n") < 2 and len(heard) < _MOST_HEARD:
+        left = deadline - time.monotonic()
+        if left <= 0 or not waiting.poll(1000 * left):
+            return None
+        if not (said := os.read(descriptor, _MOST_HEARD)):
+            break
+        heard += said
+    return heard[:_MOST_HEARD]
+
+
+def _start(root: str, job: IO[bytes], limits: CodeLimits) -> subprocess.Popen[bytes]:
     settings = {**asdict(limits), "cpu_seconds": math.ceil(limits.seconds) + 1}
     package = str(Path(mass_gov.__file__).resolve().parent.parent)
     try:
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-B", "-c", _BOOT, package, str(os.getpid()), root, json.dumps(settings)],
-            stdin=subprocess.PIPE,
+            stdin=job,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd="/",
@@ -149,7 +194,6 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            with contextlib.suppress(OSError):
-                pipe.close()
+    if process.stdout is not None:
+        with contextlib.suppress(OSError):
+            process.stdout.close()

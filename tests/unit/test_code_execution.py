@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import socket
 import subprocess
 import sys
@@ -397,3 +399,70 @@ def test_every_canonical_solution_is_right_and_the_same_off_by_one_is_wrong(huma
     assert len(found) == 164
     assert [name for name, right, _ in found if right is not Outcome.RIGHT] == []
     assert [name for name, _, altered in found if altered is not Outcome.WRONG] == []
+
+
+PROGRAM = "def double(x):\n    return 2 * x\n"
+
+# ---- what limits do not count, and what a benchmark file may say -----------------------------------------------
+
+
+def test_memory_that_belongs_to_nobody_and_namespaces_of_its_own_are_refused() -> None:
+    """Shared memory of System V counts for no limit once it is detached; a user namespace gives capabilities back."""
+    calls = ("shmget(0, 1 << 26, 0o1600)", "memfd_create(b'x', 0)", "unshare(0x10000000)", "msgget(0, 0o1600)")
+    body = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\nseen = []\n"
+    body += "".join(f"seen.append((libc.{call}, ctypes.get_errno()))\n" for call in calls)
+    assert finding(body) == f"AssertionError: {[(-1, errno.EPERM)] * len(calls)!r}"
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="calls by number, as x86-64 counts them")
+def test_a_call_that_another_interface_numbers_otherwise_is_refused_too() -> None:
+    body = "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
+    body += (
+        "seen = [(libc.syscall(0x40000000 + number, 0, 1 << 20, 0o1600), ctypes.get_errno()) for number in (29, 39)]"
+    )
+    assert finding(body) == f"AssertionError: {[(-1, errno.EPERM)] * 2!r}"
+
+
+def test_a_further_process_or_thread_is_refused_as_by_the_limit() -> None:
+    body = "import os, threading\nseen = []\nfor start in (os.fork, threading.Thread(target=print).start):\n"
+    body += "    try:\n        start()\n    except (OSError, RuntimeError) as error:\n"
+    body += "        seen.append(getattr(error, 'errno', None) or 'no thread')"
+    assert finding(body) == f"AssertionError: {[errno.EAGAIN, 'no thread']!r}"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "b'not json\\n'",
+        "b'[1]\\n'",
+        'b\'{"isolation": "\\\\u001b[2J"}\\n\'',
+        'b\'{"nonce": 1, "outcome": "right", "detail": ""}\\n\'',
+        "b'[' * 8000 + b'\\n'",
+        "b'x' * 65536 * 1000",
+    ],
+)
+def test_what_a_benchmark_file_writes_for_a_verdict_is_none(said: str) -> None:
+    """Its tests run where the verdict's pipe is; nothing but a verdict is read from there, and not much of anything."""
+    test = f"""
+def check(candidate):
+    import fcntl, os
+    for number in range(3, 32):
+        try:
+            writes = fcntl.fcntl(number, fcntl.F_GETFL) & 3 == 1
+        except OSError:
+            continue
+        said = {said}
+        while writes and said:
+            said = said[os.write(number, said[:65536]):]
+    os._exit(0)
+"""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert run(PROGRAM, tests=CodeTests(PROMPT, "double", test)) == Verdict(
+        Outcome.WRONG, "the tests ended without a verdict"
+    )
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000, "KiB"
+
+
+def test_a_terminal_is_shown_no_escape_of_a_test() -> None:
+    test = "def check(candidate):\n    raise ValueError('\\x1b[2J owned')\n"
+    assert run(PROGRAM, tests=CodeTests(PROMPT, "double", test)).detail == "ValueError:  [2J owned"
