@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from mass_gov.config import Settings
 from mass_gov.documents.replays import replay_document
 from mass_gov.executors.worker import Work
+from mass_gov.flows.expiry import Overdue
 from mass_gov.ledger.ledger import SYSTEM
 from mass_gov.records.asked import Asked, Given, Replay, Replayed
 from mass_gov.tasks.shipped_suites import suite_bytes
@@ -36,7 +37,10 @@ def learning(settings: Settings) -> Iterator[Work]:
     with bench.ledger:
         bench.learner.fingerprint()  # computed once: the first request need not wait for it
 
+        overdue = Overdue(bench.ledger)
+
         def work(asked: Asked, wanted: Callable[[], None]) -> Given | Replayed:
+            overdue.reject()
             return _replay(asked, bench, settings) if isinstance(asked, Replay) else answer(asked, bench, wanted)
 
         yield work

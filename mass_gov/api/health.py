@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from mass_gov.api.access import Caller, may
 from mass_gov.api.service import Service, Serving
 from mass_gov.errors import MassGovError
+from mass_gov.evidence.keystore import SYSTEM_SUBJECT, KeyStore
 
 router = APIRouter(tags=["operations"])
 _FRESH = 1.0
@@ -102,10 +103,21 @@ class LedgerProbe:
 
 def readiness(service: Service) -> Ready:
     """Look at everything that an adaptation needs."""
-    keys = OK if service.ledger.keys is not None else "none are at hand"
+    keys = _keys(service.ledger.keys)
     log = service.verification.said if service.verification is not None else "it is not verified here"
     checks = Checks(ledger=service.probe(), keys=keys, log=log, learner=_learner(service))
     return Ready(ready=all(said == OK for said in checks.model_dump().values()), checks=checks)
+
+
+def _keys(keys: KeyStore | None) -> str:
+    """Whether reasons and policies could be sealed just now: the folder may have gone since the start."""
+    if keys is None:
+        return "none are at hand"
+    try:
+        keys.subject_key(SYSTEM_SUBJECT)
+    except MassGovError as error:
+        return type(error).__name__
+    return OK
 
 
 def _learner(service: Service) -> str:

@@ -52,7 +52,7 @@ def guarded(command: Callable[[], object], argv: Sequence[str]) -> int:
         return result if isinstance(result, int) else DONE
     except BrokenPipeError:
         return _hush_stdout()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # the second where a question was not answered
         say("interrupted: what was recorded stays recorded, and nothing was half written.")
         return INTERRUPTED
     except typer.Exit as stop:

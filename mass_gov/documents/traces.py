@@ -6,16 +6,16 @@ from typing import Any
 
 from mass_gov.documents.changes import response_document
 from mass_gov.ledger import ChangeView, Ledger, ResponseView
-from mass_gov.records.events import ResponseServed
+from mass_gov.records.events import ResponseServed, Unadapted
 
 
 def trace_document(ledger: Ledger, response: ResponseView) -> dict[str, Any]:
     """A response with everything that stands behind it; `deltas` is in the order in which they were learned."""
     entry = ledger.entry(response.index)
     change = ledger.change(response.change_id) if response.change_id is not None else None
-    line = _line(ledger, response.state)
     body = entry.predicate.body
     plain = body.unadapted if isinstance(body, ResponseServed) else None
+    line = _line(ledger, response, change, plain)
     base = change.body.parents.base_model if change is not None else plain.base_model if plain is not None else None
     policy = change.body.parents.policy if change is not None else plain.policy if plain is not None else None
     return {
@@ -30,12 +30,23 @@ def trace_document(ledger: Ledger, response: ResponseView) -> dict[str, Any]:
     }
 
 
-def _line(ledger: Ledger, state: str) -> list[ChangeView]:
-    """The changes whose deltas lie between the base model and a state, oldest first."""
+def _line(
+    ledger: Ledger, response: ResponseView, change: ChangeView | None, plain: Unadapted | None
+) -> list[ChangeView]:
+    """The changes whose deltas lie between the base model and the state that answered, oldest first.
+
+    Followed from event to event, not from state to state: another change, of another tenant too, may have made the same
+    state.
+    """
     line: list[ChangeView] = []
-    while (made_by := ledger.change_of_state(state)) is not None:
-        line.append(made_by)
-        state = made_by.body.parents.parent_state
+    head = change.body.parents.pointer_head if change is not None else plain.pointer_head if plain is not None else None
+    if response.served == "base":
+        head = None
+    elif change is not None and response.served == "adapted" and change.body.update.delta is not None:
+        line.append(change)
+    while head is not None and (maker := ledger.move(head).to_change) is not None:
+        line.append(ledger.change(maker))
+        head = line[-1].body.parents.pointer_head
     return line[::-1]
 
 

@@ -103,6 +103,7 @@ def authorise(
     scope: Scope | None = None,
     policy: Policy | None = None,
     change_id: str | None = None,
+    every_tenant: bool = False,
 ) -> None:
     """Insist that an actor may take an action.
 
@@ -111,6 +112,7 @@ def authorise(
         scope: what is asked for, where an update is.
         policy: the one in force, where it is at hand.
         change_id: the change that it is about.
+        every_tenant: whether it reaches all of them, so that whoever is let into some may not.
 
     Raises:
         PermissionRefusedError: they may not; noted as a denial.
@@ -123,6 +125,11 @@ def authorise(
             why = (
                 f"{actor.principal} is not let into the tenant {place[0]}. An admin can do that: "
                 "`mass-gov principals register --tenant`."
+            )
+        if why is None and every_tenant and registered is not None and registered.tenants is not None:
+            why = (
+                f"{actor.principal} is let into some tenants alone, and this reaches all of them. Ask somebody who is "
+                "let into all."
             )
         if why is None and scope is not None and registered is not None and scope not in registered.scopes:
             why = (

@@ -151,7 +151,7 @@ def counterfactual(change: ChangeView, otherwise: Otherwise, bench: Workbench) -
         change.change_id,
         otherwise.start,
         _recorded(change, record, lain.policy),
-        _course(found, change, other.policy),
+        _course(found, other.policy),
         reproduced=all(stage.verdict != "differs" for stage in stages),
     )
 
@@ -217,10 +217,9 @@ def _under(policy: Policy, bench: Workbench) -> Workbench:
     return replace(bench, policy=policy, recorded_runner=None)
 
 
-def _course(outcome: Outcome, change: ChangeView, policy: Policy) -> Course:
+def _course(outcome: Outcome, policy: Policy) -> Course:
     regression = outcome.regression[1] if outcome.regression else None
     return _of(
-        change,
         policy,
         outcome.answer,
         outcome.decision,
@@ -232,13 +231,10 @@ def _course(outcome: Outcome, change: ChangeView, policy: Policy) -> Course:
 
 def _recorded(change: ChangeView, record: Record, policy: Policy) -> Course:
     body = change.body
-    return _of(
-        change, policy, record.said.answer, body.decision, body.synthesis.kept, body.update.step_norm, body.regression
-    )
+    return _of(policy, record.said.answer, body.decision, body.synthesis.kept, body.update.step_norm, body.regression)
 
 
 def _of(
-    change: ChangeView,
     policy: Policy,
     answer: AnswerContent,
     decision: Decision,
@@ -247,8 +243,7 @@ def _of(
     regression: RegressionSummary | None,
 ) -> Course:
     """Serve as right after the decision: what people made of a held change later is not part of it."""
-    applied = decision.verdict == "apply" and change.body.identity.scope == "instance"
-    served_from, served = served_text("applied" if applied else "held", answer, policy)
+    served_from, served = served_text("applied" if decision.verdict == "apply" else "held", answer, policy)
     adapted = answer.adapted.answer if answer.adapted is not None else None
     return Course(decision, served_from, served, adapted, kept, step_norm, regression)
 

@@ -23,14 +23,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mass_gov.errors import KeyUnavailableError, MassGovError, PermissionRefusedError, RefusedError, StaleChangeError
+from mass_gov.errors import KeyUnavailableError, MassGovError, PermissionRefusedError, RefusedError
 from mass_gov.evidence.canonical import parse_canonical
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.flows.approve import reason_artifact
 from mass_gov.flows.authority import authorise
 from mass_gov.flows.handles import SYSTEM_SUBJECT
 from mass_gov.flows.lineage import Lineage, Undoing, to_undo, trace
-from mass_gov.flows.rollback import rollback_drafts
+from mass_gov.flows.rollback import insist, rollback_drafts
 from mass_gov.ledger import ChangeView, Ledger, SubjectView
 from mass_gov.records.artifacts import ReasonContent
 from mass_gov.records.drafts import EventDraft
@@ -47,7 +47,6 @@ STEPS = ("looked", "undone", "destroyed", "recorded")
 
 _PLACE = ("system", "subjects")
 """Tenant and deployment of events about subjects: a subject's data may lie in several."""
-_TRIES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +89,11 @@ def erase(
             return Erased(trace(ledger, handle), (), (), subject.erased_index, already=True)
         refuse_held(ledger, subject)
         trip("looked")
-        done = _insist(lambda: _undo(ledger, handle, actor, reason))  # (b), (c)
+        done = insist(lambda: _undo(ledger, handle, actor, reason))  # (b), (c)
         trip("undone")
         keys.finish_erasure(handle)  # (d)
         trip("destroyed")
-        late = _insist(lambda: _record(ledger, handle, actor, reason))  # (e)
+        late = insist(lambda: _record(ledger, handle, actor, reason))  # (e)
         trip("recorded")
     undone = [change.change_id for undoing in (done, late) for change, _ in undoing.rolled_back]
     refused = [change.change_id for undoing in (done, late) for change in undoing.rejected]
@@ -171,16 +170,6 @@ def _allowed(ledger: Ledger, handle: str, actor: Actor) -> KeyStore:
     if ledger.keys is None:
         raise KeyUnavailableError("This ledger was opened for reading. Open it with its key store to decide.")
     return ledger.keys
-
-
-def _insist(attempt: Callable[[], Undoing]) -> Undoing:
-    """Look and write again where another process wrote in between."""
-    for _ in range(_TRIES - 1):
-        try:
-            return attempt()
-        except StaleChangeError:
-            continue
-    return attempt()
 
 
 def _undo(ledger: Ledger, handle: str, actor: Actor, reason: str) -> Undoing:

@@ -1,15 +1,19 @@
 """Held changes that nobody approved in time: rejected by the system, as the policy that held them says.
 
 Rules: what counts is the time between two events of the log, that which recorded the change and that which rejects it;
-`verify` checks both. Expiry happens when somebody looks: `mass-gov changes expire`, and before anything is solved or
-approved. Until then an expired change is held, and nobody can approve it. Needs no model and no torch.
+`verify` checks both. Expiry happens when somebody looks: `mass-gov changes expire`, before anything is solved or
+approved on the command line, and while a server is asked to solve, once a minute at most. Until then an expired change
+is held, and nobody can approve it. Needs no model and no torch.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import time
+from collections.abc import Callable
+from contextlib import suppress
 
-from mass_gov.errors import RefusedError
+from mass_gov.errors import OutageError, RefusedError
 from mass_gov.evidence.canonical import canonical_bytes
 from mass_gov.flows.handles import SYSTEM_SUBJECT
 from mass_gov.ledger import ChangeView, Ledger
@@ -21,6 +25,8 @@ from mass_gov.records.drafts import ArtifactDraft, EventDraft
 from mass_gov.records.events import ChangeRejected
 
 _PAGE = 200
+_EVERY = 60.0
+"""Seconds between two looks of a process that stays."""
 
 
 def expire(ledger: Ledger) -> list[ChangeView]:
@@ -39,6 +45,21 @@ def expire(ledger: Ledger) -> list[ChangeView]:
                 found.append(change.change_id)
         cursor = page[-1].index
     return [ledger.change(change_id) for change_id in found]
+
+
+class Overdue:
+    """Rejects what is over again and again, for whoever stays: at most once a minute, and not at once."""
+
+    def __init__(self, ledger: Ledger, clock: Callable[[], float] = time.monotonic) -> None:
+        self._ledger, self._clock = ledger, clock
+        self._due = clock() + _EVERY
+
+    def reject(self) -> None:
+        """Reject it if it is time. An outage is left to whoever is asked next, and says so."""
+        if self._clock() >= self._due:
+            self._due = self._clock() + _EVERY
+            with suppress(OutageError):
+                expire(self._ledger)
 
 
 def expire_one(ledger: Ledger, change: ChangeView, policy: Policy) -> bool:

@@ -45,7 +45,7 @@ def freeze(
     Raises:
         PermissionRefusedError: the actor may not.
     """
-    authorise(ledger, actor, "freeze", (tenant, deployment))
+    authorise(ledger, actor, "freeze", (tenant, deployment), every_tenant=everywhere)
     extent: Extent = "everywhere" if everywhere else "deployment"
     if (standing := _standing(ledger, extent, tenant, deployment)) is not None:
         return Controlled(standing, already=True)
@@ -69,7 +69,7 @@ def unfreeze(
         PermissionRefusedError: the actor may not.
         RefusedError: the freeze was ended, and another one placed, while this ran.
     """
-    authorise(ledger, actor, "freeze", (tenant, deployment))
+    authorise(ledger, actor, "freeze", (tenant, deployment), every_tenant=everywhere)
     extent: Extent = "everywhere" if everywhere else "deployment"
     standing = _standing(ledger, extent, tenant, deployment)
     if standing is None:

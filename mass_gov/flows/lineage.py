@@ -91,7 +91,8 @@ def reached_from(ledger: Ledger, change_ids: Sequence[str], response_ids: Sequen
     for change in changes:
         given = ledger.responses(change_id=change.change_id)
         if change.body.update.delta is not None:
-            given += ledger.responses_under(change.body.update.state)
+            identity = change.body.identity
+            given += ledger.responses_under(change.body.update.state, (identity.tenant, identity.deployment))
         found |= {one.response_id: one for one in given if one.served != "base"}
     return Reached(tuple(changes), tuple(sorted(found.values(), key=lambda one: one.index)))
 

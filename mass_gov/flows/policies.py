@@ -50,7 +50,7 @@ def activate_policy(ledger: Ledger, policy: Policy, actor: Actor, tenant: str, d
         RefusedError: it is in force already, or the actor proposed it and nobody else did.
         StaleChangeError: another policy came into force meanwhile.
     """
-    authorise(ledger, actor, "policies", (tenant, deployment))
+    authorise(ledger, actor, "policies", (tenant, deployment), every_tenant=True)
     if actor.role not in _MAY:
         raise PermissionRefusedError(
             f"{actor.principal} acts as {actor.role}; an operator or an admin sets the policy."

@@ -20,7 +20,7 @@ from mass_gov.flows.authority import authorise
 from mass_gov.flows.drafting import canonical
 from mass_gov.flows.freeze import SYSTEM, freeze_draft
 from mass_gov.flows.handles import SYSTEM_SUBJECT
-from mass_gov.flows.rollback import RolledBack, affected_by, rollback_drafts
+from mass_gov.flows.rollback import RolledBack, affected_by, insist, rollback_drafts
 from mass_gov.flows.workbench import Workbench, origin_of, under_policy_in_force
 from mass_gov.ledger import ChangeView
 from mass_gov.mass.values import Adapter
@@ -87,11 +87,14 @@ def recheck(bench: Workbench, runner: RegressionRunner, actor: Actor, *, freeze:
     )
     sealed = (ArtifactDraft("regression", canonical(content), SYSTEM_SUBJECT),)
     performed = EventDraft(actor, bench.tenant, bench.deployment, body, sealed)
-    change, consequences = stack[-1].change, list[EventDraft]()
+    change = stack[-1].change
     may_freeze = freeze and bench.ledger.frozen(bench.tenant, bench.deployment) is None
-    if not passed:
-        consequences = _consequences(bench, change, gates, freeze=may_freeze)
-    index = bench.ledger.append([performed, *consequences])[0].index
+
+    def record() -> int:
+        consequences = [] if passed else _consequences(bench, change, gates, freeze=may_freeze)
+        return bench.ledger.append([performed, *consequences])[0].index
+
+    index = insist(record)  # the test is not run again because somebody was answered meanwhile
     undone = _undone(bench, change) if not passed else None
     return Rechecked(change, summary, gates, passed, index, undone, frozen=may_freeze and not passed)
 

@@ -10,16 +10,19 @@ is listed. Rolling back what is already rolled back changes nothing. Needs no mo
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
-from mass_gov.errors import DependentsError, InputError, NotFoundError, RefusedError
+from mass_gov.errors import DependentsError, InputError, NotFoundError, RefusedError, StaleChangeError
 from mass_gov.flows.approve import maker_of_parent, reason_artifact
 from mass_gov.flows.authority import authorise
 from mass_gov.ledger import ChangeView, Ledger, ResponseView, StateView
 from mass_gov.records.drafts import EventDraft
 from mass_gov.records.events import Actor, ChangeRolledBack
+
+T = TypeVar("T")
+_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,7 @@ def rollback(ledger: Ledger, change_id: str, actor: Actor, reason: str, *, casca
 
     Raises:
         DependentsError: later active changes stand on it and `cascade` is false.
-        StaleChangeError: the pointer moved while this ran; nothing was written.
+        StaleChangeError: others wrote faster than this could look, many times; nothing was written.
         PermissionRefusedError: the actor may not.
         RefusedError: the change never took effect (it is held or rejected).
     """
@@ -52,19 +55,42 @@ def rollback(ledger: Ledger, change_id: str, actor: Actor, reason: str, *, casca
     authorise(ledger, actor, "rollback", (identity.tenant, identity.deployment), change_id=change.change_id)
     if change.status not in ("applied", "active", "retired", "rolled_back"):
         raise RefusedError(f"change {change.change_id} is {change.status}: it never took effect. Reject it instead.")
-    moved = _movements(ledger, change, cascade)
-    standing = _made_from(ledger, moved)
-    undone = (*(standing if cascade else ()), *(other for other in moved if other.status != "rolled_back"))
-    affected = _affected(ledger, undone or moved)
-    if undone:
-        sakes = [(other, None if other is change else change.change_id) for other in undone]
-        ledger.append(rollback_drafts(ledger, sakes, actor, reason))
+    moved, standing, undone = insist(lambda: _undo(ledger, change_id, actor, reason, cascade))
     return RolledBack(
         changes=tuple(ledger.change(other.change_id) for other in undone or moved),
-        responses=affected,
+        responses=_affected(ledger, undone or moved),
         standing=() if cascade else standing,
         already=not undone,
     )
+
+
+def insist(attempt: Callable[[], T]) -> T:
+    """Look and write again where others wrote in between: any event moves the indices that a rollback names.
+
+    Raises:
+        StaleChangeError: others were faster every time.
+    """
+    for _ in range(_TRIES - 1):
+        try:
+            return attempt()
+        except StaleChangeError:
+            continue
+    return attempt()
+
+
+_Views = tuple[ChangeView, ...]
+
+
+def _undo(ledger: Ledger, change_id: str, actor: Actor, reason: str, cascade: bool) -> tuple[_Views, _Views, _Views]:
+    """One look and one append: what the pointer left, what was made from it, and what this undid."""
+    change = ledger.change(change_id)
+    moved = _movements(ledger, change, cascade)
+    standing = _made_from(ledger, moved)
+    undone = (*(standing if cascade else ()), *(other for other in moved if other.status != "rolled_back"))
+    if undone:
+        sakes = [(other, None if other is change else change.change_id) for other in undone]
+        ledger.append(rollback_drafts(ledger, sakes, actor, reason))
+    return moved, standing, undone
 
 
 def rollback_to(
@@ -79,7 +105,7 @@ def rollback_to(
         NotFoundError: the pointer's present state does not stand on such a state; the message says why.
         InputError: several states begin so.
         DependentsError: more than one change would be undone and `cascade` is false.
-        StaleChangeError: the pointer moved while this ran; nothing was written.
+        StaleChangeError: as `rollback`.
     """
     stack = ledger.pointer_stack(tenant, deployment)
     had = {move.to_state for move in ledger.pointer_history(tenant, deployment)}
@@ -132,7 +158,7 @@ def _made_from(ledger: Ledger, moved: tuple[ChangeView, ...]) -> tuple[ChangeVie
     for change in moved:
         if change.activation_index is None:
             continue  # it never was the pointer's state
-        under = ledger.responses_under(change.body.update.state)
+        under = ledger.responses_under(change.body.update.state, _place(change))
         for change_id in {response.change_id for response in under if response.change_id} - found.keys():
             other = ledger.change(change_id)
             if other.status == "applied" and maker_of_parent(ledger, other) == change.change_id:
@@ -143,9 +169,13 @@ def _made_from(ledger: Ledger, moved: tuple[ChangeView, ...]) -> tuple[ChangeVie
 def _affected(ledger: Ledger, changes: tuple[ChangeView, ...]) -> tuple[ResponseView, ...]:
     found: dict[str, ResponseView] = {}
     for change in changes:
-        under = ledger.responses_under(change.body.update.state)
+        under = ledger.responses_under(change.body.update.state, _place(change))
         found |= {response.response_id: response for response in under if response.served != "base"}
     return tuple(found[key] for key in sorted(found))
+
+
+def _place(change: ChangeView) -> tuple[str, str]:
+    return change.body.identity.tenant, change.body.identity.deployment
 
 
 def affected_by(ledger: Ledger, change: ChangeView) -> RolledBack:
@@ -170,12 +200,14 @@ def rollback_drafts(
         cause: what caused it, where that was not a person.
         first: how many events come before these in the same append.
     """
-    heads: dict[tuple[str, str], int | None] = {}
+    with ledger.snapshot():  # of one moment, and short: whatever is written after it makes these drafts stale
+        size = ledger.size
+        heads = {place: ledger.pointer(*place).head_index for place in {_place(change) for change, _ in undone}}
+        affected = [ledger.affected_responses(change.body.update.state) for change, _ in undone]
     drafts = []
-    for index, (change, sake) in enumerate(undone, ledger.size + first):
-        identity, moves = change.body.identity, change.status == "active"
-        place = (identity.tenant, identity.deployment)
-        head = heads[place] if place in heads else ledger.pointer(*place).head_index
+    for index, (change, sake) in enumerate(undone, size + first):
+        place, moves = _place(change), change.status == "active"
+        head = heads[place]
         body = ChangeRolledBack(
             change_id=change.change_id,
             moved_pointer=moves,
@@ -183,7 +215,7 @@ def rollback_drafts(
             from_state=change.body.update.state,
             to_state=change.body.parents.parent_state,
             cascade_of=sake,
-            affected_responses=len(_affected(ledger, (change,))),
+            affected_responses=affected[index - size - first],
             cause=cause,
         )
         drafts.append(EventDraft(actor, *place, body, (reason_artifact(reason),)))

@@ -158,7 +158,7 @@ def origin_of(bench: Workbench, state: str, pointer_head: int | None) -> Origin:
     """
     if state == bench.base_state:
         return Origin(state, pointer_head, None, bench.learner.initial_adapter(lora_settings(bench.spec.lora)))
-    change = bench.ledger.change_of_state(state)
+    change = bench.ledger.change_of_state(state, (bench.tenant, bench.deployment))
     if change is None or change.body.parents.base_model != bench.learner.base_digest:
         raise RefusedError(
             f"{bench.tenant}/{bench.deployment} stands on state {state[:12]}, which was not made from this base model. "

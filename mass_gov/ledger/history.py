@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import case, exists, func, select
 from sqlalchemy.engine import Connection, RowMapping
 from sqlalchemy.sql import ColumnElement, Select
 
@@ -15,7 +16,7 @@ from mass_gov.evidence.keyring import KeyRing
 from mass_gov.ledger import lookups
 from mass_gov.ledger.entries import Entry, read_entry
 from mass_gov.ledger.heads import HeadReader
-from mass_gov.ledger.schema import approvals, changes, log_events, pointer_moves, pointers, responses
+from mass_gov.ledger.schema import approvals, changes, log_events, pointer_moves, pointers, responses, subjects
 from mass_gov.ledger.views import ApprovalView, ChangeView, PointerMove, PointerView, ResponseView, Status
 from mass_gov.records.events import ChangeRecorded
 
@@ -82,10 +83,19 @@ class HistoryReader(HeadReader):
             row = lookups.newest_of_task(connection, tenant, deployment, commitment)
         return self.change(row["change_id"]) if row is not None else None
 
-    def change_of_state(self, state: str) -> ChangeView | None:
-        """The first change whose delta made a state; None for a bare base or an unknown state."""
+    def change_of_state(self, state: str, place: tuple[str, str] | None = None) -> ChangeView | None:
+        """A change whose delta made a state; None for a bare base or an unknown state.
+
+        Several can have made the same one, of the same question with the same seed: one of a subject that was not
+        erased goes first, then one of `place` (tenant and deployment), then the oldest.
+        """
+        erased = exists().where((subjects.c.subject == changes.c.subject) & subjects.c.erased_index.is_not(None))
+        order: list[ColumnElement[Any]] = [case((erased, 1), else_=0)]
+        if place is not None:
+            here = (changes.c.tenant == place[0]) & (changes.c.deployment == place[1])
+            order.append(case((here, 0), else_=1))
         query = changes_with_leaf().where((changes.c.state == state) & changes.c.delta.is_not(None))
-        found = self._views(query.order_by(changes.c.index).limit(1))
+        found = self._views(query.order_by(*order, changes.c.index).limit(1))
         return found[0] if found else None
 
     def active_after(self, change_id: str) -> list[ChangeView]:
@@ -145,10 +155,22 @@ class HistoryReader(HeadReader):
             conditions.append((responses.c.index >= between[0]) & (responses.c.index < between[1]))
         return self._responses(*conditions)
 
-    def responses_under(self, state: str) -> list[ResponseView]:
-        """Responses that a state answered, or that an update made from that state answered."""
+    def responses_under(self, state: str, place: tuple[str, str] | None = None) -> list[ResponseView]:
+        """Responses that a state answered, or that an update made from that state answered.
+
+        Arguments:
+            place: only those of this tenant and deployment; another one can have made the same state.
+        """
         made_from = select(changes.c.change_id).where(changes.c.parent_state == state)
-        return self._responses((responses.c.state == state) | responses.c.change_id.in_(made_from))
+        conditions = [(responses.c.state == state) | responses.c.change_id.in_(made_from)]
+        if place is not None:
+            conditions.append((responses.c.tenant == place[0]) & (responses.c.deployment == place[1]))
+        return self._responses(*conditions)
+
+    def affected_responses(self, state: str) -> int:
+        """How many answers, of whichever place, a state gave or an update made from it: what its rollback states."""
+        with self._database.read() as connection:
+            return lookups.affected_responses(connection, state)
 
     def response(self, response_id: str) -> ResponseView:
         """One response.

@@ -205,6 +205,7 @@ class Ledger(SearchReader):
         self._required_keys()
         if not self._database.has_room:
             raise LedgerUnavailableError(f"The disk of the ledger {self._database.address} is full. Make room first.")
+        self._outside.insist_usable()
         with self._database.write():
             pass
 

@@ -130,6 +130,17 @@ class OutsideCheckpoints:
         if not os.access(self.folder, os.W_OK):
             raise self._unusable(PermissionError(0, "it is read-only"))
 
+    def insist_usable(self) -> None:
+        """Look whether the folder is there and can be written, and make nothing.
+
+        Raises:
+            LedgerUnavailableError: it is not.
+        """
+        if not self.folder.is_dir():
+            raise self._unusable(FileNotFoundError(0, "it is not there"))
+        if not os.access(self.folder, os.R_OK | os.W_OK | os.X_OK):
+            raise self._unusable(PermissionError(0, "it is read-only"))
+
     def flush(self) -> None:
         """Write what is waiting now.
 

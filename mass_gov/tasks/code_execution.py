@@ -112,8 +112,8 @@ def _run(job: dict[str, str], limits: CodeLimits) -> Verdict:
     first, _, rest = heard.partition(b"\n")
     if first != READY and (why := _fields(first).get("isolation")) is not None:  # nothing of the file has run yet
         raise OutageError(
-            f"Generated code cannot be isolated here ({why}), so none was run. It needs Linux 5.12, seccomp filters, and "
-            "as root CAP_SYS_ADMIN, as another user unprivileged user namespaces (see docs/decisions/0011)."
+            f"Generated code cannot be isolated here ({why}), so none was run. It needs Linux 5.12, seccomp filters "
+            "and as root CAP_SYS_ADMIN, as another user unprivileged user namespaces (see docs/decisions/0011)."
         )
     return _verdict(rest.partition(b"\n")[0], nonce)
 

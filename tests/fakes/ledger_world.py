@@ -308,7 +308,6 @@ class LedgerWorld:
         """Draft the undoing of a change that is applied or the newest active one."""
         moved = change.status == "active"
         pointer = self.ledger.pointer(self.tenant, self.deployment)
-        under = self.ledger.responses_under(change.body.update.state)
         fields = {
             "change_id": change.change_id,
             "moved_pointer": moved,
@@ -316,7 +315,7 @@ class LedgerWorld:
             "from_state": change.body.update.state,
             "to_state": change.body.parents.parent_state,
             "cascade_of": None,
-            "affected_responses": sum(r.served != "base" for r in under),
+            "affected_responses": self.ledger.affected_responses(change.body.update.state),
         }
         return self.draft(ChangeRolledBack(**(fields | overrides)), BOB, REASON)
 

@@ -7,13 +7,14 @@ import json
 import logging
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mass_gov.api import Limits, Service, create_app
-from mass_gov.api.health import LedgerProbe
+from mass_gov.api.health import LedgerProbe, readiness
 from mass_gov.api.rates import Rates
 from mass_gov.api.watch import JsonLines
 from tests.fakes.api_world import ApiWorld, api_world
@@ -169,3 +170,15 @@ def test_a_change_over_http_is_the_change_of_the_command_line(api: ApiWorld) -> 
     (change,) = ledger.changes()
     document = change_document(change, read_contents(ledger, change), ledger.responses(), full_samples=False)
     assert api.client("dora").get(f"/v1/changes/{change.change_id}").json() == document
+
+
+@pytest.mark.parametrize(("folder", "named"), [("checkpoints", "ledger"), ("keys", "keys")])
+def test_a_folder_that_is_gone_is_not_ready(api: ApiWorld, folder: str, named: str) -> None:
+    """A volume that is no longer mounted: no append can be made, or nothing sealed."""
+    service = replace(Service.of(api.world.ledger), probe=LedgerProbe(api.world.ledger.insist_writable))
+    assert readiness(service).checks.model_dump()[named] == "ok"
+    (api.world.folder / folder).rename(api.world.folder / "gone")
+    service = replace(service, probe=LedgerProbe(api.world.ledger.insist_writable))
+    assert readiness(service).checks.model_dump()[named] not in ("ok", "")
+    assert not readiness(service).ready
+    (api.world.folder / "gone").rename(api.world.folder / folder)

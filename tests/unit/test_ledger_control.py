@@ -12,11 +12,11 @@ import pytest
 from mass_gov.errors import FrozenError, IntegrityError, MassGovError, PermissionRefusedError, RefusedError
 from mass_gov.flows.audit import verify
 from mass_gov.flows.freeze import SYSTEM, freeze, freeze_draft, unfreeze
-from mass_gov.flows.rollback import rollback_drafts
+from mass_gov.flows.rollback import rollback, rollback_drafts
 from mass_gov.ledger import Ledger
 from mass_gov.records.drafts import EventDraft
-from mass_gov.records.events import Actor, RegressionPerformed
-from tests.fakes.ledger_world import ADA, BOB, BOTH_SCOPES, EVE, SUITE, LedgerWorld, digest, regression_run
+from mass_gov.records.events import Actor, ModelRegistered, RegressionPerformed
+from tests.fakes.ledger_world import ADA, BOB, BOTH_SCOPES, EVE, SUITE, TEMPLATE, LedgerWorld, digest, regression_run
 
 pytestmark = pytest.mark.both_engines
 
@@ -220,3 +220,30 @@ def test_verify_finds_a_row_that_says_that_learning_goes_on(world: LedgerWorld) 
 
 def _second(world: LedgerWorld) -> Ledger:
     return Ledger.open(world.ledger.address, keys=world.keys, checkpoints=world.folder / "checkpoints")
+
+
+def test_an_event_of_somebody_else_does_not_stop_a_rollback(
+    world: LedgerWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In an emergency there is traffic: any event moves the indices that a cascade names, any answer its count."""
+    first, second = (world.record(name, scope="deployment") for name in ("a", "b"))
+    append, crowd = world.ledger.append, iter(range(3))
+
+    def crowded(drafts: Any) -> Any:
+        if next(crowd, None) is not None:
+            append(
+                [
+                    world.draft(
+                        ModelRegistered(model=digest(str(len(seen))), prompt_template=TEMPLATE, parameters="1"), BOB
+                    )
+                ]
+            )
+            seen.append("event")
+        return append(drafts)
+
+    seen: list[str] = []
+    monkeypatch.setattr(world.ledger, "append", crowded)
+    done = rollback(world.ledger, first.change_id, BOB, "harmful", cascade=True)
+    assert [change.change_id for change in done.changes] == [second.change_id, first.change_id]
+    assert len(seen) == 3
+    assert world.ledger.pointer("acme", "tutor").state == first.body.parents.parent_state

@@ -15,6 +15,7 @@ from mass_gov.evidence.signing import Ed25519Signer, P256Signer
 from mass_gov.flows.approve import approve, reject
 from mass_gov.flows.audit import verify
 from mass_gov.flows.authority import Claim, authorise, identify, token_hash
+from mass_gov.flows.freeze import freeze, unfreeze
 from mass_gov.flows.policies import activate_policy
 from mass_gov.flows.principals import issue, register, retire, revoke
 from mass_gov.flows.rollback import rollback
@@ -278,3 +279,22 @@ def test_the_log_still_says_who_might_act_and_verifies(world: LedgerWorld, token
     again = Ledger.open(address_of(tmp_path / "home"), keys=world.keys, checkpoints=tmp_path / "home" / "checkpoints")
     assert again.has_principals()
     again.close()
+
+
+def test_whoever_is_let_into_some_tenants_alone_decides_nothing_for_all(world: LedgerWorld, token: str) -> None:
+    """Whatever door they come through: a freeze of everything, its end, and the policy reach every tenant."""
+    del token  # Carl and Bob are registered
+    zoe, max_ = Actor(principal="zoe", role="operator"), Actor(principal="max", role="admin")
+    register(world.ledger, "zoe", CARL, roles=["operator"], scopes=[], tenants=["elsewhere"])
+    register(world.ledger, "max", CARL, roles=["admin"], scopes=[], tenants=["elsewhere"])
+    before = world.ledger.active_policy()
+    with pytest.raises(PermissionRefusedError, match="some tenants alone"):
+        freeze(world.ledger, zoe, "stop", "elsewhere", "tutor", everywhere=True)
+    freeze(world.ledger, BOB, "stop", "acme", "tutor", everywhere=True)
+    with pytest.raises(PermissionRefusedError, match="some tenants alone"):
+        unfreeze(world.ledger, zoe, "go on", "elsewhere", "tutor", everywhere=True)
+    assert world.ledger.frozen("acme", "tutor") is not None
+    with pytest.raises(PermissionRefusedError, match="some tenants alone"):
+        activate_policy(world.ledger, shipped_policy("strict"), max_, "elsewhere", "tutor")
+    assert world.ledger.active_policy() == before
+    assert not freeze(world.ledger, zoe, "stop", "elsewhere", "tutor").already  # a deployment of their own they may
