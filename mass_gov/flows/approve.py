@@ -132,6 +132,7 @@ def _say_yes(ledger: Ledger, change: ChangeView, actor: Actor, reason: str, mean
     authorise(ledger, actor, _ACTION[meaning], _place(change), change_id=change.change_id)
     _check_person(ledger, change, actor, policy, meaning)
     _check_waiting(ledger, change, policy)
+    _check_proven(ledger, change, meaning)
     _check_seen(ledger, change, policy, proof)
     proof = _proven(ledger, change, actor, policy, meaning, proof)
     required = policy.document.approvals.required
@@ -190,6 +191,17 @@ def _check_waiting(ledger: Ledger, change: ChangeView, policy: Policy) -> None:
         raise StaleChangeError(
             f"change {change.change_id} was made from the state of {undone.change_id}, which was rolled back since. "
             "Ask its task again under a new id, and reject or roll back this one."
+        )
+
+
+def _check_proven(ledger: Ledger, change: ChangeView, meaning: Meaning) -> None:
+    """Whoever said yes before was somebody: a name from before principals were registered was never proved."""
+    since = ledger.proven_since()
+    early = [one for one in change.approvals if since is not None and one.meaning == meaning and one.index < since]
+    if early:
+        raise RefusedError(
+            f"change {change.change_id} was approved (event {early[0].index}) as {early[0].approver!r} when nobody was "
+            "registered, and nobody proved that name. Reject the change, and ask its task again under a new id."
         )
 
 

@@ -215,8 +215,11 @@ class DecisionCheck:
                 f"Change {approval.change_id} was approved (event {entry.index}) by the one who had asked for it."
             )
         requester = self._notes.find("requester of change", approval.change_id)
-        people = (entry.predicate.actor.principal, *((requester,) if requester else ()))
-        self._handovers.together(entry.index, f"The approval of change {approval.change_id}", people)
+        own, key = entry.predicate.actor.principal, f"{approval.change_id} {approval.meaning}"
+        before = (self._notes.take("approvers of change", key) or "").splitlines()
+        self._notes.note("approvers of change", key, "\n".join([*before, own]))
+        for other in (*((requester,) if requester else ()), *before):
+            self._handovers.together(entry.index, f"The approval of change {approval.change_id}", (own, other))
         policy = self._policy(self._policy_of(approval.change_id), entry.index)
         if policy is None:
             return

@@ -64,7 +64,9 @@ def activate_policy(ledger: Ledger, policy: Policy, actor: Actor, tenant: str, d
         raise RefusedError(f"policy {policy.label} is in force already; nothing was done.")
     wider = widens(current.document, policy.document)
     proposed = ledger.policy_proposers(policy.digest)
-    others = tuple(sorted(name for name in proposed if name != actor.principal and _may_still(ledger, name)))
+    others = tuple(
+        sorted(name for name, index in proposed.items() if name != actor.principal and _may_still(ledger, name, index))
+    )
     enough = bool(others) or not wider or current.document.approvals.self_approval
     if not enough and actor.principal in proposed:
         raise RefusedError(
@@ -78,11 +80,12 @@ def activate_policy(ledger: Ledger, policy: Policy, actor: Actor, tenant: str, d
     return Activation(policy, current, wider, approvers, enough)
 
 
-def _may_still(ledger: Ledger, name: str) -> bool:
-    known = ledger.principal(name)
-    if known is None:
-        return not ledger.has_principals()
-    return acting_as(known.roles, "policies") is not None
+def _may_still(ledger: Ledger, name: str, index: int) -> bool:
+    """Whether the name of a proposal was proved, and may still propose."""
+    since, known = ledger.proven_since(), ledger.principal(name)
+    if since is None:
+        return True
+    return index > since and known is not None and acting_as(known.roles, "policies") is not None
 
 
 def _activated(policy: Policy, current: Policy, wider: tuple[str, ...], approvers: tuple[str, ...]) -> PolicyActivated:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.engine import RowMapping
 
 from mass_gov.errors import NotFoundError
@@ -62,6 +62,15 @@ class PrincipalReader(SubjectReader):
         """Whether anybody is registered: from then on, names alone are worth nothing."""
         with self._database.read() as connection:
             return principal_rules.any_principal(connection)
+
+    def proven_since(self) -> int | None:
+        """The index from which on names were proved; None while nobody is registered.
+
+        Who is registered first gets a token in the same append.
+        """
+        with self._database.read() as connection:
+            found = connection.execute(select(func.min(tokens.c.index))).scalar()
+        return None if found is None else int(found)
 
     def principal(self, name: str) -> PrincipalView | None:
         """A principal as it is registered now; None where it never was."""

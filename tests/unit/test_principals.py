@@ -12,9 +12,10 @@ import pytest
 
 from mass_gov.errors import IntegrityError, NotFoundError, PermissionRefusedError, RefusedError
 from mass_gov.evidence.signing import Ed25519Signer, P256Signer
-from mass_gov.flows.approve import approve, reject
+from mass_gov.flows.approve import Proof, approve, reject
 from mass_gov.flows.audit import verify
 from mass_gov.flows.authority import Claim, authorise, identify, token_hash
+from mass_gov.flows.behaviour import read_behaviour
 from mass_gov.flows.freeze import freeze, unfreeze
 from mass_gov.flows.policies import activate_policy
 from mass_gov.flows.principals import issue, register, retire, revoke
@@ -26,12 +27,18 @@ from mass_gov.records.events import Actor, PrincipalRegistered, TokenIssued
 from tests.fakes.clock import Clock
 from tests.fakes.engines import address_of
 from tests.fakes.ledger_world import ADA, BOB, LedgerWorld, shipped_policy
+from tests.fakes.policies import lean_source
 
 pytestmark = pytest.mark.both_engines
 
 NOBODY = Actor(principal="local", role="admin")
 CARL = Actor(principal="carl", role="admin")
 SCOPES = ("instance", "deployment")
+TWO = load_policy(
+    lean_source(
+        base="default", approvals=shipped_policy("default").document.approvals.model_dump(mode="json") | {"required": 2}
+    )
+)
 
 
 @pytest.fixture
@@ -298,3 +305,42 @@ def test_whoever_is_let_into_some_tenants_alone_decides_nothing_for_all(world: L
         activate_policy(world.ledger, shipped_policy("strict"), max_, "elsewhere", "tutor")
     assert world.ledger.active_policy() == before
     assert not freeze(world.ledger, zoe, "stop", "elsewhere", "tutor").already  # a deployment of their own they may
+
+
+def test_two_who_approve_one_change_are_pointed_at_where_one_issued_the_others_token(
+    tmp_path: Path, clock: Clock
+) -> None:
+    world = LedgerWorld.make(tmp_path / "two", TWO, clock=clock)
+    register(world.ledger, "carl", NOBODY, roles=["admin"], scopes=[])
+    dan, bob = Actor(principal="dan", role="admin"), Actor(principal="bob", role="operator")
+    register(world.ledger, "dan", CARL, roles=["admin"], scopes=[])
+    register(world.ledger, "ada", dan, roles=["requester"], scopes=["instance"])
+    register(world.ledger, "bob", CARL, roles=["operator"], scopes=[])
+    for name, giver in (("ada", dan), ("bob", CARL)):
+        issue(world.ledger, name, giver)
+    held = world.record("held", step_norm=0.7)
+    shown = Proof(read_behaviour(world.ledger, held).digest)
+    assert approve(world.ledger, held.change_id, bob, "fine", shown).change.status == "held"
+    assert approve(world.ledger, held.change_id, CARL, "fine", shown).change.status == "applied"
+    world.close()
+    report = verify(address_of(world.folder), keys=world.keys, checkpoints=world.folder / "checkpoints")
+    found = [warning for warning in report.warnings if "two people" in warning]
+    assert report.ok and len(found) == 1 and "carl had issued bob's token" in found[0]
+
+
+def test_a_name_from_before_anybody_was_registered_is_no_second_person(tmp_path: Path, clock: Clock) -> None:
+    """Nobody proved it: neither where it proposed a policy that lets more pass, nor where it approved a change."""
+    world = LedgerWorld.make(tmp_path / "early", TWO, clock=clock)
+    wider = load_policy(TWO.source.replace(b"version: 1", b"version: 2").replace(b"required: 2", b"required: 1"))
+    assert not activate_policy(world.ledger, wider, Actor(principal="bob", role="admin"), "acme", "tutor").activated
+    held = world.record("held", step_norm=0.7)
+    shown = Proof(read_behaviour(world.ledger, held).digest)
+    assert approve(world.ledger, held.change_id, BOB, "fine", shown).change.status == "held"
+    register(world.ledger, "carl", NOBODY, roles=["admin"], scopes=[])
+    register(world.ledger, "bob", CARL, roles=["operator", "admin"], scopes=[])
+    assert not activate_policy(world.ledger, wider, CARL, "acme", "tutor").activated
+    with pytest.raises(RefusedError, match="nobody proved that name"):
+        approve(world.ledger, held.change_id, CARL, "fine", shown)
+    assert world.ledger.change(held.change_id).status == "held"
+    assert activate_policy(world.ledger, wider, Actor(principal="bob", role="admin"), "acme", "tutor").activated
+    world.close()
