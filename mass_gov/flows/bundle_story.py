@@ -2,8 +2,10 @@
 
 Rules: a bundle is about one change. Every other event opens the log or changes its keys, registers what the change was
 made from before it was made, or says what became of it after. Each agrees with the change wherever both speak: tenant
-and deployment, states, policy, suite, the leaf hash that an approval binds. The rules of the ledger for whole logs
-(pointer heads, who may approve) need the whole log, and `verify` checks them there.
+and deployment, states, policy, suite, the leaf hash and the pointer head that an approval binds, whether it was the
+requester's own, the scope that a movement is for. The rules of the ledger for whole logs (where the pointer stood, who
+was registered and with which key) need the whole log, and `verify` checks them there; that an approver's signature was
+not checked here is said.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Sequence
 
 from mass_gov.flows.audit_report import Findings
 from mass_gov.ledger import Entry
+from mass_gov.ledger.transitions import SCOPE_OF
 from mass_gov.records.change import ChangeBody
 from mass_gov.records.events import (
     ChangeActivated,
@@ -41,6 +44,8 @@ def check_story(entries: Sequence[Entry], recorded: Entry, change: ChangeBody, f
         if entry.index == recorded.index:
             continue
         seen.add(type(entry.predicate.body))
+        if isinstance(entry.predicate.body, ChangeApproved) and entry.predicate.body.signature is not None:
+            findings.unknown(f"the approver's own signature in event {entry.index}: their key is not in a bundle")
         if fault := _fault(entry, recorded, change):
             findings.wrong(8, f"event {entry.index}, {entry.predicate.body.type}", fault, entry.index)
     for kind in (ModelRegistered, PolicyActivated, SuiteRegistered):
@@ -69,7 +74,7 @@ def _fault(entry: Entry, recorded: Entry, change: ChangeBody) -> str | None:
             return "a bundle of one change does not call for it"
     if not fits:
         return "it is about another change"
-    return "it comes before the change" if entry.index < recorded.index else _disagrees(body, recorded, change)
+    return "it comes before the change" if entry.index < recorded.index else _disagrees(entry, recorded, change)
 
 
 def _made_from(
@@ -89,19 +94,22 @@ def _made_from(
     return None if entry.index < recorded.index else "it comes after the change that was made from it"
 
 
-def _disagrees(body: object, recorded: Entry, change: ChangeBody) -> str | None:
+def _disagrees(entry: Entry, recorded: Entry, change: ChangeBody) -> str | None:
     """What a later event says otherwise than the change that it is about."""
-    parents, update = change.parents, change.update
+    parents, update, body = change.parents, change.update, entry.predicate.body
     match body:
         case ChangeApproved():
-            bound = (body.recorded, body.parent_state, body.policy, body.suite)
-            fits = bound == (recorded.leaf_hash, parents.parent_state, parents.policy, parents.suite)
-            return None if fits else "it approves something else than the change that was recorded"
+            return _disagreeing_approval(entry, body, recorded, change)
         case ChangeRejected():
             return None if body.recorded == recorded.leaf_hash else "it rejects something else"
         case ChangeActivated():
             fits = (body.from_state, body.to_state) == (parents.parent_state, update.state)
-            return None if fits else "it moves the pointer between other states than the change's"
+            lawful = change.identity.scope == SCOPE_OF[body.cause]
+            return (
+                None
+                if fits and lawful
+                else "it moves the pointer between other states or for another cause than may be"
+            )
         case ChangeRolledBack():
             return None if body.from_state == update.state else "it takes back another state"
         case ResponseServed() if body.served in ("adapted", "parent"):
@@ -109,6 +117,15 @@ def _disagrees(body: object, recorded: Entry, change: ChangeBody) -> str | None:
             return None if body.state == wanted else f"the {body.served} answer is said to come from another state"
         case _:
             return None
+
+
+def _disagreeing_approval(entry: Entry, body: ChangeApproved, recorded: Entry, change: ChangeBody) -> str | None:
+    parents = change.parents
+    bound = (body.recorded, body.parent_state, body.expected_head, body.policy, body.suite)
+    if bound != (recorded.leaf_hash, parents.parent_state, parents.pointer_head, parents.policy, parents.suite):
+        return "it approves something else than the change that was recorded"
+    own = entry.predicate.actor.principal == change.identity.requester
+    return None if body.self_approved == own else "it does not say truly whether it is the requester's own"
 
 
 def _progress(entries: Sequence[Entry], change: ChangeBody, findings: Findings) -> None:

@@ -37,11 +37,13 @@ def watching(change_id: str, bench: Workbench) -> Watch:
     return Watch(change_id, lambda reach: read_history(bench.ledger, bench.tenant, bench.deployment, reach, None))
 
 
-def watching_again(change: ChangeBody, ledger: Ledger) -> Watch:
-    """Watch a recorded change again: its window ends where it says."""
-    head = next((measure.value for measure in change.measures or () if measure.name == HEAD), None)
+def watching_again(change: ChangeBody, ledger: Ledger) -> Watch | None:
+    """Watch a recorded change again: its window ends where it says. None where its policy used none."""
+    head = next((measure for measure in change.measures or () if measure.name == HEAD), None)
+    if head is None:
+        return None
     place = change.identity
-    before = -1 if head is None else int(head)
+    before = -1 if head.value is None else int(head.value)  # -1: it was the deployment's first change
     return Watch(place.change_id, lambda reach: read_history(ledger, place.tenant, place.deployment, reach, before))
 
 

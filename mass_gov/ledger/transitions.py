@@ -51,7 +51,8 @@ _ALLOWED = {
 }
 _WAITING = ("held", "pending")
 _ACTIVATED_FROM = {"envelope": ("pending",), "approval": _WAITING, "promotion": ("applied",)}
-_SCOPE_OF = {"envelope": "deployment", "approval": "deployment", "promotion": "instance"}
+SCOPE_OF = {"envelope": "deployment", "approval": "deployment", "promotion": "instance"}
+"""What a change was made for that this cause may activate."""
 
 
 def approve(connection: Connection, entry: Entry, body: ChangeApproved) -> None:
@@ -95,7 +96,7 @@ def reject(connection: Connection, entry: Entry, body: ChangeRejected) -> None:
 def activate(connection: Connection, entry: Entry, body: ChangeActivated) -> None:
     """Move the pointer to the change's state, if it still stands where the change read it."""
     row = _row_of(connection, entry, body.change_id)
-    if row["status"] not in _ACTIVATED_FROM[body.cause] or row["scope"] != _SCOPE_OF[body.cause]:
+    if row["status"] not in _ACTIVATED_FROM[body.cause] or row["scope"] != SCOPE_OF[body.cause]:
         raise not_allowed(row, f"be activated by {body.cause}")
     refuse_frozen(connection, row["tenant"], row["deployment"], f"The activation of {body.change_id}")
     _check_approved(connection, row, body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +133,21 @@ def test_supplied_samples_have_neither_seed_nor_scorer(bench: Workbench) -> None
             counterfactual(forced, asked, bench)
     assert counterfactual(forced, Otherwise(left_out=(0,)), bench).reproduced
     assert bench.ledger.size == before
+
+
+def test_a_change_for_a_deployment_is_served_as_it_was_and_no_window_is_invented(tmp_path: Path) -> None:
+    """What applies serves the adapted answer, whatever it was for; and where no window was recorded, none passes."""
+    settings = load_settings(home=tmp_path / "home", principal="alice")
+    scopes = ("instance", "deployment")
+    initialise(settings, lean_policy(tmp_path, scopes=scopes))[0].close()
+    bench = open_workbench(settings, recommended_spec(settings))
+    with bench.ledger:
+        done = adapt(Request(TASK.question, "task", scope="deployment", seed=5), bench)
+        assert done.change.status == "active" and done.served_from == "adapted"
+        window = {"window.distinct_2": {"limit": 0.01, "window": 4, "on_fail": "hold"}}
+        watched = load_policy(lean_source(window, scopes=scopes))
+        found = counterfactual(done.change, Otherwise(policy=watched), bench)
+        assert found.recorded.served_from == "adapted"
+        gate = next(gate for gate in found.otherwise.decision.violated if "distinct" in gate)
+        assert gate == "window.distinct_2"
+        assert found.otherwise.decision.verdict == "hold" and found.otherwise.served_from != "adapted"

@@ -7,7 +7,7 @@ import copy
 import json
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,14 @@ from mass_gov.evidence.merkle import leaf_hash
 from mass_gov.evidence.model_signing import sign_folder
 from mass_gov.evidence.sealing import open_disclosed
 from mass_gov.evidence.trust import TrustRoot, parse_trust_root
+from mass_gov.flows.audit_report import Findings
+from mass_gov.flows.bundle_export import _entries as bundled_entries
 from mass_gov.flows.bundle_export import export_change
+from mass_gov.flows.bundle_story import check_story
 from mass_gov.flows.bundle_verify import verify_bundle
 from mass_gov.ledger import Ledger
 from mass_gov.ledger.writing import binding_of
+from mass_gov.records.events import ChangeApproved
 from tests.fakes.bundles import exported, judged, root_of
 from tests.fakes.forger import Event, events_of, forged
 from tests.fakes.ledger_world import BOTH_SCOPES, LedgerWorld
@@ -340,3 +344,52 @@ def test_what_is_hashed_is_the_leaf_file_as_it_lies(genuine: Members, story: str
     leaf = json.loads(genuine["leaf.json"])
     assert leaf["leaf_hash"] == leaf_hash(genuine["event.dsse.json"]).hex()
     assert world.ledger.change(story).entry.leaf == genuine["event.dsse.json"]
+
+
+# --- what a bundle's own events say of each other ---------------------------------------------------------------------
+
+
+def told(world: LedgerWorld, change_id: str, lies: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """What is wrong with the story of a change whose later events say what `lies` says, by their type."""
+    change = world.ledger.change(change_id)
+    entries = []
+    for entry in bundled_entries(world.ledger, change):
+        lie = lies.get(entry.predicate.body.type, {})
+        body = entry.predicate.body.model_copy(update=dict(lie))
+        entries.append(replace(entry, predicate=entry.predicate.model_copy(update={"body": body})))
+    findings = Findings()
+    check_story(entries, change.entry, change.body, findings)
+    return [fault.what for step in findings.steps() for fault in step.faults]
+
+
+def test_an_approval_that_lies_about_whose_it_was_or_where_the_pointer_stood_is_caught(
+    world: LedgerWorld, story: str
+) -> None:
+    assert told(world, story, {}) == []
+    assert any("truly" in what for what in told(world, story, {"change.approved": {"self_approved": True}}))
+    found = told(world, story, {"change.approved": {"expected_head": 1}})
+    assert any("approves something else" in what for what in found)
+
+
+def test_an_update_for_one_answer_that_moved_the_pointer_by_itself_is_caught(world: LedgerWorld) -> None:
+    """A change of scope instance is promoted, with approvals, or moves nothing."""
+    change = world.record("for one answer")
+    assert change.status == "applied"
+    world.promote(change)
+    assert told(world, change.change_id, {}) == []
+    found = told(world, change.change_id, {"change.activated": {"cause": "envelope"}})
+    assert any("for another cause than may be" in what for what in found)
+
+
+def test_a_signature_that_a_bundle_cannot_check_is_not_said_to_hold(world: LedgerWorld, story: str) -> None:
+    change, findings = world.ledger.change(story), Findings()
+    entries = [
+        replace(
+            entry, predicate=entry.predicate.model_copy(update={"body": body.model_copy(update={"signature": "x"})})
+        )
+        if isinstance(body := entry.predicate.body, ChangeApproved)
+        else entry
+        for entry in bundled_entries(world.ledger, change)
+    ]
+    check_story(entries, change.entry, change.body, findings)
+    assert any("the approver's own signature" in what for what in findings.not_checked())
