@@ -46,7 +46,8 @@ def once(
     if claimed != "claimed":
         raise Problem("key-reused" if claimed == "other" else "in-progress", headers={"Retry-After": "1"})
     try:
-        reply = _reply(do, status)
+        with replies.working(principal, key, service.ledger.now):
+            reply = _reply(do, status)
     except BaseException:
         replies.settle(principal, key, None)
         raise

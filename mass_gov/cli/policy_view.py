@@ -49,7 +49,8 @@ def summary(policy: Policy, in_force: bool | None) -> RenderableType:
         "while pending": f"serves the {document.while_pending} answer"
         if document.while_pending != "none"
         else "serves no answer",
-        "keeps": f"the {document.retention.instance} of an update for one answer",
+        "keeps": "the delta of an update for one answer"
+        + (" (recipes are not kept instead yet)" if document.retention.instance == "recipe" else ""),
     }
     return facts(rows)
 

@@ -1,8 +1,9 @@
 """Answers that are given again: what was answered to a request with an Idempotency-Key, kept for a day.
 
 Rules: of one principal and one key there is one answer. Whoever comes first claims the key before anything is done, so
-that two requests at once do it once; a claim that was left behind by a crash is free again after a minute, and what had
-been done by then refuses to be done twice by itself. Neither log nor projection: losing this table loses no event.
+that two requests at once do it once. Whoever works keeps their claim (`working`), however long it takes; one that a
+crash left behind is free again after a minute, and what had been done by then refuses to be done twice by itself.
+Neither log nor projection: losing this table loses no event.
 
 An answer is given again only as this ledger's own programs kept it. It is sealed under a key of the key store, bound to
 whose it is, what was asked and when; so nobody who writes the database makes a caller believe that something was done,
@@ -19,15 +20,18 @@ import hashlib
 import hmac
 import json
 import secrets
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import delete, exists, insert, select, update
+from sqlalchemy.sql import ColumnElement
 
-from mass_gov.errors import KeyUnavailableError
+from mass_gov.errors import KeyUnavailableError, MassGovError
 from mass_gov.evidence.keystore import KeyStore
 from mass_gov.ledger.database import Database
 from mass_gov.ledger.schema import replies
@@ -35,6 +39,7 @@ from mass_gov.records.base import timestamp
 
 KEPT = dt.timedelta(days=1)
 CLAIMED = dt.timedelta(minutes=1)
+RENEWED = dt.timedelta(seconds=20)
 
 _FORM = "hmac-sha256:"
 """Before what was asked; older releases kept a plain digest and a plain answer."""
@@ -60,6 +65,7 @@ class Replies:
     def __init__(self, database: Database, keys: KeyStore | None) -> None:
         self._database = database
         self._secret = keys.derived("mass-gov:replies:request:v1") if keys is not None else b""
+        self._claims: dict[tuple[str, str], str] = {}
         self._cipher = AESGCM(keys.derived("mass-gov:replies:answer:v1")) if keys is not None else None
 
     def claim(
@@ -84,12 +90,37 @@ class Replies:
                     return "under way"
             connection.execute(delete(replies).where(this))
             made = {"principal": principal, "key": key, "request": asked, "asked_at": timestamp(now)}
-            connection.execute(insert(replies), made)
+            mine = self._claims[principal, key] = secrets.token_hex(16)
+            connection.execute(insert(replies), made | {"body": mine})
         return "claimed"
 
-    def settle(self, principal: str, key: str, reply: Reply | None) -> None:
-        """Keep the answer of a claimed key; None lets go of it."""
+    @contextmanager
+    def working(self, principal: str, key: str, clock: Callable[[], dt.datetime]) -> Iterator[None]:
+        """Keep a claim of this process while the block runs."""
+        done = threading.Event()
+        keeper = threading.Thread(target=self._keep, args=(principal, key, clock, done), daemon=True)
+        keeper.start()
+        try:
+            yield
+        finally:
+            done.set()
+            keeper.join()
+
+    def _keep(self, principal: str, key: str, clock: Callable[[], dt.datetime], done: threading.Event) -> None:
+        while not done.wait(RENEWED.total_seconds()):
+            with suppress(MassGovError), self._database.write() as connection:  # an outage is said by who works
+                connection.execute(update(replies).where(self._own(principal, key)).values(asked_at=timestamp(clock())))
+
+    def _own(self, principal: str, key: str) -> ColumnElement[bool]:
+        """The row of a claim of this process; whoever came after a minute has another."""
+        mine = self._claims.get((principal, key), "")
         this = (replies.c.principal == principal) & (replies.c.key == key)
+        return this & replies.c.status.is_(None) & (replies.c.body == mine)
+
+    def settle(self, principal: str, key: str, reply: Reply | None) -> None:
+        """Keep the answer of a key that this process claimed; None lets go of it."""
+        this = self._own(principal, key)
+        self._claims.pop((principal, key), None)
         with self._database.write() as connection:
             if reply is None:
                 connection.execute(delete(replies).where(this))

@@ -6,7 +6,7 @@ Rules:
      `+ - *`, `? :`, brackets, and the conversions `double(...)` and `int(...)`. No macro, no other function, no field,
      no map, no message: nothing that could run longer than the text is long
   2. at most 1,000 characters, 256 tokens and 16 levels of brackets. At most 8 multiplications, no division, no number
-     beyond 1e30; in a policy that is new, none in quotes, which a conversion reads (`double('nan')`): whatever the
+     beyond 1e30; in a policy that is new, no text inside a conversion, which reads it (`double('nan')`): whatever the
      metrics are (each within 1e30 too), every intermediate result is finite, so that no NaN can make a comparison or
      its negation come out true
   3. it is compiled and type-checked before it is used; its type is boolean
@@ -87,17 +87,23 @@ def compile_program(text: str) -> Program:
     return Program(text, names, compiled)
 
 
-def quoted_numbers(text: str) -> list[str]:
-    """Numbers in quotes, which a conversion would read past the bounds of rule 2: `'nan'`, `'inf'`, `'1e300'`."""
-    return [token for kind, token in _tokens(text) if kind == "text" and _is_number(token[1:-1])]
+def converted_texts(text: str) -> list[str]:
+    """Texts inside a conversion, in quotes or of a metric: it would read them as numbers past the bounds of rule 2.
 
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+    `double('nan')`, `double('in' + 'f')`, `double(kept > 0 ? '1e300' : 'x')`.
+    """
+    found: list[str] = []
+    inside: list[bool] = []
+    before = ""
+    for kind, part in _tokens(text):
+        if part == "(":
+            inside.append(before in _CONVERSIONS or (bool(inside) and inside[-1]))
+        elif part == ")" and inside:
+            inside.pop()
+        elif inside and inside[-1] and (kind == "text" or METRICS.get(part) == "string"):
+            found.append(part)
+        before = part
+    return found
 
 
 def _bounded(text: str) -> tuple[str, ...]:

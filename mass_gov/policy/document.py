@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from mass_gov.errors import PolicyError
-from mass_gov.policy.cel import quoted_numbers
+from mass_gov.policy.cel import converted_texts
 from mass_gov.policy.gate_settings import LATER_GATES, Gates, Limit, Part, RelativeNorm, Share, Unused
 from mass_gov.policy.possible import impossible
 from mass_gov.policy.rules import Rule
@@ -213,10 +213,10 @@ def load_policy(source: bytes, where: str = "policy", *, new: bool = False) -> P
         dotted = " > ".join(path)
         raise PolicyError(f"{where}, line {_line(path, lines)}: {dotted}: {what} See docs/reference/policy.md.")
     for index, rule in enumerate(document.rules if new else ()):
-        for number in quoted_numbers(rule.require):
+        for number in converted_texts(rule.require):
             line = _line(("rules", str(index), "require"), lines)
             raise PolicyError(
-                f"{where}, line {line}: rules > {index} > require: {number} is a number; write it plainly."
+                f"{where}, line {line}: rules > {index} > require: {number} is text; a conversion is of numbers."
             )
     return Policy(document=document, digest=hashlib.sha256(source).hexdigest(), source=source)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from mass_gov.flows.audit import verify
-from mass_gov.ledger.replies import Reply
+from mass_gov.ledger import replies as replies_module
+from mass_gov.ledger.replies import Replies, Reply
 from mass_gov.records.base import timestamp
 from tests.fakes.api_world import ApiWorld, api_world
 from tests.fakes.ledger_world import BOTH_SCOPES, LedgerWorld
@@ -119,6 +121,42 @@ def test_a_claim_that_a_crash_left_behind_is_free_after_a_minute(api: ApiWorld) 
     assert replies.claim("bob", "k", "digest", now) == "claimed"
     assert replies.claim("bob", "k", "digest", now) == "under way"
     assert replies.claim("bob", "k", "digest", now + dt.timedelta(minutes=2)) == "claimed"
+
+
+def test_whoever_works_longer_than_a_minute_keeps_their_claim(api: ApiWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A replay may wait for a learner: asked again meanwhile it is under way, and is done once."""
+    monkeypatch.setattr(replies_module, "RENEWED", dt.timedelta(milliseconds=20))
+    replies, begun = api.world.ledger.replies, api.world.ledger.now()
+    later = begun + dt.timedelta(minutes=5)
+    assert replies.claim("bob", "long", "digest", begun) == "claimed"
+    with replies.working("bob", "long", lambda: later):
+        deadline = time.monotonic() + 20
+        while replies.claim("bob", "long", "digest", begun + dt.timedelta(seconds=59)) != "under way":
+            assert time.monotonic() < deadline
+        while kept_at(api, "long") != timestamp(later):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert replies.claim("bob", "long", "digest", later + dt.timedelta(seconds=30)) == "under way"
+    replies.settle("bob", "long", Reply(200, None, "{}"))
+    assert replies.claim("bob", "long", "digest", later) == Reply(200, None, "{}")
+
+
+def test_nobody_settles_a_claim_that_another_has_by_now(api: ApiWorld) -> None:
+    """Whoever was taken for crashed ends after all: neither their failure nor their answer is the other's."""
+    slow, now = api.world.ledger.replies, api.world.ledger.now()
+    quick = Replies(api.world.ledger._database, api.world.keys)
+    assert slow.claim("bob", "taken", "digest", now) == "claimed"
+    assert quick.claim("bob", "taken", "digest", now + dt.timedelta(minutes=2)) == "claimed"
+    slow.settle("bob", "taken", None)
+    slow.settle("bob", "taken", Reply(500, None, "{}"))
+    assert slow.claim("bob", "taken", "digest", now + dt.timedelta(minutes=2)) == "under way"
+    quick.settle("bob", "taken", Reply(200, None, "{}"))
+    assert slow.claim("bob", "taken", "digest", now + dt.timedelta(minutes=2)) == Reply(200, None, "{}")
+
+
+def kept_at(api: ApiWorld, key: str) -> str:
+    with editing(api.world.ledger.address) as connection:
+        return str(connection.execute("SELECT asked_at FROM replies WHERE key = ?", (key,)).fetchone()[0])
 
 
 def test_an_answer_that_nobody_gave_is_given_to_nobody(api: ApiWorld) -> None:

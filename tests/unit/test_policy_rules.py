@@ -263,11 +263,15 @@ def test_the_shipped_policies_still_load_without_rules() -> None:
         "step_norm < double('inf')",
         "double('1e300') * double('1e300') > 1.0",
         'step_norm < double(true ? "infinity" : "x")',
+        "double('na' + 'n') != step_norm",
+        "!(double('i' + 'nf') < step_norm)",
+        "double(kept > 0 ? 'na' + 'n' : 'x') != step_norm",
+        "!(step_norm > double((scope)))",
     ],
 )
 def test_a_number_in_quotes_is_no_way_past_the_bounds(text: str) -> None:
     """A conversion reads it: NaN makes the negated comparison true of every change."""
     source = lean_source(rules=[{"name": "limit", "require": text, "on_fail": "reject", "why": "too far"}])
-    with pytest.raises(PolicyError, match="is a number; write it plainly"):
+    with pytest.raises(PolicyError, match="is text; a conversion is of numbers"):
         load_policy(source, new=True)
     assert load_policy(source).document.rules  # a log that holds one is still read
