@@ -58,12 +58,15 @@ def attribution(target: str, *, model: Path | None, as_json: bool) -> int:
         ledger = stack.enter_context(read_ledger(chosen))
         change = ledger.change(identifier(target, "change"))
         with err().status(f"leaving out every sample of {change.change_id} in turn…"):
-            effects = attribute(change, open_workbench(chosen, AdaptationSpec(), existing=ledger))
+            found = attribute(change, open_workbench(chosen, AdaptationSpec(), existing=ledger))
     if as_json:
-        emit({"change_id": change.change_id, "replay": False, "effects": [_effect(one) for one in effects]})
+        effects = [_effect(one) for one in found.effects]
+        emit({"change_id": change.change_id, "replay": False, "reproduced": found.reproduced, "effects": effects})
     else:
-        _print_effects(effects)
-    return exits.DONE
+        _print_effects(found.effects)
+        if not found.reproduced:
+            err().print("These steps do not give the recorded weights here: the figures are of others. Replay it.")
+    return exits.DONE if found.reproduced else exits.NO
 
 
 def document(found: Counterfactual) -> dict[str, Any]:
@@ -154,7 +157,7 @@ def _print_effects(effects: Sequence[SampleEffect]) -> None:
             one_line(one.question, 40),
             f"{one.weight:.4f}",
             f"{one.leave_one_out:+.4f}",
-            f"{one.attribution:+.4f}",
+            f"{one.attribution:+.4f}" if one.attribution is not None else "-",
             f"{answer} (another)" if one.answer_differs else answer,
         )
     console.print(table)

@@ -28,7 +28,7 @@ from mass_gov.flows.replay_report import Start, UnreadableError
 from mass_gov.flows.replay_stages import compare
 from mass_gov.flows.workbench import Workbench, origin_of
 from mass_gov.ledger import ChangeView
-from mass_gov.mass.values import TrainingSample, UpdateSettings
+from mass_gov.mass.values import Adapter, TrainingSample, UpdateSettings
 from mass_gov.policy import Policy
 from mass_gov.records.artifacts import AnswerContent, SampleContent
 from mass_gov.records.change import Decision, RegressionSummary
@@ -115,10 +115,20 @@ class SampleEffect:
     weight: float
     score: float | None
     leave_one_out: float
-    attribution: float
+    attribution: float | None
+    """None for an anchor, which has no score."""
     answer: str | None
     """What the new weights answer without it."""
     answer_differs: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attributed:
+    """What each sample did. `reproduced`: the steps taken again here gave the recorded weights, or as many of them as
+    a policy's projection left to compare: the recorded answer."""
+
+    effects: tuple[SampleEffect, ...]
+    reproduced: bool
 
 
 def counterfactual(change: ChangeView, otherwise: Otherwise, bench: Workbench) -> Counterfactual:
@@ -156,7 +166,7 @@ def counterfactual(change: ChangeView, otherwise: Otherwise, bench: Workbench) -
     )
 
 
-def attribute(change: ChangeView, bench: Workbench) -> list[SampleEffect]:
+def attribute(change: ChangeView, bench: Workbench) -> Attributed:
     """Say of every sample that was learned from what it did, by leaving it out and by the meta-gradient.
 
     Raises:
@@ -174,20 +184,22 @@ def attribute(change: ChangeView, bench: Workbench) -> list[SampleEffect]:
     sizes = tuple(sorted((spec.step_sizes or {}).items()))
     settings = UpdateSettings(spec.steps, spec.step_size, sizes, spec.softening)
     target, training = (question, adapted.text), [_training(sample) for sample in learned]
-    attributions = bench.learner.attribute(training, origin.start, settings, target)
+    scored = [not sample.real for sample in learned]
+    attributions = bench.learner.attribute(training, origin.start, settings, target, scored)
 
-    def practise(samples: Sequence[TrainingSample]) -> tuple[float, str | None]:
+    def practise(samples: Sequence[TrainingSample]) -> tuple[float, str | None, Adapter]:
         """The loss of the recorded answer, and the answer, after steps on these."""
         adapter = bench.learner.update(samples, origin.start, settings).adapter
         (losses,) = bench.learner.nll([target], adapter)
         answer = answer_from(question, change.body.update.state, adapter, replace(bench, spec=record.settled.spec))
-        return sum(losses) / len(losses), answer.answer
+        return sum(losses) / len(losses), answer.answer, adapter
 
-    whole, answered = practise(training)
+    whole, answered, adapter = practise(training)
+    projected = change.body.update.projected
+    reproduced = answered == adapted.answer if projected else bench.learner.write_adapter(adapter) == record.said.files
     effects = []
     for place, (sample, value) in enumerate(zip(learned, attributions, strict=True)):
-        rest = _weighed_anew([*training[:place], *training[place + 1 :]])
-        without, answer = practise(rest)
+        without, answer, _ = practise(_without(training, scored, place))
         effects.append(
             SampleEffect(
                 sample.index,
@@ -195,12 +207,12 @@ def attribute(change: ChangeView, bench: Workbench) -> list[SampleEffect]:
                 sample.weight,
                 sample.score,
                 whole - without,
-                value,
+                value if scored[place] else None,
                 answer,
                 answer != answered,
             )
         )
-    return effects
+    return Attributed(tuple(effects), reproduced)
 
 
 def _readable(change: ChangeView, bench: Workbench) -> Record:
@@ -252,6 +264,16 @@ def _training(sample: SampleContent) -> TrainingSample:
     return TrainingSample(sample.question or "", sample.solution or "", sample.weight)
 
 
-def _weighed_anew(samples: Sequence[TrainingSample]) -> list[TrainingSample]:
-    whole = sum(sample.weight for sample in samples)
-    return [replace(sample, weight=sample.weight / whole) for sample in samples]
+def _without(samples: Sequence[TrainingSample], scored: Sequence[bool], place: int) -> list[TrainingSample]:
+    """The other samples, weighed as a policy weighs: scored ones and anchors keep their shares where any is left."""
+    kind = scored[place]
+    alike = sum(one.weight for at, one in enumerate(samples) if scored[at] == kind)
+    rest = alike - samples[place].weight
+    factor = alike / rest if rest > 0 else 1.0
+    left = [
+        replace(one, weight=one.weight * factor) if scored[at] == kind else one
+        for at, one in enumerate(samples)
+        if at != place
+    ]
+    whole = sum(one.weight for one in left) or 1.0
+    return [replace(one, weight=one.weight / whole) for one in left]

@@ -112,12 +112,18 @@ class Learner(Writer, Reader):
         return replace(result, divergences=base.divergences(others)) if base is not None else result
 
     def attribute(
-        self, samples: Sequence[TrainingSample], adapter: Adapter, settings: UpdateSettings, target: tuple[str, str]
+        self,
+        samples: Sequence[TrainingSample],
+        adapter: Adapter,
+        settings: UpdateSettings,
+        target: tuple[str, str],
+        scored: Sequence[bool],
     ) -> list[float]:
         """How much each sample moved the token-mean loss of `target`, a question with its solution (`attribution`).
 
         In nats by unit of a sample's score, negative where it made the solution likelier; of the steps as taken,
-        before any projection. Every sample needs a weight above 0. Not metered. Raises TaskError as `update` does.
+        before any projection. Every sample needs a weight above 0. `scored` is false for anchors, which have no score;
+        theirs is 0. Not metered. Raises TaskError as `update` does.
         """
         weights = torch.tensor([sample.weight for sample in samples])
         pairs = [(sample.question, sample.solution) for sample in samples]
@@ -131,7 +137,7 @@ class Learner(Writer, Reader):
                 step_sizes={name: settings.step_size_of(module_of(name)) for name in adapter.tensors},
                 scores=(weights / weights.sum()).requires_grad_(),
             )
-            return attributions(task, settings.steps)[1]
+            return attributions(task, settings.steps, torch.tensor(scored, dtype=weights.dtype))[1]
 
     def _sing(self) -> dict[str, str]:
         start = self._start()

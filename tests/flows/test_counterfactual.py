@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,13 +17,18 @@ from mass_gov.flows.counterfactual import Otherwise, attribute, counterfactual
 from mass_gov.flows.evaluation.ranks import spearman
 from mass_gov.flows.exchange import Answered, Request
 from mass_gov.flows.workbench import Workbench
+from mass_gov.mass.values import TrainingSample, UpdateSettings
 from mass_gov.policy import load_policy
+from mass_gov.policy.sample_weights import weigh
 from mass_gov.records.artifacts import SamplesContent
 from mass_gov.stages.synthesis import ForcedSample
 from mass_gov.tasks.registry import sample_tasks
 from mass_gov.wiring import initialise, open_workbench, recommended_spec
+from tests.fakes.ledger_world import shipped_policy
 from tests.fakes.policies import lean_policy, lean_source
 
+SOLO = shipped_policy("solo").document.samples
+SHARED = SOLO.model_dump(mode="json", by_alias=True) | {"real_share": 0.25}
 TASK = next(task for task in sample_tasks(12, seed=23) if task.domain == "operator")
 
 
@@ -116,12 +123,14 @@ def test_what_cannot_be_asked_is_refused(bench: Workbench, change: Answered, ask
 
 @pytest.mark.usefixtures("nothing_is_written")
 def test_attribution_stands_beside_leaving_each_sample_out(bench: Workbench, change: Answered) -> None:
-    effects = attribute(change.change, bench)
+    found = attribute(change.change, bench)
+    effects = found.effects
+    assert found.reproduced
     assert [effect.index for effect in effects] == kept(change, bench)
-    assert spearman([one.attribution for one in effects], [one.leave_one_out for one in effects]) > 0.8
+    assert spearman([one.attribution or 0.0 for one in effects], [one.leave_one_out for one in effects]) > 0.8
     assert min(effect.leave_one_out for effect in effects) < 0  # something made the answer likelier
     # A softmax moves nothing as a whole.
-    assert sum(effect.attribution for effect in effects) == pytest.approx(0.0, abs=1e-5)
+    assert sum(effect.attribution or 0.0 for effect in effects) == pytest.approx(0.0, abs=1e-5)
 
 
 def test_supplied_samples_have_neither_seed_nor_scorer(bench: Workbench) -> None:
@@ -151,3 +160,54 @@ def test_a_change_for_a_deployment_is_served_as_it_was_and_no_window_is_invented
         gate = next(gate for gate in found.otherwise.decision.violated if "distinct" in gate)
         assert gate == "window.distinct_2"
         assert found.otherwise.decision.verdict == "hold" and found.otherwise.served_from != "adapted"
+
+
+def test_attribution_under_a_real_share_is_the_derivative_by_a_score(tmp_path: Path) -> None:
+    """Anchors have no score: what a policy gives them moves with nobody's. Held against finite differences."""
+    settings = load_settings(home=tmp_path / "home", principal="alice")
+    initialise(settings, lean_policy(tmp_path, samples=SHARED))[0].close()
+    bench = open_workbench(settings, recommended_spec(settings))
+    with bench.ledger:
+        done = adapt(Request(TASK.question, "task", seed=5), bench)
+        content = SamplesContent.model_validate_json(bench.ledger.artifact(done.change.entry, "samples"))
+        learned = [sample for sample in content.samples if sample.weight > 0]
+        assert any(sample.real for sample in learned)
+        found = attribute(done.change, bench)
+        assert found.reproduced
+        by_index = {one.index: one for one in found.effects}
+        assert all((by_index[one.index].attribution is None) == one.real for one in learned)
+        assert sum(one.attribution or 0.0 for one in found.effects) == pytest.approx(0.0, abs=1e-5)
+        learner, spec, target = bench.learner, bench.spec.update, (TASK.question, done.answer.adapted.text)  # type: ignore[union-attr]
+        update = UpdateSettings(
+            spec.steps, spec.step_size, tuple(sorted((spec.step_sizes or {}).items())), spec.softening
+        )
+        start = flow.origin_of(bench, done.change.body.parents.parent_state, None).start
+        own = [one for one in learned if not one.real]
+        nudged = max(own, key=lambda one: abs(by_index[one.index].attribution or 0.0))
+
+        def loss(step: float) -> float:
+            scores = [(one.score or 0.0) + (step if one is nudged else 0.0) for one in own]
+            weights = dict(zip([one.index for one in own], weigh(scores, None, SHARED["real_share"]), strict=True))
+            training = [
+                TrainingSample(one.question or "", one.solution or "", weights.get(one.index, one.weight))
+                for one in learned
+            ]
+            (losses,) = learner.nll([target], learner.update(training, start, update).adapter)
+            return sum(losses) / len(losses)
+
+        slope = (loss(0.05) - loss(-0.05)) / 0.1
+        assert by_index[nudged.index].attribution == pytest.approx(slope, rel=0.05)
+
+
+def test_attribution_of_weights_that_this_machine_does_not_make_says_so(
+    bench: Workbench, change: Answered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = type(bench.learner).update
+
+    def elsewhere(self: Any, samples: Any, adapter: Any, settings: Any) -> Any:
+        found = update(self, samples, adapter, settings)
+        moved = {name: tensor + 1e-6 for name, tensor in found.adapter.tensors.items()}
+        return replace(found, adapter=replace(found.adapter, tensors=moved))
+
+    monkeypatch.setattr(type(bench.learner), "update", elsewhere)
+    assert not attribute(change.change, bench).reproduced
