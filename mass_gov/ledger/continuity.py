@@ -60,7 +60,6 @@ class Continuity:
                 f"The database {self._address} has {size} events and a signed head of {signed}: events were taken "
                 "away. Restore the missing events; nothing is signed before."
             )
-        self._outside.changed()  # from here on
         self._insist_outside(connection, size, origin, keys)
 
     def before_signing(self, connection: Connection, size: int, origin: str, keys: Keys) -> None:

@@ -32,10 +32,7 @@ from mass_gov.tasks import _code_isolation as isolation
 from mass_gov.tasks import _code_values as values
 from mass_gov.tasks._code_calls import forbid_calls
 
-READY: Final = b"ready"
-"""First line of the verdict's pipe once the walls stand; before it stands why they do not."""
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
-_DETAIL_CHARS: Final = 200
 _JUDGE_EXTRA_SECONDS: Final = 10
 
 
@@ -84,7 +81,7 @@ def _judge(verdicts: int, null: int, root: Path, settings: dict[str, int]) -> No
     except OSError as error:
         _report(verdicts, {"isolation": str(error)})
         os._exit(1)
-    os.write(verdicts, READY + b"\n")
+    os.write(verdicts, values.READY + b"\n")
     job = json.loads(sys.stdin.buffer.read())
     _set_alarm(verdicts, job["nonce"], float(job["seconds"]))
     outcome, detail = _try(job, suspect)
@@ -122,9 +119,9 @@ def _try(job: dict[str, str], suspect: _Suspect) -> tuple[str, str]:
     try:
         hello = suspect.ask([job["program"], job["entry_point"]])
     except SuspectGoneError as error:
-        return "wrong", shown(f"the program ended before its first test ({error})")
+        return "wrong", values.shown(f"the program ended before its first test ({error})")
     if hello != ["ready"]:
-        return ("unparseable" if hello[:1] == ["unparseable"] else "wrong"), shown(str(hello[-1]))
+        return ("unparseable" if hello[:1] == ["unparseable"] else "wrong"), values.shown(str(hello[-1]))
     try:
         space: dict[str, Any] = {"__name__": "tests"}
         exec(job["helpers"], space)  # noqa: S102  (rule 4)
@@ -132,13 +129,8 @@ def _try(job: dict[str, str], suspect: _Suspect) -> tuple[str, str]:
         exec(job["test"], space)  # noqa: S102
         space["check"](suspect)
     except BaseException as error:  # a test may raise anything, SystemExit included
-        return "wrong", shown(f"{type(error).__name__}: {error}")
-    return ("wrong", shown(f"the program {suspect.gone}")) if suspect.gone else ("right", "all tests passed")
-
-
-def shown(text: str) -> str:
-    """A line that a terminal may be shown."""
-    return "".join(c if c.isprintable() else " " for c in text)[:_DETAIL_CHARS].strip()
+        return "wrong", values.shown(f"{type(error).__name__}: {error}")
+    return ("wrong", values.shown(f"the program {suspect.gone}")) if suspect.gone else ("right", "all tests passed")
 
 
 class _Suspect:
@@ -243,7 +235,7 @@ def _answer(function: Any, line: bytes) -> list[Any]:
         arguments, named = values.loads(line)
         return ["returned", function(*arguments, **named)]
     except Exception as error:
-        return ["raised", type(error).__name__, str(error)[:_DETAIL_CHARS]]
+        return ["raised", type(error).__name__, str(error)[: values.DETAIL_CHARS]]
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

@@ -4,7 +4,7 @@ Rules: only built-in types cross, exactly as themselves; a subclass crosses as i
 100,000 items. Anything else becomes a `Foreign`, which equals nothing: no object of the tested side can answer for
 its own equality on the testing side. Decoding raises `ValueError` for whatever this module would not have written.
 
-Standard library only.
+What the two say to mass-gov is one line too: `READY`, then a verdict, whose words are `shown`. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 MAX_ITEMS: Final = 100_000
+READY: Final = b"ready"
+"""First line of the verdict's pipe once the walls stand; before it stands why they do not."""
+DETAIL_CHARS: Final = 200
 
 
 class Foreign:
@@ -41,6 +44,11 @@ def loads(line: bytes) -> Any:
         return _unpack(json.loads(line))
     except (TypeError, KeyError, IndexError, RecursionError, OverflowError) as error:
         raise ValueError(f"not a value: {type(error).__name__}") from error
+
+
+def shown(text: str) -> str:
+    """A line that a terminal may be shown."""
+    return "".join(c if c.isprintable() else " " for c in text)[:DETAIL_CHARS].strip()
 
 
 def _pack(value: Any) -> list[Any]:  # noqa: PLR0911  (one line per type)

@@ -34,7 +34,7 @@ from typing import IO, Final
 import mass_gov
 from mass_gov.errors import OutageError, PermissionRefusedError, SettingsError
 from mass_gov.tasks._code_answers import program_of
-from mass_gov.tasks._code_process import READY, shown
+from mass_gov.tasks._code_values import READY, shown
 from mass_gov.tasks.checking import Outcome, Verdict
 from mass_gov.tasks.readers.values import CodeTests
 
