@@ -83,6 +83,7 @@ def _judge(verdicts: int, null: int, root: Path, settings: dict[str, int]) -> No
         os._exit(1)
     os.write(verdicts, values.READY + b"\n")
     job = json.loads(sys.stdin.buffer.read())
+    os.dup2(null, 0)  # it is a file of the machine's
     _set_alarm(verdicts, job["nonce"], float(job["seconds"]))
     outcome, detail = _try(job, suspect)
     signal.setitimer(signal.ITIMER_REAL, 0)
