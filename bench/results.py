@@ -2,7 +2,7 @@
 
     core-SEED.json   the core rows and the ablations that a bar names, by training seed (`--weights` of that seed)
     others.json      the other rivals, on one seed
-    ablations.json   MASS with something changed, on the same seed
+    ablations-gold.json, ablations-verifier.json   MASS with something changed
     governed.json    the shipped core as it is served under a policy (`--governed`)
     figures.json     what `--figures` wrote
 
@@ -50,7 +50,8 @@ class Results:
 
     core: Mapping[str, Methods]
     others: Methods
-    ablations: Methods
+    ablations: Mapping[str, Methods]
+    """By the recipe that is changed, `gold` or `verifier`; each beside a base of its own tasks."""
     governed: Mapping[str, Any]
     """The whole document: its methods, and what was decided."""
     figures: Mapping[str, Any]
@@ -59,7 +60,8 @@ class Results:
     def read(cls, folder: Path) -> Results:
         """What lies in `folder`. Raises FileNotFoundError for a file that is missing."""
         core = {path.stem.removeprefix("core-"): _methods(path) for path in sorted(folder.glob("core-*.json"))}
-        others, ablations = _methods(folder / "others.json"), _methods(folder / "ablations.json")
+        others = _methods(folder / "others.json")
+        ablations = {recipe: _methods(folder / f"ablations-{recipe}.json") for recipe in ("gold", "verifier")}
         governed, figures = (_document(folder / f"{name}.json") for name in ("governed", "figures"))
         return cls(core, others, ablations, governed, figures)
 
@@ -117,9 +119,14 @@ def others(results: Results) -> str:
     return _compared(results.others)
 
 
-def ablations(results: Results) -> str:
-    """MASS with something changed."""
-    return _compared(results.ablations)
+def gold_changed(results: Results) -> str:
+    """`mass-gold` with something changed."""
+    return _compared(results.ablations["gold"])
+
+
+def verifier_changed(results: Results) -> str:
+    """`mass-verifier` with something changed."""
+    return _compared(results.ablations["verifier"])
 
 
 def served(results: Results) -> str:
@@ -144,10 +151,11 @@ def _reasons(violated: Mapping[str, int]) -> str:
 
 def forgetting(results: Results) -> str:
     """What the adapter that a stream of one domain ended with answers rightly in every domain."""
-    base = results.ablations["base"]["domains"]
-    rows = [["(base)", *[_percent(base[name]["accuracy"]) for name in base]]]
-    for method in ("mass-gold/accumulated", "mass-verifier/accumulated"):
-        for stream, found in results.ablations[method]["forgetting"].items():
+    rows: list[list[str]] = []
+    for recipe, methods in results.ablations.items():
+        base, method = methods["base"]["domains"], f"mass-{recipe}/accumulated"
+        rows.append([f"(base, tasks of `{method}`)", *[_percent(base[name]["accuracy"]) for name in base]])
+        for stream, found in methods[method]["forgetting"].items():
             rows.append([f"`{method}`, {stream}", *[_percent(found[name]) for name in base]])
     return _rows(["after a stream of", *base], rows)
 
@@ -276,7 +284,8 @@ TABLES: Mapping[str, Callable[[Results], str]] = {
         core,
         domains,
         others,
-        ablations,
+        gold_changed,
+        verifier_changed,
         forgetting,
         served,
         decided,

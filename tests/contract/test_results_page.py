@@ -43,5 +43,5 @@ def test_the_runs_are_as_large_as_the_page_says() -> None:
     assert len(RESULTS.core) == 3
     for path in FOLDER.glob("core-*.json"):
         assert json.loads(path.read_text(encoding="utf-8"))["n"] >= 1000
-    for name in ("others.json", "ablations.json"):
+    for name in ("others.json", "ablations-gold.json", "ablations-verifier.json"):
         assert json.loads((FOLDER / name).read_text(encoding="utf-8"))["n"] >= 300
