@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from bench.results import CARD, FOLDER, PAGE, TABLES, Results, bars, filled
+from mass_gov.mass.rivals.values import Setup
 
 RESULTS = Results.read(FOLDER)
 
@@ -45,3 +46,11 @@ def test_the_runs_are_as_large_as_the_page_says() -> None:
         assert json.loads(path.read_text(encoding="utf-8"))["n"] >= 1000
     for name in ("others.json", "ablations-gold.json", "ablations-verifier.json"):
         assert json.loads((FOLDER / name).read_text(encoding="utf-8"))["n"] >= 300
+
+
+def test_whoever_practises_without_having_learned_to_draws_at_the_temperature_that_the_reference_says() -> None:
+    """As hot as MASS draws, an untrained model writes nonsense: that would say nothing about self-training."""
+    for rows in (*RESULTS.core.values(), RESULTS.others):
+        for name, row in rows.items():
+            if name.startswith("tt-ss"):
+                assert row["settings"]["temperature"] == Setup.temperature == 1.0, name
