@@ -13,8 +13,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import typer
 
 from mass_gov import wiring
+from mass_gov.cli.exits import guarded
 from mass_gov.config import load_settings
 from tests.e2e.conftest import Command, Ran, Recorded, fingerprint_of
 
@@ -405,3 +407,11 @@ def test_a_terminal_that_knows_no_unicode_gets_escapes(own_home: Path) -> None:
     command = [sys.executable, "-m", "mass_gov.cli.main", "policy", "show", "solo"]
     ran = subprocess.run(command, capture_output=True, check=False, timeout=60, env=env)
     assert ran.returncode == 0 and b"solo/v1" in ran.stdout
+
+
+def test_whoever_backs_out_of_a_question_met_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    def asked() -> None:
+        raise typer.Abort
+
+    assert guarded(asked, ["keys", "rotate"]) == 130
+    assert "defect" not in capsys.readouterr().err

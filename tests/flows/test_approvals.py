@@ -27,7 +27,7 @@ from mass_gov.evidence.signing import Ed25519Signer
 from mass_gov.flows.approve import Proof, approve, promote, reject
 from mass_gov.flows.audit import verify
 from mass_gov.flows.behaviour import read_behaviour
-from mass_gov.flows.expiry import expire
+from mass_gov.flows.expiry import Overdue, expire
 from mass_gov.flows.principals import issue, register
 from mass_gov.ledger import ChangeView, Ledger
 from mass_gov.ledger.ledger import SYSTEM
@@ -441,3 +441,18 @@ def test_promoting_takes_the_same_as_approving(make: Callable[[Any], LedgerWorld
         promote(world.ledger, applied.change_id, BOB, "good")
     decided = promote(world.ledger, applied.change_id, BOB, "good", seen(world.ledger, applied))
     assert decided.change.status == "active"
+
+
+def test_what_is_over_is_rejected_again_and_again_by_whoever_stays(
+    make: Callable[[Any], LedgerWorld], clock: Clock
+) -> None:
+    """A server's learner opens its ledger once; held changes end all the same, at most a minute after they could."""
+    world, seconds = make(EXPIRING), [0.0]
+    overdue = Overdue(world.ledger, lambda: seconds[0])
+    held = world.record("held", step_norm=0.7)
+    clock.add(7200)
+    overdue.reject()
+    assert world.ledger.change(held.change_id).status == "held"
+    seconds[0] = 61.0
+    overdue.reject()
+    assert world.ledger.change(held.change_id).status == "rejected"
