@@ -101,7 +101,7 @@ def reject(ledger: Ledger, change_id: str, actor: Actor, reason: str) -> ChangeV
         RefusedError: the change is not held.
     """
     change = ledger.change(change_id)
-    authorise(ledger, actor, "reject", _place(change), change_id=change.change_id)
+    authorise(ledger, actor, "reject", change.place, change_id=change.change_id)
     body = ChangeRejected(change_id=change.change_id, recorded=change.entry.leaf_hash)
     ledger.append([_draft(change, actor, body, reason)])
     return ledger.change(change.change_id)
@@ -129,7 +129,7 @@ def maker_of_parent(ledger: Ledger, change: ChangeView) -> str | None:
 def _say_yes(ledger: Ledger, change: ChangeView, actor: Actor, reason: str, meaning: Meaning, proof: Proof) -> Decided:
     policy = policy_of(ledger, change)
     own = actor.principal == change.body.identity.requester
-    authorise(ledger, actor, _ACTION[meaning], _place(change), change_id=change.change_id)
+    authorise(ledger, actor, _ACTION[meaning], change.place, change_id=change.change_id)
     _check_person(ledger, change, actor, policy, meaning)
     _check_waiting(ledger, change, policy)
     _check_proven(ledger, change, meaning)
@@ -294,17 +294,13 @@ def _effects(ledger: Ledger, change: ChangeView, meaning: Meaning) -> list[Body]
 
 
 def _deny(ledger: Ledger, change: ChangeView, actor: Actor, meaning: Meaning, why: str) -> NoReturn:
-    ledger.deny(actor, _ACTION[meaning], _place(change), change.change_id)
+    ledger.deny(actor, _ACTION[meaning], change.place, change.change_id)
     raise PermissionRefusedError(why)
-
-
-def _place(change: ChangeView) -> tuple[str, str]:
-    return change.body.identity.tenant, change.body.identity.deployment
 
 
 def _draft(change: ChangeView, actor: Actor, body: Body, reason: str | None = None) -> EventDraft:
     artifacts = () if reason is None else (reason_artifact(reason),)
-    return EventDraft(actor, *_place(change), body, artifacts)
+    return EventDraft(actor, *change.place, body, artifacts)
 
 
 def reason_artifact(reason: str) -> ArtifactDraft:

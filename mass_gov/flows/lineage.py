@@ -91,8 +91,7 @@ def reached_from(ledger: Ledger, change_ids: Sequence[str], response_ids: Sequen
     for change in changes:
         given = ledger.responses(change_id=change.change_id)
         if change.body.update.delta is not None:
-            identity = change.body.identity
-            given += ledger.responses_under(change.body.update.state, (identity.tenant, identity.deployment))
+            given += ledger.responses_under(change.body.update.state, change.place)
         found |= {one.response_id: one for one in given if one.served != "base"}
     return Reached(tuple(changes), tuple(sorted(found.values(), key=lambda one: one.index)))
 

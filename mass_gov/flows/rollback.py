@@ -158,7 +158,7 @@ def _made_from(ledger: Ledger, moved: tuple[ChangeView, ...]) -> tuple[ChangeVie
     for change in moved:
         if change.activation_index is None:
             continue  # it never was the pointer's state
-        under = ledger.responses_under(change.body.update.state, _place(change))
+        under = ledger.responses_under(change.body.update.state, change.place)
         for change_id in {response.change_id for response in under if response.change_id} - found.keys():
             other = ledger.change(change_id)
             if other.status == "applied" and maker_of_parent(ledger, other) == change.change_id:
@@ -169,13 +169,9 @@ def _made_from(ledger: Ledger, moved: tuple[ChangeView, ...]) -> tuple[ChangeVie
 def _affected(ledger: Ledger, changes: tuple[ChangeView, ...]) -> tuple[ResponseView, ...]:
     found: dict[str, ResponseView] = {}
     for change in changes:
-        under = ledger.responses_under(change.body.update.state, _place(change))
+        under = ledger.responses_under(change.body.update.state, change.place)
         found |= {response.response_id: response for response in under if response.served != "base"}
     return tuple(found[key] for key in sorted(found))
-
-
-def _place(change: ChangeView) -> tuple[str, str]:
-    return change.body.identity.tenant, change.body.identity.deployment
 
 
 def affected_by(ledger: Ledger, change: ChangeView) -> RolledBack:
@@ -202,11 +198,11 @@ def rollback_drafts(
     """
     with ledger.snapshot():  # of one moment, and short: whatever is written after it makes these drafts stale
         size = ledger.size
-        heads = {place: ledger.pointer(*place).head_index for place in {_place(change) for change, _ in undone}}
+        heads = {place: ledger.pointer(*place).head_index for place in {change.place for change, _ in undone}}
         affected = [ledger.affected_responses(change.body.update.state) for change, _ in undone]
     drafts = []
     for index, (change, sake) in enumerate(undone, size + first):
-        place, moves = _place(change), change.status == "active"
+        place, moves = change.place, change.status == "active"
         head = heads[place]
         body = ChangeRolledBack(
             change_id=change.change_id,

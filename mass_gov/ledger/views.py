@@ -55,6 +55,11 @@ class ChangeView:
         """Log index of its `change.recorded`."""
         return self.entry.index
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """Tenant and deployment."""
+        return self.body.identity.tenant, self.body.identity.deployment
+
 
 @dataclass(frozen=True, slots=True)
 class PointerView:
