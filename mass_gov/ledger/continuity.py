@@ -31,6 +31,9 @@ from mass_gov.ledger.store import last_root, last_signed, over_nodes
 Keys = Callable[[Connection], KeyRing]
 """The key ring, brought up to what a transaction sees of the log."""
 
+Newest = tuple[int, tuple[bytes, ...]]
+"""The size of the newest checkpoint outside, and its notes."""
+
 _NOTE = select(log_checkpoints.c.note).order_by(log_checkpoints.c.size.desc()).limit(1)
 
 
@@ -41,15 +44,19 @@ class Continuity:
         self._address = address
         self._outside = outside
         self._size, self._root = 0, EMPTY_ROOT
-        self._held: tuple[int, tuple[bytes, ...]] = (0, ())
+        self._held: Newest = (0, ())
         """The newest checkpoint outside that the log was found to hold."""
 
     def saw(self, size: int, root: bytes) -> None:
         """Remember that the log had this end."""
         self._size, self._root = size, root
 
-    def at_opening(self, connection: Connection, origin: str, keys: Keys) -> None:
+    def at_opening(self, connection: Connection, newest: Newest, origin: str, keys: Keys) -> None:
         """Insist on (3), and that no event below the newest signed head is missing.
+
+        Arguments:
+            newest: the newest checkpoint outside, read before the connection's snapshot: others append meanwhile, and
+                what they keep after it is of a longer log.
 
         Raises:
             IntegrityError: the log is older than one of them, or another.
@@ -60,7 +67,7 @@ class Continuity:
                 f"The database {self._address} has {size} events and a signed head of {signed}: events were taken "
                 "away. Restore the missing events; nothing is signed before."
             )
-        self._insist_outside(connection, size, origin, keys)
+        self._insist_outside(connection, newest, size, origin, keys)
 
     def before_signing(self, connection: Connection, size: int, origin: str, keys: Keys) -> None:
         """Insist on (3) where the folder changed. Call it under the write lock: notes are kept after their commit.
@@ -70,7 +77,7 @@ class Continuity:
             LedgerUnavailableError: the folder cannot be read.
         """
         if self._outside.changed():
-            self._insist_outside(connection, size, origin, keys)
+            self._insist_outside(connection, self._outside.newest(), size, origin, keys)
 
     def after_others(self, connection: Connection, size: int, root: bytes, origin: str, keys: Keys) -> None:
         """Insist on (1) and (2) where others have appended, or seem to. Call it under the write lock.
@@ -99,8 +106,7 @@ class Continuity:
             f"has {here} events. Restore the missing events; nothing is signed before."
         )
 
-    def _insist_outside(self, connection: Connection, size: int, origin: str, keys: Keys) -> None:
-        newest = self._outside.newest()
+    def _insist_outside(self, connection: Connection, newest: Newest, size: int, origin: str, keys: Keys) -> None:
         if newest == self._held:
             return
         stated, notes = newest

@@ -380,8 +380,9 @@ class Ledger(SearchReader):
         self.origin = opened.predicate.origin
 
     def _check_outside(self) -> None:
+        newest = self._outside.newest()  # before the snapshot
         with self._database.read() as connection:
-            self._continuity.at_opening(connection, self.origin, self._trusted)
+            self._continuity.at_opening(connection, newest, self.origin, self._trusted)
 
     def _keys_in_use(self) -> dict[Purpose, str]:
         ring = self.key_ring

@@ -133,6 +133,25 @@ def test_writers_that_take_turns_refuse_each_other_nothing(home: Path, monkeypat
     world.close()
 
 
+def test_what_others_append_while_a_ledger_is_opened_makes_it_no_older_one(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their checkpoint outside is of a longer log than the snapshot that was taken before it."""
+    monkeypatch.setattr(outside, "SECONDS_BETWEEN", 0.0)
+    newest, waiting = OutsideCheckpoints.newest, ["another event"]
+    with worlds(home, 1) as (running,):
+
+        def crowded(self: OutsideCheckpoints) -> tuple[int, tuple[bytes, ...]]:
+            if waiting:
+                register(running, waiting.pop())
+            return newest(self)
+
+        monkeypatch.setattr(OutsideCheckpoints, "newest", crowded)
+        with worlds(home, 1) as (opened,):
+            assert opened.ledger.size == running.ledger.size
+        assert not waiting
+
+
 def test_a_checkpoint_is_not_replaced_by_another_of_its_size(tmp_path: Path) -> None:
     folder = OutsideCheckpoints(tmp_path, lambda step: None)
     folder.offer(7, b"one")
